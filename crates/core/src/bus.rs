@@ -1,0 +1,72 @@
+//! Live events and hints between the parts of a server. Storage holds the facts; what is lost here costs time only.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{
+    ids::RunId,
+    stream::{EventId, StreamEvent},
+};
+
+/// Something to wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Runs may be due.
+    Runs,
+    /// Webhook deliveries may be due.
+    Deliveries,
+}
+
+/// What is known when a run's stream closes.
+#[derive(Clone, Debug, Default)]
+pub struct Closing {
+    /// What `wait` answers. None when the run was rolled back or handed to another server.
+    pub result: Option<Bytes>,
+}
+
+/// One step of a subscription.
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// Events in order, without gaps; the id is that of the first, and they count up by one.
+    Events(EventId, Vec<StreamEvent>),
+    /// The reader fell so far behind that events are gone; it has to come back with the last id it saw.
+    Lagged,
+    /// The run has ended and everything was read.
+    Closed(Closing),
+}
+
+/// From where to read a run's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Only what comes from now on.
+    Now,
+    /// Everything behind this event that is still kept.
+    After(EventId),
+}
+
+/// Carries a run's events to its readers, and wakes loops.
+#[async_trait]
+pub trait EventBus: Send + Sync {
+    /// Opens a run's stream. `keep` says whether it can be replayed for a while after it closes.
+    fn open(&self, run: RunId, keep: bool);
+    /// Adds events to the end of a run's stream.
+    fn append(&self, run: RunId, events: Vec<StreamEvent>);
+    /// Reads a run's stream, or `None` when it is not open and nothing of it is kept.
+    fn subscribe(&self, run: RunId, from: From) -> Option<Box<dyn Subscription>>;
+    /// Ends a run's stream.
+    fn close(&self, run: RunId, closing: Closing);
+    /// Wakes whoever waits for the topic.
+    fn wake(&self, topic: Topic);
+    /// Registers interest in a topic now, and resolves at the first wake after that.
+    fn woken(&self, topic: Topic) -> Wake;
+}
+
+/// Resolves at a wake.
+pub type Wake = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A reader's place in a run's stream.
+#[async_trait]
+pub trait Subscription: Send {
+    /// Waits for what comes next.
+    async fn next(&mut self) -> Received;
+}

@@ -1,0 +1,438 @@
+//! Runs: one invocation of an assistant on a thread, and the queue they wait in.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    checkpoints::CheckpointTuple,
+    ids::{AssistantId, LeaseId, RunId, ThreadId},
+    json::{Object, RawJson},
+    page::{Page, Window},
+    storage::Result,
+    stream::StreamMode,
+    threads::ThreadUpdate,
+    time::Timestamp,
+};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are those of LangGraph")]
+pub enum RunStatus {
+    Pending,
+    Running,
+    Success,
+    Error,
+    Timeout,
+    Interrupted,
+}
+
+impl RunStatus {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Reads the word on the wire.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Running, Self::Success, Self::Error, Self::Timeout, Self::Interrupted]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+
+    /// Whether the run has ended for good.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running)
+    }
+}
+
+/// What to do about the runs that a thread already has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MultitaskStrategy {
+    /// Wait for them.
+    #[default]
+    Enqueue,
+    /// Refuse the new run.
+    Reject,
+    /// Stop them and keep what they did.
+    Interrupt,
+    /// Stop them and undo what they did.
+    Rollback,
+}
+
+/// When checkpoints are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// While the next superstep runs.
+    #[default]
+    Async,
+    /// Before the next superstep starts.
+    Sync,
+    /// Once, when the run ends.
+    Exit,
+}
+
+/// Nodes at which to pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PauseAt {
+    /// `"*"`: every node.
+    Every(Star),
+    /// These nodes.
+    Nodes(Vec<String>),
+}
+
+/// The text `*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Star {
+    /// The only value.
+    #[serde(rename = "*")]
+    Star,
+}
+
+/// What a run is to be executed with, as the API shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the shape is the API's")]
+pub struct RunKwargs {
+    /// The graph's input; `null` continues from the thread's state.
+    pub input: Option<RawJson>,
+    /// Resume, update and goto.
+    pub command: Option<RawJson>,
+    /// The RunnableConfig: the assistant's, overlaid by the request's.
+    pub config: Object,
+    /// The runtime context: the assistant's, overlaid by the request's.
+    pub context: Object,
+    /// What the creator wants to see.
+    pub stream_mode: Vec<StreamMode>,
+    /// Pause before these nodes.
+    pub interrupt_before: Option<PauseAt>,
+    /// Pause after these nodes.
+    pub interrupt_after: Option<PauseAt>,
+    /// Where to tell that the run ended.
+    pub webhook: Option<String>,
+    /// Accepted for compatibility; needs a tracing backend to mean anything.
+    pub feedback_keys: Option<Vec<String>>,
+    /// Whether the thread exists for this run alone and goes with it.
+    pub temporary: bool,
+    /// Whether events of subgraphs are streamed.
+    pub subgraphs: bool,
+    /// Whether events carry ids and can be replayed.
+    pub resumable: bool,
+    /// The older spelling of `durability`.
+    pub checkpoint_during: bool,
+    /// When checkpoints are written.
+    pub durability: Durability,
+}
+
+/// One invocation of an assistant on a thread.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// Its id, which sorts by creation.
+    pub run_id: RunId,
+    /// The thread whose state it works on.
+    pub thread_id: ThreadId,
+    /// The assistant it runs.
+    pub assistant_id: AssistantId,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When its status last changed.
+    pub updated_at: Timestamp,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Annotations: the assistant's, overlaid by the request's.
+    pub metadata: Object,
+    /// What it is executed with.
+    pub kwargs: RunKwargs,
+    /// What it did about other runs of its thread.
+    pub multitask_strategy: MultitaskStrategy,
+    /// Always null: there is no LangSmith session.
+    pub langsmith_session_name: Option<String>,
+    /// The graph of the assistant when the run was made.
+    #[serde(skip)]
+    pub graph_id: String,
+    /// How many attempts have begun.
+    #[serde(skip)]
+    pub attempt: u32,
+    /// When the first attempt began.
+    #[serde(skip)]
+    pub started_at: Option<Timestamp>,
+    /// `{"error": class, "message": text}` when it failed.
+    #[serde(skip)]
+    pub error: Option<RawJson>,
+}
+
+/// A run to be made.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The run, pending.
+    pub run: Run,
+    /// When it may start.
+    pub due_at: Timestamp,
+    /// What to do when the thread does not exist: make it with this metadata, or refuse.
+    pub create_thread: Option<Object>,
+    /// Laid over the thread's metadata.
+    pub thread_metadata: Object,
+    /// Replaces the thread's config.
+    pub thread_config: Object,
+    /// Whether the end of a run may be told to its webhook at all.
+    pub webhooks_enabled: bool,
+}
+
+/// What came of making a run.
+#[derive(Clone, Debug)]
+pub enum CreatedRun {
+    /// It is in the queue. Runs that were still pending and gave way have ended; those that were running are to be
+    /// signalled and end soon.
+    Created {
+        /// Runs of the thread that ended in the same transaction.
+        ended: Vec<RunId>,
+        /// Runs of the thread that are asked to stop.
+        stopping: Vec<RunId>,
+    },
+    /// The thread does not exist and nobody asked to make it.
+    ThreadMissing,
+    /// The thread has a pending or running run and the strategy is to refuse.
+    ThreadBusy,
+}
+
+/// The right of one server to write for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The run.
+    pub run_id: RunId,
+    /// Made anew with each claim, so that an earlier holder is told apart.
+    pub lease_id: LeaseId,
+}
+
+/// How runs are taken from the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRuns {
+    /// The id of the leases to be given.
+    pub lease_id: LeaseId,
+    /// How many runs at most.
+    pub limit: u32,
+    /// The present moment.
+    pub now: Timestamp,
+    /// When the leases end unless renewed.
+    pub until: Timestamp,
+}
+
+/// What the queue gave.
+#[derive(Clone, Debug, Default)]
+pub struct ClaimedRuns {
+    /// Oldest first, at most one per thread, none whose thread has a running run.
+    pub runs: Vec<ClaimedRun>,
+    /// When the next run becomes due that is only waiting for its time.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A run that this server may now execute.
+#[derive(Clone, Debug)]
+pub struct ClaimedRun {
+    /// The run, running, with the attempt counted.
+    pub run: Run,
+    /// The right to write for it.
+    pub lease: Lease,
+    /// The metadata of its thread.
+    pub thread_metadata: Object,
+    /// The newest checkpoint of the thread's root namespace.
+    pub head: Option<CheckpointTuple>,
+    /// Whether an earlier attempt left a checkpoint to go on from.
+    pub resume: bool,
+}
+
+/// Why a run is to stop before its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// Keep or undo what it did.
+    pub action: CancelAction,
+    /// Who wants it and why, for the record.
+    pub reason: String,
+}
+
+/// What to do with the work of a cancelled run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CancelAction {
+    /// Keep it.
+    Interrupt,
+    /// Undo it and forget the run.
+    Rollback,
+}
+
+/// What came of asking a run to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelledRun {
+    /// There is no such run on this thread.
+    Missing,
+    /// It has already ended.
+    Finished,
+    /// It was pending and has ended in this transaction.
+    Ended,
+    /// It is running; the request is on its row, and its holder is to be signalled.
+    Stopping,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// How.
+    pub status: EndStatus,
+    /// What went wrong, or why it was stopped.
+    pub error: Option<RunError>,
+    /// The values to tell the webhook.
+    pub values: Option<RawJson>,
+    /// What it leaves on its thread, or nothing to leave the thread as it was.
+    pub thread: Option<ThreadUpdate>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The ways a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndStatus {
+    /// The graph came to its end or paused.
+    Success,
+    /// The graph raised, or could not be executed.
+    Error,
+    /// It took too long.
+    Timeout,
+    /// It was stopped and its work kept.
+    Interrupted,
+    /// It was stopped, its work undone, and its row deleted.
+    Rollback,
+}
+
+impl EndStatus {
+    /// The word in a webhook.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollback => "rollback",
+            kept => kept.run_status().as_str(),
+        }
+    }
+
+    /// The status of the run's row; a rolled back run has none, and would be interrupted.
+    pub fn run_status(self) -> RunStatus {
+        match self {
+            Self::Success => RunStatus::Success,
+            Self::Error => RunStatus::Error,
+            Self::Timeout => RunStatus::Timeout,
+            Self::Interrupted | Self::Rollback => RunStatus::Interrupted,
+        }
+    }
+}
+
+impl CancelRequest {
+    /// How a run ends that was stopped for this.
+    pub fn ending(&self, at: Timestamp) -> Ending {
+        let (status, class) = match self.action {
+            CancelAction::Interrupt => (EndStatus::Interrupted, "UserInterrupt"),
+            CancelAction::Rollback => (EndStatus::Rollback, "UserRollback"),
+        };
+        let error = RunError { error: class.into(), message: self.reason.clone() };
+        Ending { status, error: Some(error), values: None, thread: None, at }
+    }
+}
+
+/// A failure as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunError {
+    /// The class of the exception.
+    pub error: String,
+    /// What it says.
+    pub message: String,
+}
+
+/// What became of runs whose leases ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpiredRuns {
+    /// Back in the queue.
+    pub requeued: Vec<RunId>,
+    /// Ended: they were asked to stop, or their attempts are used up.
+    pub ended: Vec<RunId>,
+}
+
+/// How runs with ended leases are treated.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpireLeases {
+    /// The present moment.
+    pub now: Timestamp,
+    /// How many attempts a run has.
+    pub max_attempts: u32,
+}
+
+/// Which runs of a thread to list.
+#[derive(Clone, Copy, Debug)]
+pub struct RunQuery {
+    /// The thread.
+    pub thread_id: ThreadId,
+    /// Only runs that stand here.
+    pub status: Option<RunStatus>,
+}
+
+/// Stored runs.
+///
+/// Each method that ends a run also writes the delivery of its webhook, if it has one, in the same transaction.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Puts a run into the queue and applies its multitask strategy to the thread's other runs.
+    async fn create_run(&self, new: NewRun) -> Result<CreatedRun>;
+    /// The run with this id on this thread.
+    async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>>;
+    /// The run with this id.
+    async fn run_by_id(&self, run_id: RunId) -> Result<Option<Run>>;
+    /// The runs of a thread, newest first.
+    async fn search_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>>;
+    /// Leases runs that are due.
+    async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns>;
+    /// Keeps the leases with this id alive; those that were lost stay lost.
+    async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<()>;
+    /// Ends a run: its row, its thread and its webhook delivery, or none of these. A temporary thread goes with its run.
+    async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<()>;
+    /// Gives a run back to the queue before its lease ends. `uses_attempt` says whether the attempt counts.
+    async fn requeue_run(&self, lease: Lease, uses_attempt: bool, now: Timestamp) -> Result<()>;
+    /// Takes runs back whose leases ended.
+    async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns>;
+    /// Ends a pending run, or notes on a running one that it is to stop.
+    async fn cancel_run(
+        &self,
+        thread_id: ThreadId,
+        run_id: RunId,
+        cancel: CancelRequest,
+        now: Timestamp,
+    ) -> Result<CancelledRun>;
+    /// Why a run is to stop, if somebody asked for it.
+    async fn cancel_request(&self, run_id: RunId) -> Result<Option<CancelRequest>>;
+    /// Deletes a run and the checkpoints it wrote. Says where it stood, or `None` when there is no such run.
+    async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<RunStatus>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_a_star_or_a_list() {
+        assert_eq!(serde_json::from_str::<PauseAt>("\"*\"").unwrap(), PauseAt::Every(Star::Star));
+        assert_eq!(serde_json::from_str::<PauseAt>("[\"a\"]").unwrap(), PauseAt::Nodes(vec!["a".into()]));
+        assert!(serde_json::from_str::<PauseAt>("\"a\"").is_err());
+    }
+
+    #[test]
+    fn statuses_are_read_as_they_are_written() {
+        for status in [RunStatus::Pending, RunStatus::Running, RunStatus::Timeout] {
+            assert_eq!(RunStatus::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(RunStatus::parse("rollback"), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! The contract of durable facts: one trait for each noun, each method one atomic operation.
+
+use crate::{
+    assistants::Assistants, checkpoints::Checkpoints, items::Items, runs::Runs, threads::Threads, webhooks::Webhooks,
+};
+
+/// Everything that must survive. Times and ids are arguments, absence is an `Option`, and a method either happens
+/// completely or not at all.
+pub trait Storage: Assistants + Threads + Runs + Checkpoints + Items + Webhooks {}
+
+impl<T: Assistants + Threads + Runs + Checkpoints + Items + Webhooks> Storage for T {}
+
+/// Why an operation did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// The writer no longer holds the lease of the run, so nothing was written.
+    #[error("the lease of the run is lost")]
+    LeaseLost,
+    /// The storage can't be reached or is full; the same operation may succeed later.
+    #[error("storage is unavailable: {0}")]
+    Unavailable(String),
+    /// A stored row makes no sense.
+    #[error("row {row} of table `{table}` is corrupt: {why}")]
+    Corrupt {
+        /// The table that holds the row.
+        table: &'static str,
+        /// What identifies the row.
+        row: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The statement itself is wrong: a bug in the backend.
+    #[error("storage operation failed: {0}")]
+    Bug(String),
+}
+
+/// The outcome of a storage operation.
+pub type Result<T, E = StorageError> = std::result::Result<T, E>;

@@ -1,0 +1,249 @@
+//! Webhooks: the durable duty to tell a URL how a run ended, and when to try again.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    ids::{LeaseId, RunId, ThreadId},
+    json::{Object, RawJson, Value, raw},
+    runs::{EndStatus, Ending, Run},
+    storage::Result,
+    threads::ThreadStatus,
+    time::Timestamp,
+};
+
+/// A duty to call a URL, with the body frozen when the run ended, so that every attempt sends the same bytes.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    /// Derived from the run, so that even a repeated ending has the same id: the receiver can tell duplicates.
+    pub id: String,
+    /// The run that ended.
+    pub run_id: RunId,
+    /// Its thread.
+    pub thread_id: ThreadId,
+    /// Where to send it; may hold a token, so it is never logged.
+    pub url: String,
+    /// The JSON to send.
+    pub body: RawJson,
+    /// When the run ended; the first attempt is due at once.
+    pub created_at: Timestamp,
+}
+
+/// A delivery that this server may now attempt.
+#[derive(Clone, Debug)]
+pub struct ClaimedDelivery {
+    /// Its id, sent as `webhook-id`.
+    pub id: String,
+    /// The run that ended.
+    pub run_id: RunId,
+    /// Where to send it.
+    pub url: String,
+    /// What to send.
+    pub body: String,
+    /// Counts attempts, this one included, from 1.
+    pub attempt: u32,
+    /// The right to record the result.
+    pub lease_id: LeaseId,
+}
+
+/// How deliveries are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimDeliveries {
+    /// The id of the leases to be given.
+    pub lease_id: LeaseId,
+    /// How many at most.
+    pub limit: u32,
+    /// The present moment.
+    pub now: Timestamp,
+    /// When the leases end and others may try.
+    pub until: Timestamp,
+}
+
+/// What there is to send.
+#[derive(Clone, Debug, Default)]
+pub struct ClaimedDeliveries {
+    /// Those that are due, oldest first.
+    pub deliveries: Vec<ClaimedDelivery>,
+    /// When the next one becomes due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptResult {
+    /// The delivery.
+    pub id: String,
+    /// The lease under which it was attempted.
+    pub lease_id: LeaseId,
+    /// When the attempt ended.
+    pub at: Timestamp,
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// What went wrong, without the URL.
+    pub failure: Option<String>,
+    /// What happens to the delivery.
+    pub next: NextStep,
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// The receiver has it.
+    Delivered,
+    /// Try again then.
+    RetryAt(Timestamp),
+    /// Give up.
+    Failed,
+}
+
+/// Stored deliveries.
+#[async_trait]
+pub trait Webhooks: Send + Sync {
+    /// Leases deliveries that are due and counts the attempt.
+    async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries>;
+    /// Records what an attempt came to, unless its lease was taken over.
+    async fn record_attempt(&self, result: AttemptResult) -> Result<()>;
+}
+
+/// The waits between attempts. The first attempt is made at once; together these cover more than three days.
+const RETRY_WAITS: [Duration; 11] = [
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_mins(1),
+    Duration::from_mins(5),
+    Duration::from_mins(30),
+    Duration::from_hours(2),
+    Duration::from_hours(5),
+    Duration::from_hours(10),
+    Duration::from_hours(14),
+    Duration::from_hours(20),
+    Duration::from_hours(24),
+];
+
+/// How long to wait after attempt number `attempt` failed, or `None` to give up. `spread`, between 0 and 1, lengthens
+/// the wait by up to a fifth so that receivers that come back are not overrun.
+pub fn retry_wait(attempt: u32, spread: f64) -> Option<Duration> {
+    let base = *RETRY_WAITS.get(attempt.checked_sub(1)? as usize)?;
+    Some(base.mul_f64(1.0 + 0.2 * spread.clamp(0.0, 1.0)))
+}
+
+/// The delivery that the end of a run gives rise to, if the run has a webhook.
+pub fn delivery_for(run: &Run, ending: &Ending) -> Option<NewDelivery> {
+    let url = run.kwargs.webhook.clone()?;
+    Some(NewDelivery {
+        id: format!("msg_{}_1", run.run_id.0.simple()),
+        run_id: run.run_id,
+        thread_id: run.thread_id,
+        url,
+        body: raw(&body(run, ending)),
+        created_at: ending.at,
+    })
+}
+
+/// The Run as clients know it, with its final status, and what the receiver needs besides.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    run_id: RunId,
+    thread_id: ThreadId,
+    assistant_id: crate::ids::AssistantId,
+    status: &'static str,
+    metadata: &'a Object,
+    kwargs: Value,
+    multitask_strategy: crate::runs::MultitaskStrategy,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    langsmith_session_name: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_started_at: Option<Timestamp>,
+    run_ended_at: Timestamp,
+    webhook_sent_at: Timestamp,
+    values: Option<&'a RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a crate::runs::RunError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_status: Option<ThreadStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interrupts: Option<&'a RawJson>,
+}
+
+fn body<'a>(run: &'a Run, ending: &'a Ending) -> Body<'a> {
+    let waits = ending.thread.as_ref().is_some_and(|thread| thread.status == ThreadStatus::Interrupted);
+    let kind = match ending.status {
+        EndStatus::Success if waits => "waiting",
+        status => status.as_str(),
+    };
+    Body {
+        kind: format!("run.{kind}"),
+        run_id: run.run_id,
+        thread_id: run.thread_id,
+        assistant_id: run.assistant_id,
+        status: ending.status.as_str(),
+        metadata: &run.metadata,
+        kwargs: public_kwargs(run),
+        multitask_strategy: run.multitask_strategy,
+        created_at: run.created_at,
+        updated_at: ending.at,
+        langsmith_session_name: None,
+        run_started_at: run.started_at,
+        run_ended_at: ending.at,
+        webhook_sent_at: ending.at,
+        values: ending.values.as_ref(),
+        error: ending.error.as_ref(),
+        thread_status: ending.thread.as_ref().map(|thread| thread.status),
+        interrupts: ending.thread.as_ref().map(|thread| &thread.outcome.interrupts),
+    }
+}
+
+/// The run's kwargs without what is nobody's business outside: credentials, internals, and the webhook's own secrets.
+fn public_kwargs(run: &Run) -> Value {
+    let mut kwargs = json!(run.kwargs);
+    if let Some(Value::Object(configurable)) = kwargs.pointer_mut("/config/configurable") {
+        configurable.retain(|key, _| !key.starts_with("langgraph_auth_") && !key.starts_with("__"));
+    }
+    kwargs["webhook"] = run.kwargs.webhook.as_deref().map(without_secrets).into();
+    kwargs
+}
+
+/// A URL without its query, fragment, and user information.
+pub fn without_secrets(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    match plain.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => plain.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_has_eleven_waits_and_only_grows() {
+        let waits: Vec<_> = (1..).map_while(|attempt| retry_wait(attempt, 0.0)).collect();
+        assert_eq!(waits.len(), 11);
+        assert!(waits.is_sorted());
+        assert_eq!(waits.iter().sum::<Duration>().as_secs(), 272_172);
+        assert_eq!(retry_wait(1, 1.0), Some(Duration::from_millis(2_400)));
+        assert_eq!(retry_wait(0, 0.0), None);
+    }
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("https://user:pass@example.com/hook?token=s#f", "https://example.com/hook"),
+            ("https://example.com?token=s", "https://example.com"),
+            ("/relative?token=s", "/relative"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
+}
