@@ -1,1 +1,24 @@
-//! engine
+//! What Threadyard can do: use cases that answer one request, and loops that keep runs and webhooks going.
+//!
+//! The engine knows neither SQL, nor routing, nor child processes: it works on the contracts of `threadyard-core`.
+
+mod assistants;
+mod checkpoints;
+mod engine;
+mod error;
+mod faults;
+mod loops;
+mod run_config;
+mod run_task;
+mod runs;
+mod stream;
+mod threads;
+mod webhook_client;
+
+pub use checkpoints::{CheckpointRef, HistoryQuery, UpdateState, UpdatedState};
+pub use engine::{Engine, Parts, Settings};
+pub use error::{Error, Result};
+pub use faults::Faults;
+pub use runs::{RunRequest, StartedRun, ThreadChoice};
+pub use stream::RunStream;
+pub use webhook_client::{TargetPolicy, check_webhook_url};

@@ -1,0 +1,133 @@
+//! The engine: what every use case and loop works with.
+
+use std::{sync::Arc, time::Duration};
+
+use threadyard_core::{
+    ambient::Ambient,
+    assistants::Assistant,
+    bus::EventBus,
+    ids::AssistantId,
+    json::{Object, Value},
+    runtime::GraphRuntime,
+    storage::Storage,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{Error, Faults, Result, TargetPolicy, loops, run_task::RunningRuns, webhook_client::WebhookClient};
+
+/// What the engine is built from.
+pub struct Parts {
+    /// Facts.
+    pub storage: Arc<dyn Storage>,
+    /// Live events and hints.
+    pub bus: Arc<dyn EventBus>,
+    /// The user's graphs.
+    pub runtime: Arc<dyn GraphRuntime>,
+    /// Time and ids.
+    pub ambient: Ambient,
+    /// What the operator chose.
+    pub settings: Settings,
+}
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many runs are executed at once.
+    pub concurrency: u32,
+    /// How long a run may take.
+    pub run_timeout: Duration,
+    /// How many attempts a run has when its process dies.
+    pub max_attempts: u32,
+    /// How long a lease lives without being renewed.
+    pub lease: Duration,
+    /// Whether the end of a run is told to its webhook.
+    pub webhooks_enabled: bool,
+    /// Where webhooks may go.
+    pub webhook_targets: TargetPolicy,
+    /// Where a test lets this process die.
+    pub faults: Faults,
+}
+
+/// All use cases. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+/// What the use cases share; only this crate sees inside.
+pub struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) bus: Arc<dyn EventBus>,
+    pub(crate) runtime: Arc<dyn GraphRuntime>,
+    pub(crate) ambient: Ambient,
+    pub(crate) settings: Settings,
+    pub(crate) running: RunningRuns,
+    pub(crate) webhooks: WebhookClient,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when no new work is to begin.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl std::ops::Deref for Engine {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Engine {
+    /// Builds the engine, registers the default assistants, and starts the loops.
+    pub async fn start(parts: Parts) -> Result<Self> {
+        let webhooks = WebhookClient::new(parts.settings.webhook_targets)?;
+        let engine = Self(Arc::new(Shared {
+            storage: parts.storage,
+            bus: parts.bus,
+            runtime: parts.runtime,
+            ambient: parts.ambient,
+            settings: parts.settings,
+            running: RunningRuns::default(),
+            webhooks,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }));
+        engine.register_default_assistants().await?;
+        loops::start(&engine);
+        Ok(engine)
+    }
+
+    /// Stops: takes no new runs, lets running ones go on for `grace`, then hands them over to the next start.
+    pub async fn stop(&self, grace: Duration) {
+        self.stopping.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.running.drain();
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+        }
+        self.runtime.shutdown(Duration::from_secs(2)).await;
+    }
+
+    async fn register_default_assistants(&self) -> Result<()> {
+        let now = self.ambient.now();
+        let mut metadata = Object::new();
+        metadata.insert("created_by".into(), Value::from("system"));
+        let of_graph = |graph: threadyard_core::runtime::GraphInfo| Assistant {
+            assistant_id: AssistantId::of_graph(&graph.id),
+            name: graph.id.clone(),
+            graph_id: graph.id,
+            config: Object::new(),
+            context: Object::new(),
+            metadata: metadata.clone(),
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            description: graph.description,
+        };
+        let assistants = self.runtime.graphs().into_iter().map(of_graph).collect();
+        self.storage.register_assistants(assistants).await.map_err(Error::from)
+    }
+
+    /// The ids of the project's graphs, as an error lists them.
+    pub(crate) fn graph_ids(&self) -> String {
+        let ids: Vec<_> = self.runtime.graphs().into_iter().map(|graph| graph.id).collect();
+        ids.join(", ")
+    }
+}

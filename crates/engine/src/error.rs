@@ -1,0 +1,69 @@
+//! The one domain error: what a use case can answer besides success.
+
+use threadyard_core::{
+    runtime::{GraphError, RuntimeError},
+    storage::StorageError,
+};
+
+/// Why a use case did not happen. The server's error table gives each variant its HTTP status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The thing that was named does not exist.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// The request has a shape or a value that is never valid.
+    #[error("{0}")]
+    Invalid(String),
+    /// The request is well formed, but makes no sense here.
+    #[error("{0}")]
+    Refused(String),
+    /// It exists already, or is busy.
+    #[error("{0}")]
+    Conflict(String),
+    /// The server can't do this yet.
+    #[error("{0} is not supported yet; see docs/COMPATIBILITY.md")]
+    Unsupported(String),
+    /// The graph could not be loaded.
+    #[error("graph `{graph}` could not be loaded: {}: {}", error.error, error.message)]
+    BrokenGraph {
+        /// The graph.
+        graph: String,
+        /// What loading it raised.
+        error: GraphError,
+    },
+    /// The graph raised while it was asked something.
+    #[error("{}: {}", .0.error, .0.message)]
+    Raised(GraphError),
+    /// Something that is needed can't be reached now; the same request may succeed later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A bug or a corrupt row. The text is for the log, not for clients.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The outcome of a use case.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Unavailable(why) => Self::Unavailable(why),
+            StorageError::LeaseLost => Self::Conflict(error.to_string()),
+            StorageError::Corrupt { .. } | StorageError::Bug(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<RuntimeError> for Error {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::BrokenGraph { graph, error } => Self::BrokenGraph { graph, error },
+            RuntimeError::UnknownGraph(_) | RuntimeError::Refused { status: 404, .. } => Self::NotFound("graph"),
+            RuntimeError::Refused { error, .. } => Self::Refused(error.message),
+            RuntimeError::Raised(error) => Self::Raised(error),
+            RuntimeError::Storage(error) => error.into(),
+            RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}

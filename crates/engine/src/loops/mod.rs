@@ -1,0 +1,34 @@
+//! What goes on by itself. Every loop registers interest in its topic, looks what is due, then waits for a wake, for the
+//! next known moment, or for a safety poll; so nothing waits for a poll, and a lost wake costs one poll at most.
+
+mod dispatcher;
+mod leases;
+mod webhook_sender;
+
+use std::time::Duration;
+
+use threadyard_core::{bus::Wake, time::Timestamp};
+
+use crate::Engine;
+
+/// The longest wait of a loop that nobody wakes.
+const SAFETY_POLL: Duration = Duration::from_secs(5);
+
+/// Starts all loops; they end when the engine stops.
+pub(crate) fn start(engine: &Engine) {
+    engine.tasks.spawn(dispatcher::run(engine.clone()));
+    engine.tasks.spawn(leases::run(engine.clone()));
+    if engine.settings.webhooks_enabled {
+        engine.tasks.spawn(webhook_sender::run(engine.clone()));
+    }
+}
+
+/// Waits for the wake, for `due`, or for the safety poll. Says whether the loop goes on.
+async fn wait(engine: &Engine, wake: Wake, due: Option<Timestamp>) -> bool {
+    let until_due = due.map_or(SAFETY_POLL, |due| due.since(engine.ambient.now()).min(SAFETY_POLL));
+    tokio::select! {
+        () = engine.stopping.cancelled() => false,
+        () = wake => true,
+        () = tokio::time::sleep(until_due) => true,
+    }
+}

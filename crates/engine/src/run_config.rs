@@ -1,0 +1,130 @@
+//! How the config of a run comes about: the assistant's, overlaid by the request's, with the server's own keys on top.
+
+use serde_json::json;
+use threadyard_core::{
+    assistants::Assistant,
+    ids::{RunId, ThreadId},
+    json::{Object, Value},
+    runs::ClaimedRun,
+};
+
+use crate::{Error, Result};
+
+/// The config and context that a request and its assistant make together.
+pub(crate) struct MergedConfig {
+    pub(crate) config: Object,
+    pub(crate) context: Object,
+}
+
+/// Lays a request's config and context over the assistant's. `configurable` and `context` mirror each other, so only one
+/// of them may be given.
+pub(crate) fn merge(assistant: &Assistant, config: &Object, context: &Object) -> Result<MergedConfig> {
+    let given = object(config, "configurable");
+    if !given.is_empty() && !context.is_empty() {
+        return Err(Error::Refused("give either `config.configurable` or `context`, not both".into()));
+    }
+    let mut configurable = object(&assistant.config, "configurable");
+    let mut runtime_context = assistant.context.clone();
+    let overlay = if context.is_empty() { given } else { context.clone() };
+    configurable.extend(overlay.clone());
+    runtime_context.extend(overlay);
+
+    let mut merged = assistant.config.clone();
+    merged.extend(config.clone());
+    merged.insert("configurable".into(), configurable.into());
+    Ok(MergedConfig { config: merged, context: runtime_context })
+}
+
+/// Adds the keys that name the run; a caller can't set them.
+pub(crate) fn name_run(config: &mut Object, names: &RunNames<'_>) {
+    let mut configurable = object(config, "configurable");
+    configurable.insert("run_id".into(), names.run_id.to_string().into());
+    configurable.insert("thread_id".into(), names.thread_id.to_string().into());
+    configurable.insert("graph_id".into(), names.assistant.graph_id.clone().into());
+    configurable.insert("assistant_id".into(), names.assistant.assistant_id.to_string().into());
+    configurable.insert("user_id".into(), "".into());
+    config.insert("configurable".into(), configurable.into());
+}
+
+/// What a run is called.
+pub(crate) struct RunNames<'a> {
+    pub(crate) run_id: RunId,
+    pub(crate) thread_id: ThreadId,
+    pub(crate) assistant: &'a Assistant,
+}
+
+/// The config a graph sees: the run's own, with the metadata of everything it belongs to.
+pub(crate) fn for_attempt(claimed: &ClaimedRun) -> Object {
+    let run = &claimed.run;
+    let mut config = run.kwargs.config.clone();
+    let mut metadata = claimed.thread_metadata.clone();
+    metadata.extend(run.metadata.clone());
+    metadata.extend(object(&config, "metadata"));
+    metadata.insert("graph_id".into(), run.graph_id.clone().into());
+    metadata.insert("assistant_id".into(), run.assistant_id.to_string().into());
+    metadata.insert("user_id".into(), "".into());
+    metadata.insert("run_attempt".into(), run.attempt.into());
+    metadata.insert("langgraph_host".into(), "self-hosted".into());
+    config.insert("metadata".into(), metadata.into());
+    config
+}
+
+/// What a thread shows of the config of its last run.
+pub(crate) fn for_thread(config: &Object) -> Object {
+    let mut shown = config.clone();
+    shown.shift_remove("metadata");
+    shown.insert("configurable".into(), json!({}));
+    shown
+}
+
+/// The object under `key`, or an empty one.
+fn object(within: &Object, key: &str) -> Object {
+    match within.get(key) {
+        Some(Value::Object(object)) => object.clone(),
+        _ => Object::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use threadyard_core::{ids::AssistantId, time::Timestamp};
+
+    use super::*;
+
+    fn assistant(config: Value, context: Value) -> Assistant {
+        let object = |value| if let Value::Object(object) = value { object } else { Object::new() };
+        Assistant {
+            assistant_id: AssistantId::of_graph("g"),
+            graph_id: "g".into(),
+            config: object(config),
+            context: object(context),
+            metadata: Object::new(),
+            name: "g".into(),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            version: 1,
+            description: None,
+        }
+    }
+
+    fn merged(request: Value, context: Value) -> Result<(Value, Value)> {
+        let base = assistant(json!({"tags": ["a"], "configurable": {"x": 1, "y": 1}}), json!({"x": 1, "y": 1}));
+        let (Value::Object(request), Value::Object(context)) = (request, context) else { unreachable!() };
+        merge(&base, &request, &context).map(|merged| (json!(merged.config), json!(merged.context)))
+    }
+
+    #[test]
+    fn the_request_overlays_the_assistant_and_is_mirrored() {
+        let (config, context) = merged(json!({"configurable": {"x": 2}}), json!({})).unwrap();
+        assert_eq!(config, json!({"tags": ["a"], "configurable": {"x": 2, "y": 1}}));
+        assert_eq!(context, json!({"x": 2, "y": 1}));
+        let (config, context) = merged(json!({"tags": ["b"]}), json!({"y": 3})).unwrap();
+        assert_eq!(config, json!({"tags": ["b"], "configurable": {"x": 1, "y": 3}}));
+        assert_eq!(context, json!({"x": 1, "y": 3}));
+    }
+
+    #[test]
+    fn configurable_and_context_exclude_each_other() {
+        assert!(matches!(merged(json!({"configurable": {"x": 2}}), json!({"x": 3})), Err(Error::Refused(_))));
+    }
+}

@@ -1,0 +1,320 @@
+//! Drives one claimed run from its first event to its end.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use serde_json::json;
+use threadyard_core::{
+    bus::{Closing, Topic},
+    ids::RunId,
+    json::{RawJson, raw},
+    runs::{CancelAction, CancelRequest, ClaimedRun, EndStatus, Ending, Lease, Run, RunError},
+    runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
+    storage::StorageError,
+    stream::StreamEvent,
+    threads::{SavedState, ThreadOutcome, ThreadStatus, ThreadUpdate},
+    time::Timestamp,
+};
+use tokio::sync::mpsc;
+
+use crate::{Engine, run_config, runs::stop_reason};
+
+/// The runs that this server executes, and how to stop them.
+#[derive(Default)]
+pub(crate) struct RunningRuns(Mutex<HashMap<RunId, Running>>);
+
+struct Running {
+    lease: Lease,
+    stop: mpsc::UnboundedSender<StopReason>,
+}
+
+impl RunningRuns {
+    /// Asks a run to stop, if it is executed here.
+    pub(crate) fn stop(&self, run_id: RunId, reason: StopReason) {
+        if let Some(run) = self.lock().get(&run_id) {
+            let _ = run.stop.send(reason);
+        }
+    }
+
+    /// Asks every run to hand over.
+    pub(crate) fn drain(&self) {
+        for run in self.lock().values() {
+            let _ = run.stop.send(StopReason::Drain);
+        }
+    }
+
+    /// The leases of all runs.
+    pub(crate) fn leases(&self) -> Vec<Lease> {
+        self.lock().values().map(|run| run.lease).collect()
+    }
+
+    fn enter(&self, lease: Lease) -> mpsc::UnboundedReceiver<StopReason> {
+        let (stop, receiver) = mpsc::unbounded_channel();
+        self.lock().insert(lease.run_id, Running { lease, stop });
+        receiver
+    }
+
+    fn leave(&self, run_id: RunId) {
+        self.lock().remove(&run_id);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What executing a run came to.
+enum Outcome {
+    /// It ended for good; `wait` answers the result.
+    Ended(Box<Ending>, Option<Bytes>),
+    /// Another attempt has to go on.
+    HandOver {
+        /// Whether this attempt counts.
+        uses_attempt: bool,
+    },
+}
+
+/// Executes the run and records how it ended.
+pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
+    let run = claimed.run.clone();
+    let lease = claimed.lease;
+    let stops = engine.running.enter(lease);
+    engine.bus.open(run.run_id, run.kwargs.resumable);
+    engine.settings.faults.reach("run.claimed");
+
+    let outcome = execute(&engine, claimed, stops).await;
+    let recorded = match &outcome {
+        Outcome::Ended(ending, _) => {
+            engine.settings.faults.reach("finish.before_commit");
+            engine.storage.finish_run(lease, (**ending).clone()).await
+        }
+        Outcome::HandOver { uses_attempt } => {
+            engine.storage.requeue_run(lease, *uses_attempt, engine.ambient.now()).await
+        }
+    };
+    engine.running.leave(run.run_id);
+    match recorded {
+        Ok(()) => announce(&engine, &run, outcome),
+        Err(StorageError::LeaseLost) => {
+            tracing::warn!(run_id = %run.run_id, attempt = run.attempt, "the run was taken over or deleted; what this attempt did is dropped");
+            engine.bus.close(run.run_id, Closing::default());
+        }
+        // The lease ends by itself, and the run is taken up again when storage is back.
+        Err(error) => tracing::error!(run_id = %run.run_id, %error, "the end of the run could not be stored"),
+    }
+}
+
+/// Commit, then announce: nothing here is needed for correctness.
+fn announce(engine: &Engine, run: &Run, outcome: Outcome) {
+    let Outcome::Ended(ending, result) = outcome else { return };
+    engine.settings.faults.reach("finish.committed");
+    let took_ms = run.started_at.map(|start| ending.at.since(start).as_millis());
+    tracing::info!(
+        run_id = %run.run_id, thread_id = %run.thread_id, graph_id = run.graph_id, run_attempt = run.attempt,
+        status = ending.status.as_str(), took_ms, "run ended"
+    );
+    if let (EndStatus::Error, Some(error)) = (ending.status, &ending.error) {
+        engine.bus.append(run.run_id, vec![event("error", error)]);
+    }
+    engine.bus.close(run.run_id, Closing { result });
+    if run.kwargs.webhook.is_some() {
+        engine.bus.wake(Topic::Deliveries);
+    }
+}
+
+async fn execute(engine: &Engine, claimed: ClaimedRun, mut stops: mpsc::UnboundedReceiver<StopReason>) -> Outcome {
+    let run = claimed.run.clone();
+    engine.bus.append(run.run_id, vec![event("metadata", &json!({ "run_id": run.run_id, "attempt": run.attempt }))]);
+    let mut session = match engine.runtime.start(job(claimed)).await {
+        Ok(session) => session,
+        Err(error) => return lost(engine, &run, &error),
+    };
+    // A request that came before this run could be signalled is on its row.
+    let mut cancel = requested(engine, &run).await;
+    let mut stopped = None;
+    if let Some(request) = &cancel {
+        stop(session.as_ref(), stop_reason(request.action), &mut stopped);
+    }
+    let timeout = tokio::time::sleep(engine.settings.run_timeout);
+    tokio::pin!(timeout);
+    loop {
+        tokio::select! {
+            event = session.next() => match event {
+                SessionEvent::Events(events) => engine.bus.append(run.run_id, events),
+                SessionEvent::Ended(end) => return ended(engine, &run, end, stopped, cancel),
+                SessionEvent::Lost(error) => return lost(engine, &run, &error),
+            },
+            Some(reason) = stops.recv() => {
+                cancel = requested(engine, &run).await;
+                stop(session.as_ref(), reason, &mut stopped);
+            }
+            () = &mut timeout, if stopped.is_none() => stop(session.as_ref(), StopReason::Timeout, &mut stopped),
+        }
+    }
+}
+
+fn stop(session: &dyn RunSession, reason: StopReason, stopped: &mut Option<StopReason>) {
+    if stopped.is_none() {
+        *stopped = Some(reason);
+        session.cancel(reason);
+    }
+}
+
+async fn requested(engine: &Engine, run: &Run) -> Option<CancelRequest> {
+    engine.storage.cancel_request(run.run_id).await.unwrap_or_else(|error| {
+        tracing::warn!(run_id = %run.run_id, %error, "whether the run is to stop could not be read");
+        None
+    })
+}
+
+fn job(claimed: ClaimedRun) -> RunJob {
+    let config = run_config::for_attempt(&claimed);
+    let ClaimedRun { run, lease, head, resume, .. } = claimed;
+    let kwargs = run.kwargs;
+    RunJob {
+        lease,
+        thread_id: run.thread_id,
+        assistant_id: run.assistant_id,
+        graph_id: run.graph_id,
+        attempt: run.attempt,
+        input: kwargs.input,
+        command: kwargs.command,
+        config,
+        context: kwargs.context,
+        modes: kwargs.stream_mode,
+        subgraphs: kwargs.subgraphs,
+        durability: kwargs.durability,
+        interrupt_before: kwargs.interrupt_before,
+        interrupt_after: kwargs.interrupt_after,
+        head,
+        resume,
+    }
+}
+
+/// The execution came to an end that the worker could report.
+fn ended(
+    engine: &Engine,
+    run: &Run,
+    end: RunEnd,
+    stopped: Option<StopReason>,
+    cancel: Option<CancelRequest>,
+) -> Outcome {
+    let at = engine.ambient.now();
+    match (end.status, stopped) {
+        (_, Some(StopReason::Rollback)) => {
+            let cancel = cancel.unwrap_or_else(|| deleted(CancelAction::Rollback));
+            Outcome::Ended(Box::new(cancel.ending(at)), None)
+        }
+        (RunEndStatus::Cancelled, Some(StopReason::Drain)) => Outcome::HandOver { uses_attempt: false },
+        (RunEndStatus::Cancelled, Some(StopReason::Timeout)) => {
+            let seconds = engine.settings.run_timeout.as_secs();
+            let error = failure("TimeoutError", format!("the run took longer than {seconds} s"));
+            stopped_ending(engine, end, EndStatus::Timeout, error, at)
+        }
+        (RunEndStatus::Cancelled, Some(StopReason::Interrupt)) => {
+            let cancel = cancel.unwrap_or_else(|| deleted(CancelAction::Interrupt));
+            let error = cancel.ending(at).error;
+            stopped_ending(engine, end, EndStatus::Interrupted, error, at)
+        }
+        (RunEndStatus::Success, _) => {
+            let result = bytes(end.result.as_ref().or(end.values.as_ref()));
+            let values = end.values.clone();
+            let rest = if end.has_next { ThreadStatus::Interrupted } else { ThreadStatus::Idle };
+            let thread = Some(thread_update(engine, end, rest, None));
+            Outcome::Ended(Box::new(Ending { status: EndStatus::Success, error: None, values, thread, at }), result)
+        }
+        (RunEndStatus::Error | RunEndStatus::Cancelled, _) => {
+            let error = match &end.error {
+                Some(raised) => {
+                    tracing::warn!(run_id = %run.run_id, graph_id = run.graph_id, error = raised.error, traceback = raised.traceback.as_deref().unwrap_or_default(), "the graph raised");
+                    RunError { error: raised.error.clone(), message: raised.message.clone() }
+                }
+                None => {
+                    RunError { error: "CancelledError".into(), message: "the run was cancelled by its own code".into() }
+                }
+            };
+            failed(engine, end, error, at)
+        }
+    }
+}
+
+/// The worker is gone, or never could begin.
+fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
+    tracing::warn!(run_id = %run.run_id, run_attempt = run.attempt, %error, "the attempt failed");
+    let at = engine.ambient.now();
+    let nothing = RunEnd {
+        status: RunEndStatus::Error,
+        result: None,
+        values: None,
+        state: None,
+        interrupts: None,
+        has_next: false,
+        error: None,
+    };
+    let retry = matches!(error, RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) | RuntimeError::Storage(_));
+    if engine.stopping.is_cancelled() && retry {
+        return Outcome::HandOver { uses_attempt: false };
+    }
+    if retry && run.attempt < engine.settings.max_attempts {
+        return Outcome::HandOver { uses_attempt: true };
+    }
+    let error = match error {
+        RuntimeError::BrokenGraph { error, .. } | RuntimeError::Raised(error) | RuntimeError::Refused { error, .. } => {
+            RunError { error: error.error.clone(), message: error.message.clone() }
+        }
+        other if retry => RunError {
+            error: "MaxAttemptsExceeded".into(),
+            message: format!("{} attempts failed, the last one with: {other}", run.attempt),
+        },
+        other => RunError { error: "RuntimeError".into(), message: other.to_string() },
+    };
+    failed(engine, nothing, error, at)
+}
+
+fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outcome {
+    let result = Bytes::from(json!({ "__error__": error }).to_string());
+    let values = end.values.clone();
+    let thread = Some(thread_update(engine, end, ThreadStatus::Error, Some(raw(&error))));
+    Outcome::Ended(Box::new(Ending { status: EndStatus::Error, error: Some(error), values, thread, at }), Some(result))
+}
+
+/// The run was stopped and what it did is kept.
+fn stopped_ending(engine: &Engine, end: RunEnd, status: EndStatus, error: Option<RunError>, at: Timestamp) -> Outcome {
+    let result = bytes(end.values.as_ref());
+    let values = end.values.clone();
+    let rest = if end.has_next { ThreadStatus::Interrupted } else { ThreadStatus::Idle };
+    let thread = Some(thread_update(engine, end, rest, None));
+    Outcome::Ended(Box::new(Ending { status, error, values, thread, at }), result)
+}
+
+fn thread_update(engine: &Engine, end: RunEnd, status: ThreadStatus, error: Option<RawJson>) -> ThreadUpdate {
+    let interrupts = end.interrupts.unwrap_or_else(|| raw(&json!({})));
+    let revision = engine.runtime.revision();
+    ThreadUpdate {
+        status,
+        values: end.values,
+        outcome: ThreadOutcome { interrupts, error },
+        state: end.state.map(|state| SavedState { state, revision }),
+    }
+}
+
+/// The request of a run whose row is gone.
+fn deleted(action: CancelAction) -> CancelRequest {
+    CancelRequest { action, reason: "the run was deleted".into() }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "callers pass it on as an optional error")]
+fn failure(class: &str, message: String) -> Option<RunError> {
+    Some(RunError { error: class.into(), message })
+}
+
+fn bytes(json: Option<&RawJson>) -> Option<Bytes> {
+    json.map(|json| Bytes::copy_from_slice(json.get().as_bytes()))
+}
+
+fn event(name: &str, data: &impl serde::Serialize) -> StreamEvent {
+    StreamEvent { name: name.into(), data: Bytes::from(String::from(Box::<str>::from(raw(data)))) }
+}

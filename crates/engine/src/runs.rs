@@ -1,0 +1,280 @@
+//! Runs: putting them into the queue, finding them, waiting for them, stopping them.
+
+use std::time::Duration;
+
+use threadyard_core::{
+    assistants::Assistant,
+    bus::{From, Topic},
+    ids::{RunId, ThreadId},
+    json::{Object, RawJson, Value},
+    page::{Page, Window},
+    runs::{
+        CancelAction, CancelRequest, CancelledRun, CreatedRun, Durability, MultitaskStrategy, NewRun, PauseAt, Run,
+        RunKwargs, RunQuery, RunStatus,
+    },
+    runtime::StopReason,
+    stream::StreamMode,
+};
+
+use crate::{
+    CheckpointRef, Engine, Error, Result, RunStream,
+    run_config::{self, RunNames},
+    webhook_client::check_webhook_url,
+};
+
+/// A run that somebody asks for.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The id of an assistant, or a graph's for its default assistant.
+    pub assistant: String,
+    /// The graph's input.
+    pub input: Option<RawJson>,
+    /// Resume, update and goto.
+    pub command: Option<RawJson>,
+    /// Where to go on from.
+    pub checkpoint: CheckpointRef,
+    /// Annotations of the run.
+    pub metadata: Object,
+    /// Laid over the assistant's config.
+    pub config: Object,
+    /// Laid over the assistant's context.
+    pub context: Object,
+    /// Where to tell that the run ended.
+    pub webhook: Option<String>,
+    /// Pause before these nodes.
+    pub interrupt_before: Option<PauseAt>,
+    /// Pause after these nodes.
+    pub interrupt_after: Option<PauseAt>,
+    /// What to stream.
+    pub stream_mode: Vec<StreamMode>,
+    /// Whether to stream events of subgraphs.
+    pub stream_subgraphs: bool,
+    /// Whether events carry ids and can be replayed.
+    pub stream_resumable: bool,
+    /// Accepted for compatibility.
+    pub feedback_keys: Option<Vec<String>>,
+    /// What to do about the thread's other runs.
+    pub multitask_strategy: MultitaskStrategy,
+    /// How long to wait before the run may start.
+    pub after: Duration,
+    /// When checkpoints are written.
+    pub durability: Durability,
+}
+
+/// The thread that a run is to work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadChoice {
+    /// This one; the flag says whether to make it when it does not exist.
+    Existing(ThreadId, bool),
+    /// A new one; the flag says whether it goes when the run has ended.
+    New(bool),
+}
+
+/// A run in the queue, with the stream of what it will say.
+pub struct StartedRun {
+    /// The run.
+    pub run: Run,
+    /// Everything it says, from the start.
+    pub stream: RunStream,
+}
+
+impl Engine {
+    /// Puts a run into the queue. Its stream is open before the run can begin, so nothing of it is missed.
+    pub async fn create_run(&self, request: RunRequest, choice: ThreadChoice) -> Result<StartedRun> {
+        let assistant = self.resolve_assistant(&request.assistant).await?;
+        self.check_loaded(&assistant.graph_id)?;
+        if let Some(url) = &request.webhook {
+            check_webhook_url(url, self.settings.webhook_targets)?;
+        }
+        let new = self.new_run(request, choice, &assistant)?;
+        let run = new.run.clone();
+        self.bus.open(run.run_id, run.kwargs.resumable);
+        let stream = self.open_stream(&run);
+        match self.storage.create_run(new).await.map_err(Error::from).and_then(accepted) {
+            Ok((ended, stopping)) => {
+                self.announce_new_run(&run, ended, stopping);
+                Ok(StartedRun { run, stream })
+            }
+            Err(error) => {
+                self.bus.close(run.run_id, threadyard_core::bus::Closing::default());
+                Err(error)
+            }
+        }
+    }
+
+    /// The run with this id on this thread.
+    pub async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Run> {
+        self.storage.run(thread_id, run_id).await?.ok_or(Error::NotFound("run"))
+    }
+
+    /// The run with this id, whatever its thread.
+    pub async fn run_by_id(&self, run_id: RunId) -> Result<Run> {
+        self.storage.run_by_id(run_id).await?.ok_or(Error::NotFound("run"))
+    }
+
+    /// The runs of a thread, newest first.
+    pub async fn list_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>> {
+        self.thread(query.thread_id).await?;
+        Ok(self.storage.search_runs(query, window).await?)
+    }
+
+    /// Stops a run. With `wait`, returns when it has truly ended.
+    pub async fn cancel_run(&self, thread_id: ThreadId, run_id: RunId, action: CancelAction, wait: bool) -> Result<()> {
+        let reason = match action {
+            CancelAction::Interrupt => "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
+            CancelAction::Rollback => "rollback requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
+        };
+        let cancel = CancelRequest { action, reason: reason.into() };
+        self.stop_run(thread_id, run_id, cancel, wait).await
+    }
+
+    /// Stops a run because the client that asked for it has gone.
+    pub async fn cancel_abandoned_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<()> {
+        let reason = "client disconnected from the run stream (on_disconnect=cancel)".into();
+        let cancel = CancelRequest { action: CancelAction::Interrupt, reason };
+        match self.stop_run(thread_id, run_id, cancel, false).await {
+            Err(Error::NotFound(_)) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Deletes a run with the checkpoints it wrote, and stops it if it goes on.
+    pub async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<()> {
+        let status = self.storage.delete_run(thread_id, run_id).await?.ok_or(Error::NotFound("run"))?;
+        if status == RunStatus::Running {
+            self.running.stop(run_id, StopReason::Rollback);
+        } else {
+            self.bus.close(run_id, threadyard_core::bus::Closing::default());
+        }
+        self.bus.wake(Topic::Runs);
+        Ok(())
+    }
+
+    async fn stop_run(&self, thread_id: ThreadId, run_id: RunId, cancel: CancelRequest, wait: bool) -> Result<()> {
+        // Subscribed before the request is stored, so that the end is not missed.
+        let end = self.bus.subscribe(run_id, From::Now);
+        let stop = stop_reason(cancel.action);
+        match self.storage.cancel_run(thread_id, run_id, cancel, self.ambient.now()).await? {
+            CancelledRun::Missing | CancelledRun::Finished => return Err(Error::NotFound("run")),
+            CancelledRun::Ended => self.announce_ended(run_id),
+            CancelledRun::Stopping => {
+                self.running.stop(run_id, stop);
+                if let (true, Some(mut end)) = (wait, end) {
+                    while !matches!(end.next().await, threadyard_core::bus::Received::Closed(_)) {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn new_run(&self, request: RunRequest, choice: ThreadChoice, assistant: &Assistant) -> Result<NewRun> {
+        let now = self.ambient.now();
+        let run_id = RunId(self.ambient.ordered());
+        let (thread_id, make_thread, temporary) = match choice {
+            ThreadChoice::Existing(id, make) => (id, make, false),
+            ThreadChoice::New(temporary) => (ThreadId(self.ambient.ordered()), true, temporary),
+        };
+        let run_config::MergedConfig { mut config, context } =
+            run_config::merge(assistant, &request.config, &request.context)?;
+        let thread_config = run_config::for_thread(&config);
+        run_config::name_run(&mut config, &RunNames { run_id, thread_id, assistant });
+        if let Some(Value::Object(configurable)) = config.get_mut("configurable") {
+            request.checkpoint.apply(configurable);
+        }
+
+        let mut belongs = Object::new();
+        belongs.insert("graph_id".into(), assistant.graph_id.clone().into());
+        belongs.insert("assistant_id".into(), assistant.assistant_id.to_string().into());
+        let mut metadata = assistant.metadata.clone();
+        metadata.extend(request.metadata.clone());
+        metadata.extend(belongs.clone());
+
+        let kwargs = RunKwargs {
+            input: if request.command.is_some() { None } else { request.input },
+            command: request.command,
+            config,
+            context,
+            stream_mode: if request.stream_mode.is_empty() { vec![StreamMode::Values] } else { request.stream_mode },
+            interrupt_before: request.interrupt_before,
+            interrupt_after: request.interrupt_after,
+            webhook: request.webhook,
+            feedback_keys: request.feedback_keys,
+            temporary,
+            subgraphs: request.stream_subgraphs,
+            resumable: request.stream_resumable,
+            checkpoint_during: request.durability != Durability::Exit,
+            durability: request.durability,
+        };
+        let run = Run {
+            run_id,
+            thread_id,
+            assistant_id: assistant.assistant_id,
+            created_at: now,
+            updated_at: now,
+            status: RunStatus::Pending,
+            metadata,
+            kwargs,
+            multitask_strategy: request.multitask_strategy,
+            langsmith_session_name: None,
+            graph_id: assistant.graph_id.clone(),
+            attempt: 0,
+            started_at: None,
+            error: None,
+        };
+        Ok(NewRun {
+            run,
+            due_at: now + request.after,
+            create_thread: make_thread.then_some(request.metadata),
+            thread_metadata: belongs,
+            thread_config,
+            webhooks_enabled: self.settings.webhooks_enabled,
+        })
+    }
+
+    fn check_loaded(&self, graph_id: &str) -> Result<()> {
+        let graphs = self.runtime.graphs();
+        match graphs.into_iter().find(|graph| graph.id == graph_id) {
+            None => Err(Error::NotFound("graph")),
+            Some(graph) => match graph.failure {
+                Some(error) => Err(Error::BrokenGraph { graph: graph.id, error }),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn announce_new_run(&self, run: &Run, ended: Vec<RunId>, stopping: Vec<RunId>) {
+        for run_id in ended {
+            self.announce_ended(run_id);
+        }
+        for run_id in stopping {
+            let rolls_back = run.multitask_strategy == MultitaskStrategy::Rollback;
+            self.running.stop(run_id, if rolls_back { StopReason::Rollback } else { StopReason::Interrupt });
+        }
+        self.bus.wake(Topic::Runs);
+    }
+
+    /// Tells everybody that a run ended that was not running.
+    pub(crate) fn announce_ended(&self, run_id: RunId) {
+        self.bus.close(run_id, threadyard_core::bus::Closing::default());
+        self.bus.wake(Topic::Deliveries);
+        self.bus.wake(Topic::Runs);
+    }
+}
+
+/// How a running run is told to stop for this.
+pub(crate) fn stop_reason(action: CancelAction) -> StopReason {
+    match action {
+        CancelAction::Interrupt => StopReason::Interrupt,
+        CancelAction::Rollback => StopReason::Rollback,
+    }
+}
+
+fn accepted(created: CreatedRun) -> Result<(Vec<RunId>, Vec<RunId>)> {
+    match created {
+        CreatedRun::Created { ended, stopping } => Ok((ended, stopping)),
+        CreatedRun::ThreadMissing => Err(Error::NotFound("thread or assistant")),
+        CreatedRun::ThreadBusy => Err(Error::Conflict(
+            "the thread is busy with another run; wait for it, or choose another multitask_strategy".into(),
+        )),
+    }
+}
