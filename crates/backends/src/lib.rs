@@ -1,1 +1,10 @@
-//! backends
+//! Where facts and live events are kept: the only crate that opens a database.
+//!
+//! [`SqliteStorage`] implements `threadyard_core::storage::Storage`; [`LocalBus`] implements
+//! `threadyard_core::bus::EventBus` within one process. The contract suite in `tests/contract` runs on every backend.
+
+mod bus;
+mod sqlite;
+
+pub use bus::local::{LocalBus, LocalBusConfig};
+pub use sqlite::{OpenError, SqliteStorage};

@@ -1,0 +1,3 @@
+//! Event buses.
+
+pub(crate) mod local;

@@ -1,0 +1,336 @@
+//! Checkpoints in SQLite: what LangGraph saves, found by thread, namespace and id, and never looked into beyond the
+//! channel versions that say which blobs belong to it.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params, types::ToSql};
+use serde::Deserialize;
+use threadyard_core::{
+    checkpoints::{
+        Blob, CheckpointQuery, CheckpointTuple, Checkpoints, Committed, PruneStrategy, PutCheckpoint, PutWrites, Write,
+        Writer,
+    },
+    ids::RunId,
+    storage::{Result, StorageError},
+};
+
+use super::{
+    Done, SqliteStorage, queue,
+    rows::{all, first, key, lineage_key, lineage_name},
+};
+
+#[async_trait]
+impl Checkpoints for SqliteStorage {
+    fn put_checkpoint(&self, writer: Writer, put: PutCheckpoint) -> Committed {
+        self.writer.promise(move |connection| save(connection, writer, &put))
+    }
+
+    fn put_writes(&self, writer: Writer, put: PutWrites) -> Committed {
+        self.writer.promise(move |connection| save_writes(connection, writer, &put))
+    }
+
+    async fn checkpoint(&self, thread: &str, ns: &str, id: Option<&str>) -> Result<Option<CheckpointTuple>> {
+        let (thread, ns, id) = (lineage_key(thread), ns.to_owned(), id.map(str::to_owned));
+        self.readers.read(move |connection| find(connection, &thread, &ns, id.as_deref())).await
+    }
+
+    async fn list_checkpoints(&self, query: CheckpointQuery) -> Result<Vec<CheckpointTuple>> {
+        self.readers.read(move |connection| list(connection, &query)).await
+    }
+
+    async fn delete_checkpoints(&self, thread: &str) -> Result<()> {
+        let thread = lineage_key(thread);
+        self.writer.write(move |connection| forget(connection, &thread)).await
+    }
+
+    async fn delete_run_checkpoints(&self, runs: Vec<RunId>) -> Result<()> {
+        self.writer.write(move |connection| undo(connection, &runs)).await
+    }
+
+    async fn copy_checkpoints(&self, source: &str, target: &str) -> Result<()> {
+        let (source, target) = (lineage_key(source), lineage_key(target));
+        self.writer.write(move |connection| copy(connection, &source, &target)).await
+    }
+
+    async fn prune_checkpoints(&self, threads: Vec<String>, strategy: PruneStrategy) -> Result<()> {
+        self.writer
+            .write(move |connection| {
+                threads.iter().try_for_each(|thread| match strategy {
+                    PruneStrategy::Delete => forget(connection, &lineage_key(thread)),
+                    PruneStrategy::KeepLatest => keep_latest(connection, &lineage_key(thread)),
+                })
+            })
+            .await
+    }
+}
+
+/// The part of a checkpoint that says which blobs belong to it.
+#[derive(Deserialize)]
+struct Versions {
+    #[serde(default)]
+    channel_versions: HashMap<String, serde_json::Value>,
+}
+
+fn versions(checkpoint: &[u8]) -> Done<HashMap<String, String>> {
+    let versions: Versions = serde_json::from_slice(checkpoint)?;
+    let text = |version| match version {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Ok(versions.channel_versions.into_iter().map(|(channel, version)| (channel, text(version))).collect())
+}
+
+fn lineage(connection: &Connection, thread: &[u8]) -> Done<Option<i64>> {
+    let mut query = connection.prepare_cached("SELECT k FROM lineage WHERE thread = ?1")?;
+    Ok(query.query_row([thread], |row| row.get(0)).optional()?)
+}
+
+fn make_lineage(connection: &Connection, thread: &[u8]) -> Done<i64> {
+    if let Some(found) = lineage(connection, thread)? {
+        return Ok(found);
+    }
+    connection.prepare_cached("INSERT INTO lineage (thread) VALUES (?1)")?.execute([thread])?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn check(connection: &Connection, writer: Writer) -> Done<Option<[u8; 16]>> {
+    match writer {
+        Writer::Run(lease) => queue::check(connection, lease).map(|()| Some(key(lease.run_id))),
+        Writer::Call => Ok(None),
+    }
+}
+
+fn save(connection: &Connection, writer: Writer, put: &PutCheckpoint) -> Done<()> {
+    let run = check(connection, writer)?;
+    let lineage = make_lineage(connection, &lineage_key(&put.thread))?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO blob (lineage, ns, channel, version, kind, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO NOTHING",
+    )?;
+    for blob in &put.blobs {
+        insert.execute(params![lineage, put.ns, blob.channel, blob.version, blob.kind, &*blob.data])?;
+    }
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, run)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![lineage, put.ns, put.id, put.parent, &*put.checkpoint, &*put.metadata, run])?;
+    Ok(())
+}
+
+fn save_writes(connection: &Connection, writer: Writer, put: &PutWrites) -> Done<()> {
+    check(connection, writer)?;
+    let lineage = make_lineage(connection, &lineage_key(&put.thread))?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO pending_write (lineage, ns, checkpoint, task, idx, path, channel, kind, data)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT DO UPDATE SET path = excluded.path, channel = excluded.channel, kind = excluded.kind,
+             data = excluded.data WHERE excluded.idx < 0",
+    )?;
+    for write in &put.writes {
+        let place = (lineage, &put.ns, &put.id, &write.task, write.index);
+        insert.execute(params![
+            place.0,
+            place.1,
+            place.2,
+            place.3,
+            place.4,
+            write.path,
+            write.channel,
+            write.kind,
+            &*write.data
+        ])?;
+    }
+    Ok(())
+}
+
+/// A checkpoint's row.
+struct Stored {
+    lineage: i64,
+    thread: Vec<u8>,
+    ns: String,
+    id: String,
+    parent: Option<String>,
+    checkpoint: Vec<u8>,
+    metadata: Vec<u8>,
+}
+
+fn stored(row: &Row<'_>) -> Done<Stored> {
+    Ok(Stored {
+        lineage: row.get("lineage")?,
+        thread: row.get("thread")?,
+        ns: row.get("ns")?,
+        id: row.get("id")?,
+        parent: row.get("parent")?,
+        checkpoint: row.get("checkpoint")?,
+        metadata: row.get("metadata")?,
+    })
+}
+
+const CHECKPOINT: &str =
+    "SELECT checkpoint.*, lineage.thread FROM checkpoint JOIN lineage ON lineage.k = checkpoint.lineage";
+
+/// The checkpoint with this id, or the newest.
+pub(super) fn find(
+    connection: &Connection,
+    thread: &[u8],
+    ns: &str,
+    id: Option<&str>,
+) -> Done<Option<CheckpointTuple>> {
+    let sql = format!(
+        "{CHECKPOINT} WHERE lineage.thread = ?1 AND ns = ?2 AND {} ORDER BY id DESC LIMIT 1",
+        if id.is_some() { "id = ?3" } else { "?3 IS NULL" }
+    );
+    let found = first(&mut connection.prepare_cached(&sql)?, &[&thread, &ns, &id], stored)?;
+    found.map(|row| tuple(connection, row)).transpose()
+}
+
+fn list(connection: &Connection, query: &CheckpointQuery) -> Done<Vec<CheckpointTuple>> {
+    let sql = format!(
+        "{CHECKPOINT} WHERE (?1 IS NULL OR lineage.thread = ?1) AND (?2 IS NULL OR ns = ?2) AND (?3 IS NULL OR id < ?3)
+             AND json_has(CAST(metadata AS TEXT), ?4)
+         ORDER BY id DESC LIMIT ?5"
+    );
+    let thread = query.thread.as_deref().map(lineage_key);
+    let filter = serde_json::to_string(&query.filter)?;
+    let limit = query.limit.map_or(-1, i64::from);
+    let parameters: [&dyn ToSql; 5] = [&thread, &query.ns, &query.before, &filter, &limit];
+    let rows = all(&mut connection.prepare_cached(&sql)?, &parameters, stored)?;
+    rows.into_iter().map(|row| tuple(connection, row)).collect()
+}
+
+fn tuple(connection: &Connection, row: Stored) -> Done<CheckpointTuple> {
+    let blobs = blobs(connection, &row)?;
+    let mut query = connection.prepare_cached(
+        "SELECT task, path, idx, channel, kind, data FROM pending_write
+         WHERE lineage = ?1 AND ns = ?2 AND checkpoint = ?3 ORDER BY path, task, idx",
+    )?;
+    let writes = all(&mut query, &[&row.lineage, &row.ns, &row.id], |row| {
+        Ok(Write {
+            task: row.get(0)?,
+            path: row.get(1)?,
+            index: row.get(2)?,
+            channel: row.get(3)?,
+            kind: row.get(4)?,
+            data: Bytes::from(row.get::<_, Vec<u8>>(5)?),
+        })
+    })?;
+    Ok(CheckpointTuple {
+        thread: lineage_name(&row.thread),
+        ns: row.ns,
+        id: row.id,
+        parent: row.parent,
+        checkpoint: row.checkpoint.into(),
+        metadata: row.metadata.into(),
+        blobs,
+        writes,
+    })
+}
+
+fn blobs(connection: &Connection, row: &Stored) -> Done<Vec<Blob>> {
+    let mut versions: Vec<_> = versions(&row.checkpoint)?.into_iter().collect();
+    versions.sort_unstable();
+    let mut query = connection.prepare_cached(
+        "SELECT kind, data FROM blob WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4",
+    )?;
+    let mut blobs = Vec::with_capacity(versions.len());
+    for (channel, version) in versions {
+        let found = first(&mut query, &[&row.lineage, &row.ns, &channel, &version], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
+        // Values that stay inline in the checkpoint have no blob.
+        if let Some((kind, data)) = found {
+            blobs.push(Blob { channel, version, kind, data: data.into() });
+        }
+    }
+    Ok(blobs)
+}
+
+/// Whether a run has left a checkpoint.
+pub(super) fn written_by(connection: &Connection, run: RunId) -> Done<bool> {
+    Ok(connection.prepare_cached("SELECT 1 FROM checkpoint WHERE run = ?1")?.exists([key(run)])?)
+}
+
+/// Deletes everything of a thread.
+pub(super) fn forget(connection: &Connection, thread: &[u8]) -> Done<()> {
+    let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
+    for sql in [
+        "DELETE FROM checkpoint WHERE lineage = ?1",
+        "DELETE FROM blob WHERE lineage = ?1",
+        "DELETE FROM pending_write WHERE lineage = ?1",
+        "DELETE FROM lineage WHERE k = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([lineage])?;
+    }
+    Ok(())
+}
+
+/// Deletes the checkpoints that these runs wrote, and what belongs to them alone.
+pub(super) fn undo(connection: &Connection, runs: &[RunId]) -> Done<()> {
+    let mut touched = HashSet::new();
+    for &run in runs {
+        let mut query = connection.prepare_cached("SELECT DISTINCT lineage FROM checkpoint WHERE run = ?1")?;
+        touched.extend(all(&mut query, &[&key(run)], |row| Ok(row.get::<_, i64>(0)?))?);
+        connection.prepare_cached("DELETE FROM checkpoint WHERE run = ?1")?.execute([key(run)])?;
+    }
+    touched.into_iter().try_for_each(|lineage| sweep(connection, lineage))
+}
+
+fn keep_latest(connection: &Connection, thread: &[u8]) -> Done<()> {
+    let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "DELETE FROM checkpoint WHERE lineage = ?1 AND id < (
+                 SELECT max(id) FROM checkpoint AS newer WHERE newer.lineage = ?1 AND newer.ns = checkpoint.ns)",
+        )?
+        .execute([lineage])?;
+    sweep(connection, lineage)
+}
+
+/// Deletes the blobs and writes of a thread that no checkpoint refers to any more.
+fn sweep(connection: &Connection, lineage: i64) -> Done<()> {
+    let mut kept = HashSet::new();
+    let mut query = connection.prepare_cached("SELECT ns, checkpoint FROM checkpoint WHERE lineage = ?1")?;
+    for (ns, checkpoint) in
+        all(&mut query, &[&lineage], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?
+    {
+        kept.extend(versions(&checkpoint)?.into_iter().map(|(channel, version)| (ns.clone(), channel, version)));
+    }
+    let mut query = connection.prepare_cached("SELECT ns, channel, version FROM blob WHERE lineage = ?1")?;
+    let stored = all(&mut query, &[&lineage], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut delete = connection
+        .prepare_cached("DELETE FROM blob WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4")?;
+    for blob in stored.iter().filter(|blob| !kept.contains(*blob)) {
+        let (ns, channel, version): &(String, String, String) = blob;
+        delete.execute(params![lineage, ns, channel, version])?;
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM pending_write WHERE lineage = ?1 AND NOT EXISTS (
+                 SELECT 1 FROM checkpoint WHERE checkpoint.lineage = ?1 AND checkpoint.ns = pending_write.ns
+                     AND checkpoint.id = pending_write.checkpoint)",
+        )?
+        .execute([lineage])?;
+    Ok(())
+}
+
+fn copy(connection: &Connection, source: &[u8], target: &[u8]) -> Done<()> {
+    let Some(from) = lineage(connection, source)? else { return Ok(()) };
+    let to = make_lineage(connection, target)?;
+    if from == to {
+        return Err(StorageError::Bug("a thread can't be copied onto itself".into()).into());
+    }
+    for sql in [
+        "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, run)
+         SELECT ?2, ns, id, parent, checkpoint, metadata, NULL FROM checkpoint WHERE lineage = ?1",
+        "INSERT OR REPLACE INTO blob SELECT ?2, ns, channel, version, kind, data FROM blob WHERE lineage = ?1",
+        "INSERT OR REPLACE INTO pending_write
+         SELECT ?2, ns, checkpoint, task, idx, path, channel, kind, data FROM pending_write WHERE lineage = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([from, to])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! How a run ends: its row, its thread, and the delivery of its webhook, in one transaction.
+
+use rusqlite::{Connection, params};
+use threadyard_core::{
+    runs::{EndStatus, Ending, Lease, Run},
+    webhooks::delivery_for,
+};
+
+use super::{
+    Done, checkpoints, queue,
+    rows::{first, key, run, text},
+    threads,
+};
+
+/// Ends a run whose lease is held.
+pub(super) fn finish(connection: &Connection, lease: Lease, ending: &Ending) -> Done<()> {
+    queue::check(connection, lease)?;
+    let mut query = connection.prepare_cached("SELECT * FROM run WHERE id = ?1")?;
+    let running = first(&mut query, &[&key(lease.run_id)], run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    end(connection, &running, ending)
+}
+
+/// Ends a run, whoever decides it.
+pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
+    announce(connection, run, ending)?;
+    if run.kwargs.temporary {
+        threads::delete(connection, run.thread_id)?;
+        return Ok(());
+    }
+    if ending.status == EndStatus::Rollback {
+        checkpoints::undo(connection, &[run.run_id])?;
+        connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run.run_id)])?;
+        return Ok(());
+    }
+    let error = ending.error.as_ref().map(serde_json::to_string).transpose()?;
+    connection
+        .prepare_cached(
+            "UPDATE run SET status = ?2, error = ?3, lease_id = NULL, lease_until = NULL, updated_at = ?4 WHERE id = ?1",
+        )?
+        .execute(params![key(run.run_id), ending.status.run_status().as_str(), error, ending.at.0])?;
+    if let Some(thread) = &ending.thread {
+        threads::leave(connection, run.thread_id, thread, ending.at)?;
+    }
+    Ok(())
+}
+
+/// Writes the delivery of the run's webhook. Its id comes from the run, so a repeated ending adds nothing.
+fn announce(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
+    let Some(delivery) = delivery_for(run, ending) else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "INSERT INTO delivery (id, run_id, thread_id, url, body, state, next_attempt_at, created_at)
+             SELECT ?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6 FROM run WHERE id = ?2 AND webhooks_enabled
+             ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            delivery.id,
+            key(delivery.run_id),
+            key(delivery.thread_id),
+            delivery.url,
+            text(&delivery.body),
+            delivery.created_at.0,
+        ])?;
+    Ok(())
+}

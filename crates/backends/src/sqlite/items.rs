@@ -1,0 +1,151 @@
+//! Store items in SQLite. A namespace is a JSON list of labels, so that no label can be mistaken for two.
+
+use std::cmp::Ordering;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Row, params};
+use threadyard_core::{
+    items::{Item, ItemAnswer, ItemOperation, Items, NamespaceQuery},
+    json::{Object, Value, raw_from_text},
+    page::Window,
+    storage::{Result, StorageError},
+    time::Timestamp,
+};
+
+use super::{
+    Done, SqliteStorage,
+    rows::{all, first, text, time},
+};
+
+#[async_trait]
+impl Items for SqliteStorage {
+    async fn apply_items(&self, operations: Vec<ItemOperation>, now: Timestamp) -> Result<Vec<ItemAnswer>> {
+        let writes = operations.iter().any(|operation| matches!(operation, ItemOperation::Put { .. }));
+        let apply = move |connection: &Connection| apply(connection, &operations, now);
+        if writes { self.writer.write(apply).await } else { self.readers.read(apply).await }
+    }
+}
+
+fn apply(connection: &Connection, operations: &[ItemOperation], now: Timestamp) -> Done<Vec<ItemAnswer>> {
+    let mut answers = Vec::with_capacity(operations.len());
+    for operation in operations {
+        answers.push(match operation {
+            ItemOperation::Get { namespace, key } => ItemAnswer::Item(get(connection, namespace, key)?),
+            ItemOperation::Search { prefix, filter, window } => {
+                ItemAnswer::Items(search(connection, prefix, filter, *window)?)
+            }
+            ItemOperation::ListNamespaces(query) => ItemAnswer::Namespaces(namespaces(connection, query)?),
+            ItemOperation::Put { .. } => ItemAnswer::Written,
+        });
+    }
+    for operation in operations {
+        if let ItemOperation::Put { namespace, key, value } = operation {
+            let namespace = serde_json::to_string(namespace)?;
+            match value {
+                Some(value) => connection
+                    .prepare_cached(
+                        "INSERT INTO item (namespace, key, value, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+                         ON CONFLICT DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+                    )?
+                    .execute(params![namespace, key, text(value), now.0])?,
+                None => connection
+                    .prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2")?
+                    .execute(params![namespace, key])?,
+            };
+        }
+    }
+    Ok(answers)
+}
+
+fn get(connection: &Connection, namespace: &[String], key: &str) -> Done<Option<Item>> {
+    let mut query = connection.prepare_cached("SELECT * FROM item WHERE namespace = ?1 AND key = ?2")?;
+    first(&mut query, &[&serde_json::to_string(namespace)?, &key], item)
+}
+
+fn search(connection: &Connection, prefix: &[String], filter: &Object, window: Window) -> Done<Vec<Item>> {
+    let mut query = connection
+        .prepare_cached("SELECT * FROM item WHERE namespace >= ?1 AND namespace < ?2 ORDER BY updated_at DESC, key")?;
+    let (from, to) = range(prefix)?;
+    let mut found = all(&mut query, &[&from, &to], item)?;
+    found.retain(|item| item.namespace.starts_with(prefix) && satisfies(item, filter));
+    Ok(found.into_iter().skip(window.offset as usize).take(window.limit as usize).collect())
+}
+
+/// The texts between which the namespaces with this prefix lie.
+fn range(prefix: &[String]) -> Done<(String, String)> {
+    let mut from = serde_json::to_string(prefix)?;
+    from.pop();
+    // Every namespace's text goes on with `]` or `,`, both of which come before this.
+    let to = format!("{from}\u{10ffff}");
+    Ok((from, to))
+}
+
+fn satisfies(item: &Item, filter: &Object) -> bool {
+    let Ok(Value::Object(value)) = serde_json::from_str(item.value.get()) else { return filter.is_empty() };
+    filter.iter().all(|(field, condition)| {
+        let found = value.get(field).unwrap_or(&Value::Null);
+        match condition {
+            Value::Object(operators) if operators.keys().any(|key| key.starts_with('$')) => {
+                operators.iter().all(|(operator, wanted)| compare(found, operator, wanted))
+            }
+            Value::Object(nested) => threadyard_core::filter::contains(found, &Value::Object(nested.clone())),
+            wanted => found == wanted,
+        }
+    })
+}
+
+fn compare(found: &Value, operator: &str, wanted: &Value) -> bool {
+    let ordering = || match (found, wanted) {
+        (Value::String(found), Value::String(wanted)) => Some(found.cmp(wanted)),
+        _ => found.as_f64()?.partial_cmp(&wanted.as_f64()?),
+    };
+    match operator {
+        "$eq" => found == wanted,
+        "$ne" => found != wanted,
+        "$gt" => ordering() == Some(Ordering::Greater),
+        "$gte" => ordering().is_some_and(Ordering::is_ge),
+        "$lt" => ordering() == Some(Ordering::Less),
+        "$lte" => ordering().is_some_and(Ordering::is_le),
+        _ => false,
+    }
+}
+
+fn namespaces(connection: &Connection, query: &NamespaceQuery) -> Done<Vec<Vec<String>>> {
+    let mut statement = connection.prepare_cached("SELECT DISTINCT namespace FROM item ORDER BY namespace")?;
+    let mut found = all(&mut statement, &[], |row| labels(row, 0))?;
+    found.retain(|labels| {
+        let enough = labels.len() >= query.prefix.len().max(query.suffix.len());
+        enough && matches(&query.prefix, labels) && matches(&query.suffix, &labels[labels.len() - query.suffix.len()..])
+    });
+    for labels in &mut found {
+        labels.truncate(query.max_depth.unwrap_or(usize::MAX));
+    }
+    found.sort_unstable();
+    found.dedup();
+    let window = query.window;
+    Ok(found.into_iter().skip(window.offset as usize).take(window.limit as usize).collect())
+}
+
+fn matches(pattern: &[String], labels: &[String]) -> bool {
+    pattern.iter().zip(labels).all(|(wanted, label)| wanted == "*" || wanted == label)
+}
+
+fn labels(row: &Row<'_>, column: usize) -> Done<Vec<String>> {
+    Ok(serde_json::from_str(&row.get::<_, String>(column)?)?)
+}
+
+fn item(row: &Row<'_>) -> Done<Item> {
+    let key: String = row.get("key")?;
+    let value = raw_from_text(row.get("value")?).map_err(|error| StorageError::Corrupt {
+        table: "item",
+        row: key.clone(),
+        why: error.to_string(),
+    })?;
+    Ok(Item {
+        namespace: labels(row, 0)?,
+        key,
+        value,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}

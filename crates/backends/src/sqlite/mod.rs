@@ -1,0 +1,166 @@
+//! SQLite: one writer thread with group commit, a few readers, integer keys inside and UUIDs outside.
+
+mod assistants;
+mod checkpoints;
+mod ending;
+mod items;
+mod queue;
+mod readers;
+mod rows;
+mod runs;
+mod threads;
+mod webhooks;
+mod writer;
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, functions::FunctionFlags};
+use threadyard_core::{filter, json::Value, storage::StorageError};
+
+use self::{readers::Readers, writer::Writer};
+
+mod embedded {
+    refinery::embed_migrations!("src/sqlite/migrations");
+}
+
+const READERS: usize = 4;
+
+/// Facts in one SQLite file, which one process at a time may open.
+pub struct SqliteStorage {
+    writer: Writer,
+    readers: Readers,
+    /// Holds the exclusive lock on the data folder as long as the storage lives.
+    _lock: File,
+}
+
+/// Why a data folder could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another server has it.
+    #[error("the data folder `{0}` is in use by another server; stop that server or choose another folder")]
+    InUse(PathBuf),
+    /// It can't be made or written.
+    #[error("the data folder `{folder}` can't be used: {source}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The file is not a database of ours.
+    #[error("the database `{file}` can't be opened: {why}")]
+    Database {
+        /// The file.
+        file: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
+}
+
+impl SqliteStorage {
+    /// Opens or makes the database in `folder`. Runs that a dead process left running may be claimed at once.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        let lock = lock(folder)?;
+        let file = folder.join("threadyard.db");
+        let database = |why: String| OpenError::Database { file: file.clone(), why };
+        let mut connection = connect(&file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
+        prepare(&connection).map_err(|error| database(error.to_string()))?;
+        embedded::migrations::runner().run(&mut connection).map_err(|error| database(error.to_string()))?;
+        // The lock on the folder proves that nobody holds a lease any more.
+        connection
+            .execute_batch(
+                "UPDATE run SET lease_until = 0 WHERE status = 'running';
+                 UPDATE delivery SET next_attempt_at = 0, lease_id = NULL WHERE lease_id IS NOT NULL;",
+            )
+            .map_err(|error| database(error.to_string()))?;
+        let readers = Readers::open(READERS, || {
+            connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        })
+        .map_err(|error| database(error.to_string()))?;
+        let writer = Writer::start(connection).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
+        Ok(Self { writer, readers, _lock: lock })
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Folder { folder: folder.into(), source };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let file = File::create(folder.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.into())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(128);
+    let deterministic = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("json_has", 2, deterministic, |call| {
+        let document = call.get_raw(0).as_str_or_null()?;
+        let pattern: Value = parse(call.get_raw(1).as_str()?)?;
+        Ok(match document {
+            None => false,
+            Some(document) => filter::contains(&parse(document)?, &pattern),
+        })
+    })?;
+    Ok(connection)
+}
+
+fn parse(text: &str) -> rusqlite::Result<Value> {
+    serde_json::from_str(text).map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "temp_store", "memory")
+}
+
+/// What SQLite's failures mean to the engine.
+fn failure(error: &rusqlite::Error) -> StorageError {
+    use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure};
+    match error.sqlite_error_code() {
+        Some(DatabaseBusy | DatabaseLocked | DiskFull | ReadOnly | SystemIoFailure | CannotOpen) => {
+            StorageError::Unavailable(error.to_string())
+        }
+        _ => StorageError::Bug(error.to_string()),
+    }
+}
+
+/// A failure inside an operation: SQLite's, or one that the operation itself found.
+#[derive(Debug)]
+enum Failure {
+    Sqlite(rusqlite::Error),
+    Found(StorageError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Found(error)
+    }
+}
+
+impl From<Failure> for StorageError {
+    fn from(failed: Failure) -> Self {
+        match failed {
+            Failure::Sqlite(error) => failure(&error),
+            Failure::Found(error) => error,
+        }
+    }
+}
+
+/// The outcome of an operation on a connection.
+type Done<T> = Result<T, Failure>;

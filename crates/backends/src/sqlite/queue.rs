@@ -1,0 +1,131 @@
+//! The queue: runs are rows that are claimed under a lease, and taken back when the lease ends.
+
+use rusqlite::{Connection, Row, params};
+use threadyard_core::{
+    checkpoints::CheckpointTuple,
+    json::{Object, raw},
+    runs::{
+        CancelRequest, ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, Lease, Run,
+        RunError,
+    },
+    storage::StorageError,
+    threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
+    time::Timestamp,
+};
+
+use super::{
+    Done, checkpoints, ending,
+    rows::{all, first, json, key, lineage_key, object, run},
+};
+
+pub(super) fn claim(connection: &Connection, claim: ClaimRuns) -> Done<ClaimedRuns> {
+    // The oldest due run of each thread that has none running.
+    let mut due = connection.prepare_cached(
+        "SELECT min(k) FROM run AS due WHERE status = 'pending' AND due_at <= ?1
+             AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')
+         GROUP BY thread ORDER BY min(k) LIMIT ?2",
+    )?;
+    let keys = all(&mut due, &[&claim.now.0, &claim.limit], |row| Ok(row.get::<_, i64>(0)?))?;
+    let runs = keys.into_iter().map(|k| lease(connection, k, &claim)).collect::<Done<Vec<_>>>()?;
+    let mut later =
+        connection.prepare_cached("SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at > ?1")?;
+    let next_due: Option<i64> = later.query_row([claim.now.0], |row| row.get(0))?;
+    Ok(ClaimedRuns { runs, next_due: next_due.map(Timestamp) })
+}
+
+fn lease(connection: &Connection, k: i64, claim: &ClaimRuns) -> Done<ClaimedRun> {
+    connection
+        .prepare_cached(
+            "UPDATE run SET status = 'running', attempt = attempt + 1, lease_id = ?2, lease_until = ?3,
+                 started_at = coalesce(started_at, ?4), updated_at = ?4
+             WHERE k = ?1",
+        )?
+        .execute(params![k, key(claim.lease_id), claim.until.0, claim.now.0])?;
+    let mut query = connection.prepare_cached("SELECT * FROM run WHERE k = ?1")?;
+    let claimed = first(&mut query, &[&k], run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let lease = Lease { run_id: claimed.run_id, lease_id: claim.lease_id };
+    let thread_metadata = thread_metadata(connection, &claimed)?;
+    let head = head(connection, &claimed)?;
+    let resume = claimed.attempt > 1 && checkpoints::written_by(connection, claimed.run_id)?;
+    Ok(ClaimedRun { run: claimed, lease, thread_metadata, head, resume })
+}
+
+fn thread_metadata(connection: &Connection, claimed: &Run) -> Done<Object> {
+    let mut query = connection.prepare_cached("SELECT id, metadata FROM thread WHERE id = ?1")?;
+    let metadata = first(&mut query, &[&key(claimed.thread_id)], |row| object("thread", row, "metadata"))?;
+    Ok(metadata.unwrap_or_default())
+}
+
+fn head(connection: &Connection, claimed: &Run) -> Done<Option<CheckpointTuple>> {
+    checkpoints::find(connection, &lineage_key(&claimed.thread_id.to_string()), "", None)
+}
+
+pub(super) fn extend(connection: &Connection, leases: &[Lease], until: Timestamp) -> Done<()> {
+    let mut update = connection
+        .prepare_cached("UPDATE run SET lease_until = ?3 WHERE id = ?1 AND lease_id = ?2 AND status = 'running'")?;
+    for lease in leases {
+        update.execute(params![key(lease.run_id), key(lease.lease_id), until.0])?;
+    }
+    Ok(())
+}
+
+/// Fails unless the lease is still the one of a running run.
+pub(super) fn check(connection: &Connection, lease: Lease) -> Done<()> {
+    let mut query =
+        connection.prepare_cached("SELECT 1 FROM run WHERE id = ?1 AND lease_id = ?2 AND status = 'running'")?;
+    if query.exists(params![key(lease.run_id), key(lease.lease_id)])? {
+        Ok(())
+    } else {
+        Err(StorageError::LeaseLost.into())
+    }
+}
+
+pub(super) fn requeue(connection: &Connection, lease: Lease, uses_attempt: bool, now: Timestamp) -> Done<()> {
+    check(connection, lease)?;
+    connection
+        .prepare_cached(
+            "UPDATE run SET status = 'pending', lease_id = NULL, lease_until = NULL, attempt = attempt - ?2, updated_at = ?3
+             WHERE id = ?1",
+        )?
+        .execute(params![key(lease.run_id), i64::from(!uses_attempt), now.0])?;
+    Ok(())
+}
+
+pub(super) fn expire(connection: &Connection, expire: ExpireLeases) -> Done<ExpiredRuns> {
+    let mut query =
+        connection.prepare_cached("SELECT * FROM run WHERE status = 'running' AND lease_until <= ?1 ORDER BY k")?;
+    let mut expired = ExpiredRuns::default();
+    for (stale, cancel) in all(&mut query, &[&expire.now.0], with_cancel)? {
+        if let Some(ending) = last_word(&stale, cancel, expire) {
+            ending::end(connection, &stale, &ending)?;
+            expired.ended.push(stale.run_id);
+            continue;
+        }
+        connection
+            .prepare_cached(
+                "UPDATE run SET status = 'pending', lease_id = NULL, lease_until = NULL, updated_at = ?2 WHERE id = ?1",
+            )?
+            .execute(params![key(stale.run_id), expire.now.0])?;
+        expired.requeued.push(stale.run_id);
+    }
+    Ok(expired)
+}
+
+fn with_cancel(row: &Row<'_>) -> Done<(Run, Option<CancelRequest>)> {
+    let cancel = json("run", row, "cancel")?.map(|text| serde_json::from_str(text.get())).transpose()?;
+    Ok((run(row)?, cancel))
+}
+
+/// How a run ends whose holder died, if it may not be tried again.
+fn last_word(stale: &Run, cancel: Option<CancelRequest>, expire: ExpireLeases) -> Option<Ending> {
+    if let Some(cancel) = cancel {
+        return Some(cancel.ending(expire.now));
+    }
+    (stale.attempt >= expire.max_attempts).then(|| {
+        let message = format!("the server or worker died during each of {} attempts", stale.attempt);
+        let error = RunError { error: "MaxAttemptsExceeded".into(), message };
+        let outcome = ThreadOutcome { interrupts: raw(&Object::new()), error: Some(raw(&error)) };
+        let thread = Some(ThreadUpdate { status: ThreadStatus::Error, values: None, outcome, state: None });
+        Ending { status: EndStatus::Error, error: Some(error), values: None, thread, at: expire.now }
+    })
+}

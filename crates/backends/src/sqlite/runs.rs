@@ -1,0 +1,213 @@
+//! Runs in SQLite: making, finding, stopping and deleting them. Taking them from the queue is in `queue.rs`, how they
+//! end in `ending.rs`.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, params, types::ToSql};
+use threadyard_core::{
+    ids::{RunId, ThreadId},
+    page::{Page, Window},
+    runs::{
+        CancelAction, CancelRequest, CancelledRun, ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases,
+        ExpiredRuns, Lease, MultitaskStrategy, NewRun, Run, RunQuery, RunStatus, Runs,
+    },
+    storage::Result,
+    time::Timestamp,
+};
+
+use super::{
+    Done, SqliteStorage, checkpoints, ending, queue,
+    rows::{all, decoded, first, key, name, run},
+    threads,
+};
+
+#[async_trait]
+impl Runs for SqliteStorage {
+    async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
+        self.writer.write(move |connection| create(connection, new)).await
+    }
+
+    async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>> {
+        self.readers.read(move |connection| find(connection, thread_id, run_id)).await
+    }
+
+    async fn run_by_id(&self, run_id: RunId) -> Result<Option<Run>> {
+        self.readers
+            .read(move |connection| {
+                first(&mut connection.prepare_cached("SELECT * FROM run WHERE id = ?1")?, &[&key(run_id)], run)
+            })
+            .await
+    }
+
+    async fn search_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>> {
+        self.readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT * FROM run WHERE thread = (SELECT k FROM thread WHERE id = ?1) AND (?2 IS NULL OR status = ?2)
+                     ORDER BY k DESC LIMIT ?3 OFFSET ?4",
+                )?;
+                let status = query.status.map(RunStatus::as_str);
+                let limit = i64::from(window.limit) + 1;
+                let parameters: [&dyn ToSql; 4] = [&key(query.thread_id), &status, &limit, &window.offset];
+                Ok(Page::from_probe(all(&mut statement, &parameters, run)?, window))
+            })
+            .await
+    }
+
+    async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns> {
+        self.writer.write(move |connection| queue::claim(connection, claim)).await
+    }
+
+    async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<()> {
+        if leases.is_empty() {
+            return Ok(());
+        }
+        self.writer.write(move |connection| queue::extend(connection, &leases, until)).await
+    }
+
+    async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<()> {
+        self.writer.write(move |connection| ending::finish(connection, lease, &ending)).await
+    }
+
+    async fn requeue_run(&self, lease: Lease, uses_attempt: bool, now: Timestamp) -> Result<()> {
+        self.writer.write(move |connection| queue::requeue(connection, lease, uses_attempt, now)).await
+    }
+
+    async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns> {
+        self.writer.write(move |connection| queue::expire(connection, expire)).await
+    }
+
+    async fn cancel_run(
+        &self,
+        thread_id: ThreadId,
+        run_id: RunId,
+        request: CancelRequest,
+        now: Timestamp,
+    ) -> Result<CancelledRun> {
+        self.writer
+            .write(move |connection| match find(connection, thread_id, run_id)? {
+                None => Ok(CancelledRun::Missing),
+                Some(found) => cancel(connection, &found, &request, now),
+            })
+            .await
+    }
+
+    async fn cancel_request(&self, run_id: RunId) -> Result<Option<CancelRequest>> {
+        self.readers
+            .read(move |connection| {
+                let mut query =
+                    connection.prepare_cached("SELECT id, cancel FROM run WHERE id = ?1 AND cancel IS NOT NULL")?;
+                first(&mut query, &[&key(run_id)], |row| decoded("run", row, "cancel"))
+            })
+            .await
+    }
+
+    async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<RunStatus>> {
+        self.writer
+            .write(move |connection| {
+                let Some(found) = find(connection, thread_id, run_id)? else { return Ok(None) };
+                checkpoints::undo(connection, &[run_id])?;
+                connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run_id)])?;
+                // The head may be another now; it is computed when somebody asks.
+                connection.prepare_cached("UPDATE thread SET state = NULL WHERE id = ?1")?.execute([key(thread_id)])?;
+                Ok(Some(found.status))
+            })
+            .await
+    }
+}
+
+fn find(connection: &Connection, thread_id: ThreadId, run_id: RunId) -> Done<Option<Run>> {
+    let mut query = connection.prepare_cached("SELECT * FROM run WHERE id = ?1 AND thread_id = ?2")?;
+    first(&mut query, &[&key(run_id), &key(thread_id)], run)
+}
+
+fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
+    let thread_id = new.run.thread_id;
+    let now = new.run.created_at;
+    if let Some(metadata) = &new.create_thread {
+        threads::insert(connection, thread_id, metadata, now)?;
+    }
+    let mut query = connection.prepare_cached("SELECT k FROM thread WHERE id = ?1")?;
+    let Some(thread) = first(&mut query, &[&key(thread_id)], |row| Ok(row.get::<_, i64>(0)?))? else {
+        return Ok(CreatedRun::ThreadMissing);
+    };
+    let Some((ended, stopping)) = make_room(connection, thread, &new)? else {
+        return Ok(CreatedRun::ThreadBusy);
+    };
+    insert(connection, thread, &new)?;
+    threads::merge_metadata(connection, thread_id, new.thread_metadata)?;
+    connection.prepare_cached("UPDATE thread SET config = ?2, updated_at = ?3 WHERE k = ?1")?.execute(params![
+        thread,
+        serde_json::to_string(&new.thread_config)?,
+        now.0
+    ])?;
+    Ok(CreatedRun::Created { ended, stopping })
+}
+
+/// Applies the multitask strategy to the thread's open runs: those that ended and those that are to stop, or `None` when
+/// the new run is refused.
+fn make_room(connection: &Connection, thread: i64, new: &NewRun) -> Done<Option<(Vec<RunId>, Vec<RunId>)>> {
+    let action = match new.run.multitask_strategy {
+        MultitaskStrategy::Enqueue => return Ok(Some((Vec::new(), Vec::new()))),
+        MultitaskStrategy::Reject => {
+            let mut query = connection
+                .prepare_cached("SELECT 1 FROM run WHERE thread = ?1 AND status IN ('pending', 'running')")?;
+            return Ok((!query.exists([thread])?).then(Default::default));
+        }
+        MultitaskStrategy::Interrupt => CancelAction::Interrupt,
+        MultitaskStrategy::Rollback => CancelAction::Rollback,
+    };
+    let strategy = name(&new.run.multitask_strategy)?;
+    let reason = format!("superseded by run {} (multitask_strategy={strategy})", new.run.run_id);
+    let request = CancelRequest { action, reason };
+    let mut query = connection
+        .prepare_cached("SELECT * FROM run WHERE thread = ?1 AND status IN ('pending', 'running') ORDER BY k")?;
+    let (mut ended, mut stopping) = (Vec::new(), Vec::new());
+    for open in all(&mut query, &[&thread], run)? {
+        match cancel(connection, &open, &request, new.run.created_at)? {
+            CancelledRun::Ended => ended.push(open.run_id),
+            _ => stopping.push(open.run_id),
+        }
+    }
+    Ok(Some((ended, stopping)))
+}
+
+/// Ends a pending run, or notes on a running one that it is to stop.
+fn cancel(connection: &Connection, found: &Run, request: &CancelRequest, now: Timestamp) -> Done<CancelledRun> {
+    match found.status {
+        RunStatus::Pending => {
+            ending::end(connection, found, &request.ending(now))?;
+            Ok(CancelledRun::Ended)
+        }
+        RunStatus::Running => {
+            connection
+                .prepare_cached("UPDATE run SET cancel = coalesce(cancel, ?2) WHERE id = ?1")?
+                .execute(params![key(found.run_id), serde_json::to_string(request)?])?;
+            Ok(CancelledRun::Stopping)
+        }
+        _ => Ok(CancelledRun::Finished),
+    }
+}
+
+fn insert(connection: &Connection, thread: i64, new: &NewRun) -> Done<()> {
+    let run = &new.run;
+    connection
+        .prepare_cached(
+            "INSERT INTO run (id, thread, thread_id, assistant_id, graph_id, status, multitask, metadata, kwargs,
+                 webhooks_enabled, due_at, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+        )?
+        .execute(params![
+            key(run.run_id),
+            thread,
+            key(run.thread_id),
+            key(run.assistant_id),
+            run.graph_id,
+            name(&run.multitask_strategy)?,
+            serde_json::to_string(&run.metadata)?,
+            serde_json::to_string(&run.kwargs)?,
+            new.webhooks_enabled,
+            new.due_at.0,
+            run.created_at.0,
+        ])?;
+    Ok(())
+}

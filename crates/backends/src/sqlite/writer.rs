@@ -1,0 +1,135 @@
+//! The one thread that writes: it takes what is queued, does it in one transaction, and answers after the commit.
+
+use std::{io, sync::mpsc, thread};
+
+use rusqlite::Connection;
+use threadyard_core::{checkpoints::Committed, storage::StorageError};
+use tokio::sync::oneshot;
+
+use super::{Done, Failure};
+
+/// The most operations that share a commit.
+const GROUP: usize = 512;
+
+/// One operation: does its work unless there is no transaction to do it in, and hands back what tells the caller about
+/// the commit.
+type Operation = Box<dyn FnOnce(Result<&Connection, StorageError>) -> Answer + Send>;
+/// Tells the caller: the error is that of the commit, which spoils whatever the operation itself answered.
+type Answer = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+pub(super) struct Writer {
+    /// `None` only while being dropped.
+    operations: Option<mpsc::Sender<Operation>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> io::Result<Self> {
+        let (operations, queue) = mpsc::channel();
+        let thread = thread::Builder::new().name("sqlite-writer".into()).spawn(move || serve(&connection, &queue))?;
+        Ok(Self { operations: Some(operations), thread: Some(thread) })
+    }
+
+    /// Queues an operation; its place in the order of writes is taken when this returns.
+    pub(super) fn submit<T, F>(&self, operation: F) -> oneshot::Receiver<Result<T, StorageError>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Done<T> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let operation: Operation = Box::new(move |connection| {
+            let outcome = connection.and_then(|it| isolated(it, operation).map_err(StorageError::from));
+            Box::new(move |commit| {
+                let _ = sender.send(commit.and(outcome));
+            })
+        });
+        // A closed queue drops the sender of the answer, and the caller hears of it there.
+        if let Some(operations) = &self.operations {
+            let _ = operations.send(operation);
+        }
+        receiver
+    }
+
+    /// Does an operation and waits for its commit.
+    pub(super) async fn write<T, F>(&self, operation: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Done<T> + Send + 'static,
+    {
+        self.submit(operation).await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// As `write`, but in the shape of a promise.
+    pub(super) fn promise<F>(&self, operation: F) -> Committed
+    where
+        F: FnOnce(&Connection) -> Done<()> + Send + 'static,
+    {
+        let answer = self.submit(operation);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(stopped())) })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.operations.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stopped() -> StorageError {
+    StorageError::Unavailable("the database is closed".into())
+}
+
+fn serve(connection: &Connection, queue: &mpsc::Receiver<Operation>) {
+    let mut answers = Vec::new();
+    while let Ok(first) = queue.recv() {
+        if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+            first(Err(super::failure(&error)))(Ok(()));
+            continue;
+        }
+        answers.push(first(Ok(connection)));
+        // A failure such as a full disk makes SQLite undo the whole transaction, which ends the group.
+        while answers.len() < GROUP && !connection.is_autocommit() {
+            let Ok(next) = queue.try_recv() else { break };
+            answers.push(next(Ok(connection)));
+        }
+        let commit = commit(connection);
+        for answer in answers.drain(..) {
+            answer(commit.clone());
+        }
+    }
+}
+
+fn commit(connection: &Connection) -> Result<(), StorageError> {
+    if connection.is_autocommit() {
+        return Err(StorageError::Unavailable("the transaction was undone by the database".into()));
+    }
+    connection.execute_batch("COMMIT").map_err(|error| {
+        let _ = connection.execute_batch("ROLLBACK");
+        super::failure(&error)
+    })
+}
+
+/// Runs an operation so that its failure undoes it and nothing else of the group.
+fn isolated<T>(connection: &Connection, operation: impl FnOnce(&Connection) -> Done<T>) -> Done<T> {
+    connection.prepare_cached("SAVEPOINT operation")?.execute([])?;
+    match operation(connection) {
+        Ok(value) => {
+            connection.prepare_cached("RELEASE operation")?.execute([])?;
+            Ok(value)
+        }
+        Err(failed) => {
+            // After some failures, such as a full disk, SQLite has undone the whole transaction already.
+            let _ = connection.execute_batch("ROLLBACK TO operation; RELEASE operation");
+            Err(failed)
+        }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Found(StorageError::Bug(error.to_string()))
+    }
+}
