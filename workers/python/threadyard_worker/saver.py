@@ -227,4 +227,4 @@ def _is_inline(value: Any) -> bool:
         return True
     if kind is int:
         return value in _INT64
-    return kind is str and len(value) < 64 and value.isascii()
+    return kind is str and len(value) < 256 and value.isascii()
