@@ -1,1 +1,22 @@
-//! runtime
+//! The user's project and the worker processes that execute its graphs (docs/worker-protocol.md).
+//!
+//! [`Project`] reads `langgraph.json`, [`python`] finds or makes the interpreter, and [`ProcessRuntime`] implements
+//! `threadyard_core::runtime::GraphRuntime` with a pool of worker processes.
+
+mod callbacks;
+mod connection;
+mod embedded;
+mod environment;
+mod frame;
+mod launch;
+mod process;
+mod project;
+mod protocol;
+mod session;
+mod watch;
+mod worker;
+mod zygote;
+
+pub use launch::{LaunchError, python};
+pub use process::{ProcessRuntime, ProcessRuntimeConfig};
+pub use project::{Project, ProjectError};

@@ -61,7 +61,10 @@ class Zygote:
     def _become_worker(self, parent: int, path: str, token: str) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for descriptor in (self._wake_read, self._wake_write, self._host.fileno()):
+        # The host's end may be standard input, which user code expects to be open.
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, self._host.fileno())
+        for descriptor in (self._wake_read, self._wake_write, nothing):
             os.close(descriptor)
         if _is_linux():
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

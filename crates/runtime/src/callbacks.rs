@@ -1,0 +1,294 @@
+//! Serves what a worker asks of the host: checkpoints and store items, written under the right of the run that asks.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use threadyard_core::{
+    ambient::Ambient,
+    checkpoints::{CheckpointQuery, Committed, PruneStrategy, PutCheckpoint, PutWrites, Writer},
+    items::{Item, ItemAnswer, ItemOperation, NamespaceQuery},
+    json::{Object, raw_from_text},
+    page::Window,
+    storage::{Storage, StorageError},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    connection::{Connection, Said},
+    frame::{Frame, FrameError},
+    protocol::{CpPut, CpWrites, Tuple, kind, read},
+};
+
+/// What callbacks work with.
+#[derive(Clone)]
+pub(crate) struct Callbacks {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) ambient: Ambient,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Callbacks {
+    /// Serves one frame. Puts take their place in the order of writes before this returns.
+    pub(crate) fn serve(&self, connection: &Arc<Connection>, frame: &Frame) -> Result<(), FrameError> {
+        match frame.kind {
+            kind::CP_PUT => {
+                let put: CpPut = read(&frame.body)?;
+                let slot = put.slot.unwrap_or(frame.id);
+                let put: PutCheckpoint = put.into();
+                self.put(connection, frame.id, slot, |writer| self.storage.put_checkpoint(writer, put));
+            }
+            kind::CP_WRITES => {
+                let put: CpWrites = read(&frame.body)?;
+                let slot = put.slot.unwrap_or(frame.id);
+                let put: PutWrites = put.into();
+                self.put(connection, frame.id, slot, |writer| self.storage.put_writes(writer, put));
+            }
+            kind::CP_CALL => {
+                let call: CpCall = read(&frame.body)?;
+                let commits = connection.with_run(call.slot, |slot| std::mem::take(&mut slot.commits));
+                let (this, connection, id) = (self.clone(), connection.clone(), frame.id);
+                self.tasks.spawn(async move {
+                    let result = match all(commits.unwrap_or_default()).await {
+                        Ok(()) => this.checkpoint_call(call).await,
+                        Err(error) => Err(error),
+                    };
+                    reply(&connection, id, result);
+                });
+            }
+            _ => {
+                let batch: StoreBatch = read(&frame.body)?;
+                let operations = batch.ops.into_iter().map(StoreOp::understood).collect::<Result<Vec<_>, _>>()?;
+                let (this, connection, id) = (self.clone(), connection.clone(), frame.id);
+                self.tasks.spawn(async move {
+                    let answers = this.storage.apply_items(operations, this.ambient.now()).await;
+                    let result =
+                        answers.map(|answers| pack(&answers.into_iter().map(Answer::from).collect::<Vec<_>>()));
+                    reply(&connection, id, result);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, connection: &Arc<Connection>, id: u64, slot: u64, put: impl FnOnce(Writer) -> Committed) {
+        // A run that is over, or was taken away, writes no more.
+        let Some(writer) = connection.writer(slot) else {
+            if id != slot {
+                reply(connection, id, Err(StorageError::LeaseLost));
+            }
+            return;
+        };
+        let committed = put(writer);
+        if id == slot {
+            connection.with_run(slot, |run| run.commits.push(committed));
+            return;
+        }
+        let connection = connection.clone();
+        self.tasks.spawn(async move {
+            let result = committed.await;
+            if let Err(error) = &result {
+                connection.with_run(slot, |run| drop(run.said.send(Said::PutFailed(error.clone()))));
+            }
+            reply(&connection, id, result.map(|()| pack(&())));
+        });
+    }
+
+    async fn checkpoint_call(&self, call: CpCall) -> Result<Bytes, StorageError> {
+        let missing = |key: &str| StorageError::Bug(format!("the checkpoint call `{}` lacks `{key}`", call.op));
+        let thread = || call.thread.as_deref().ok_or_else(|| missing("thread"));
+        match call.op.as_str() {
+            "get" => {
+                let ns = call.ns.as_deref().unwrap_or_default();
+                let found = self.storage.checkpoint(thread()?, ns, call.id.as_deref()).await?;
+                Ok(pack(&found.map(Tuple::from)))
+            }
+            "list" => {
+                let filter = match &call.filter {
+                    Some(filter) => {
+                        serde_json::from_slice(filter).map_err(|error| StorageError::Bug(error.to_string()))?
+                    }
+                    None => Object::new(),
+                };
+                let query = CheckpointQuery {
+                    thread: call.thread,
+                    ns: call.ns,
+                    filter,
+                    before: call.before,
+                    limit: call.limit,
+                };
+                let found = self.storage.list_checkpoints(query).await?;
+                Ok(pack(&found.into_iter().map(Tuple::from).collect::<Vec<_>>()))
+            }
+            "delete_thread" => self.storage.delete_checkpoints(thread()?).await.map(|()| pack(&())),
+            "delete_for_runs" => {
+                let runs = call.runs.iter().flatten().filter_map(|run| run.parse().ok()).collect();
+                self.storage.delete_run_checkpoints(runs).await.map(|()| pack(&()))
+            }
+            "copy_thread" => {
+                let source = call.source.as_deref().ok_or_else(|| missing("source"))?;
+                let target = call.target.as_deref().ok_or_else(|| missing("target"))?;
+                self.storage.copy_checkpoints(source, target).await.map(|()| pack(&()))
+            }
+            "prune" => {
+                let strategy = match call.strategy.as_deref() {
+                    Some("delete") => PruneStrategy::Delete,
+                    _ => PruneStrategy::KeepLatest,
+                };
+                self.storage.prune_checkpoints(call.threads.unwrap_or_default(), strategy).await.map(|()| pack(&()))
+            }
+            other => Err(StorageError::Bug(format!("unknown checkpoint call `{other}`"))),
+        }
+    }
+}
+
+async fn all(commits: Vec<Committed>) -> Result<(), StorageError> {
+    for commit in commits {
+        commit.await?;
+    }
+    Ok(())
+}
+
+fn pack(value: &impl Serialize) -> Bytes {
+    rmp_serde::to_vec_named(value).expect("own answers always render as msgpack").into()
+}
+
+fn reply(connection: &Connection, id: u64, result: Result<Bytes, StorageError>) {
+    let mut body = BytesMut::new();
+    match result {
+        Ok(result) => {
+            body.put_u8(0);
+            body.put_slice(&result);
+        }
+        Err(error) => {
+            let error = serde_json::json!({ "error": "StorageError", "message": error.to_string() });
+            body.put_u8(1);
+            body.put_slice(error.to_string().as_bytes());
+        }
+    }
+    connection.send(Frame { kind: kind::REPLY, id, body: body.freeze() });
+}
+
+#[derive(Deserialize)]
+struct CpCall {
+    op: String,
+    slot: u64,
+    #[serde(default)]
+    thread: Option<String>,
+    #[serde(default)]
+    ns: Option<String>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    filter: Option<Bytes>,
+    #[serde(default)]
+    before: Option<String>,
+    #[serde(default)]
+    limit: Option<u32>,
+    #[serde(default)]
+    runs: Option<Vec<String>>,
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    target: Option<String>,
+    #[serde(default)]
+    threads: Option<Vec<String>>,
+    #[serde(default)]
+    strategy: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StoreBatch {
+    ops: Vec<StoreOp>,
+}
+
+#[derive(Deserialize)]
+struct StoreOp {
+    op: String,
+    #[serde(default)]
+    ns: Vec<String>,
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    value: Option<Bytes>,
+    #[serde(default)]
+    filter: Option<Bytes>,
+    #[serde(default)]
+    prefix: Option<Vec<String>>,
+    #[serde(default)]
+    suffix: Option<Vec<String>>,
+    #[serde(default)]
+    max_depth: Option<usize>,
+    #[serde(default)]
+    limit: u32,
+    #[serde(default)]
+    offset: u32,
+}
+
+impl StoreOp {
+    fn understood(self) -> Result<ItemOperation, FrameError> {
+        let body = |why: String| FrameError::Body(why);
+        let window = Window { limit: self.limit, offset: self.offset };
+        Ok(match self.op.as_str() {
+            "get" => ItemOperation::Get { namespace: self.ns, key: self.key },
+            "put" => {
+                let text = |bytes: Bytes| String::from_utf8(bytes.into()).map_err(|error| body(error.to_string()));
+                let json = |text| raw_from_text(text).map_err(|error| body(error.to_string()));
+                let value = self.value.map(|bytes| text(bytes).and_then(json)).transpose()?;
+                ItemOperation::Put { namespace: self.ns, key: self.key, value }
+            }
+            "search" => {
+                let parse = |bytes: Bytes| serde_json::from_slice(&bytes).map_err(|error| body(error.to_string()));
+                let filter = self.filter.map(parse).transpose()?.unwrap_or_default();
+                ItemOperation::Search { prefix: self.ns, filter, window }
+            }
+            "list" => ItemOperation::ListNamespaces(NamespaceQuery {
+                prefix: self.prefix.unwrap_or_default(),
+                suffix: self.suffix.unwrap_or_default(),
+                max_depth: self.max_depth,
+                window,
+            }),
+            other => return Err(body(format!("unknown store operation `{other}`"))),
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Item(Option<WireItem>),
+    Items(Vec<WireItem>),
+    Namespaces(Vec<Vec<String>>),
+}
+
+#[derive(Serialize)]
+struct WireItem {
+    ns: Vec<String>,
+    key: String,
+    value: Bytes,
+    created: String,
+    updated: String,
+}
+
+impl From<ItemAnswer> for Answer {
+    fn from(answer: ItemAnswer) -> Self {
+        match answer {
+            ItemAnswer::Item(item) => Self::Item(item.map(WireItem::from)),
+            ItemAnswer::Written => Self::Item(None),
+            ItemAnswer::Items(items) => Self::Items(items.into_iter().map(WireItem::from).collect()),
+            ItemAnswer::Namespaces(namespaces) => Self::Namespaces(namespaces),
+        }
+    }
+}
+
+impl From<Item> for WireItem {
+    fn from(item: Item) -> Self {
+        Self {
+            ns: item.namespace,
+            key: item.key,
+            value: Bytes::copy_from_slice(item.value.get().as_bytes()),
+            created: item.created_at.to_string(),
+            updated: item.updated_at.to_string(),
+        }
+    }
+}

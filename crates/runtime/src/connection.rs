@@ -1,0 +1,194 @@
+//! The main connection of one worker: who waits for which id, and what is sent.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use threadyard_core::{
+    checkpoints::{Committed, Writer},
+    runtime::{GraphError, RunEnd, RuntimeError},
+    storage::StorageError,
+    stream::StreamEvent,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    sync::{mpsc, oneshot},
+};
+
+use crate::frame::{Frame, FrameError};
+
+/// What waits for frames with one id.
+pub(crate) enum Waiter {
+    Run(RunSlot),
+    Call(oneshot::Sender<Result<Bytes, RuntimeError>>),
+}
+
+/// A run that goes on in the worker.
+pub(crate) struct RunSlot {
+    pub(crate) writer: Writer,
+    pub(crate) said: mpsc::UnboundedSender<Said>,
+    /// One-way puts whose commits nobody has waited for yet.
+    pub(crate) commits: Vec<Committed>,
+}
+
+/// What a run's session hears.
+pub(crate) enum Said {
+    Events(Vec<StreamEvent>),
+    /// The end, and the puts that must have committed before it counts.
+    End(RunEnd, Vec<Committed>),
+    PutFailed(StorageError),
+    Lost(RuntimeError),
+}
+
+/// Sends frames and knows who waits for answers. Shared by the sessions and the reader.
+pub(crate) struct Connection {
+    outgoing: mpsc::UnboundedSender<Frame>,
+    waiters: Mutex<Option<HashMap<u64, Waiter>>>,
+    next_id: AtomicU64,
+}
+
+impl Connection {
+    /// Starts to write to the worker.
+    pub(crate) fn start(write: OwnedWriteHalf, tasks: &tokio_util::task::TaskTracker) -> Arc<Self> {
+        let (outgoing, queue) = mpsc::unbounded_channel();
+        tasks.spawn(send_all(write, queue));
+        Arc::new(Self { outgoing, waiters: Mutex::new(Some(HashMap::new())), next_id: AtomicU64::new(1) })
+    }
+
+    pub(crate) fn send(&self, frame: Frame) {
+        // A closed queue means that the worker is gone, which the reader tells everybody.
+        let _ = self.outgoing.send(frame);
+    }
+
+    /// Registers who waits, and says under which id; fails when the worker is gone.
+    pub(crate) fn register(&self, waiter: Waiter) -> Result<u64, RuntimeError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        match self.lock().as_mut() {
+            Some(waiters) => {
+                waiters.insert(id, waiter);
+                Ok(id)
+            }
+            None => Err(RuntimeError::WorkerLost("it ended before the request".into())),
+        }
+    }
+
+    pub(crate) fn take(&self, id: u64) -> Option<Waiter> {
+        self.lock().as_mut()?.remove(&id)
+    }
+
+    /// Looks at a run, if it still goes on.
+    pub(crate) fn with_run<T>(&self, id: u64, look: impl FnOnce(&mut RunSlot) -> T) -> Option<T> {
+        match self.lock().as_mut()?.get_mut(&id)? {
+            Waiter::Run(slot) => Some(look(slot)),
+            Waiter::Call(_) => None,
+        }
+    }
+
+    /// Under which right frames with this id write checkpoints.
+    pub(crate) fn writer(&self, id: u64) -> Option<Writer> {
+        match self.lock().as_ref()?.get(&id)? {
+            Waiter::Run(slot) => Some(slot.writer),
+            Waiter::Call(_) => Some(Writer::Call),
+        }
+    }
+
+    /// How many runs go on.
+    pub(crate) fn runs(&self) -> usize {
+        let runs =
+            |waiters: &HashMap<u64, Waiter>| waiters.values().filter(|waiter| matches!(waiter, Waiter::Run(_))).count();
+        self.lock().as_ref().map_or(0, runs)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Tells everybody that the worker is gone.
+    pub(crate) fn lose(&self, why: &str) {
+        let waiters = self.lock().take().unwrap_or_default();
+        for waiter in waiters.into_values() {
+            let lost = RuntimeError::WorkerLost(why.to_owned());
+            match waiter {
+                Waiter::Run(slot) => drop(slot.said.send(Said::Lost(lost))),
+                Waiter::Call(reply) => drop(reply.send(Err(lost))),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, Waiter>>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes everything that is queued in one system call.
+async fn send_all(mut write: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Frame>) {
+    let mut frames = Vec::new();
+    let mut buffer = BytesMut::new();
+    while queue.recv_many(&mut frames, 256).await > 0 {
+        buffer.clear();
+        frames.drain(..).for_each(|frame| frame.encode(&mut buffer));
+        if write.write_all(&buffer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads frames one after the other.
+pub(crate) struct FrameReader {
+    read: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    pub(crate) fn new(read: OwnedReadHalf) -> Self {
+        Self { read, buffer: BytesMut::with_capacity(64 << 10) }
+    }
+
+    /// The next frame, or `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        loop {
+            if let Some(frame) = Frame::decode(&mut self.buffer)? {
+                return Ok(Some(frame));
+            }
+            self.buffer.reserve(64 << 10);
+            match self.read.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return Ok(None),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// What follows the frames, for connections that go on as plain bytes.
+    pub(crate) fn into_rest(self) -> (BytesMut, OwnedReadHalf) {
+        (self.buffer, self.read)
+    }
+}
+
+/// An error that a worker replied with.
+pub(crate) fn refusal(body: &[u8]) -> RuntimeError {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+        message: String,
+        #[serde(default)]
+        traceback: Option<String>,
+        #[serde(default)]
+        status: Option<u16>,
+    }
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(Refusal { error, message, traceback, status }) => {
+            let error = GraphError { error, message, traceback };
+            match status {
+                Some(status) => RuntimeError::Refused { status, error },
+                None => RuntimeError::Raised(error),
+            }
+        }
+        Err(error) => RuntimeError::WorkerLost(format!("its reply makes no sense: {error}")),
+    }
+}

@@ -1,0 +1,43 @@
+//! The Python side of the worker protocol, carried inside the binary so that both always have the same version.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use rust_embed::RustEmbed;
+use sha2::{Digest, Sha256};
+
+#[derive(RustEmbed)]
+#[folder = "../../workers/python"]
+#[include = "threadyard_worker/*.py"]
+struct Sources;
+
+/// Writes the worker package below `cache` unless it is there, and returns the folder to put on the import path.
+pub(crate) fn extract(cache: &Path) -> io::Result<PathBuf> {
+    let mut names: Vec<_> = Sources::iter().collect();
+    names.sort_unstable();
+    let files: Vec<_> = names.iter().filter_map(|name| Some((name, Sources::get(name)?.data))).collect();
+    let mut digest = Sha256::new();
+    for (name, data) in &files {
+        digest.update(name.as_bytes());
+        digest.update(data);
+    }
+    let hash: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let folder = cache.join(format!("worker-{hash}"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(cache)?;
+    let made = tempfile::tempdir_in(cache)?;
+    for (name, data) in files {
+        let file = made.path().join(name.as_ref());
+        std::fs::create_dir_all(file.parent().unwrap_or(made.path()))?;
+        std::fs::write(file, data)?;
+    }
+    // Somebody else may have been faster with the same files.
+    match std::fs::rename(made.path(), &folder) {
+        Err(error) if !folder.is_dir() => Err(error),
+        _ => Ok(folder),
+    }
+}
