@@ -105,6 +105,11 @@ impl Engine {
         self.runtime.shutdown(Duration::from_secs(2)).await;
     }
 
+    /// Lets something go on after the request that began it; stopping waits for it.
+    pub fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     async fn register_default_assistants(&self) -> Result<()> {
         let now = self.ambient.now();
         let mut metadata = Object::new();

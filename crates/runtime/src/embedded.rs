@@ -1,6 +1,7 @@
 //! The Python side of the worker protocol, carried inside the binary so that both always have the same version.
 
 use std::{
+    fmt::Write,
     io,
     path::{Path, PathBuf},
 };
@@ -13,6 +14,14 @@ use sha2::{Digest, Sha256};
 #[include = "threadyard_worker/*.py"]
 struct Sources;
 
+/// The first half of a digest, enough to name files by their contents.
+pub(crate) fn hex(digest: &[u8]) -> String {
+    digest.iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// Writes the worker package below `cache` unless it is there, and returns the folder to put on the import path.
 pub(crate) fn extract(cache: &Path) -> io::Result<PathBuf> {
     let mut names: Vec<_> = Sources::iter().collect();
@@ -23,8 +32,7 @@ pub(crate) fn extract(cache: &Path) -> io::Result<PathBuf> {
         digest.update(name.as_bytes());
         digest.update(data);
     }
-    let hash: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let folder = cache.join(format!("worker-{hash}"));
+    let folder = cache.join(format!("worker-{}", hex(&digest.finalize())));
     if folder.is_dir() {
         return Ok(folder);
     }

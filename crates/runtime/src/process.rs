@@ -313,7 +313,7 @@ async fn reload(runtime: Arc<ProcessRuntime>, mut watch: Watch) {
                 runtime.callbacks.tasks.spawn(async move { stop_all(&old, Duration::from_mins(1)).await });
             }
             Err(error) => {
-                tracing::error!(%error, "the changed code can't be loaded; going on with what was loaded before")
+                tracing::error!(%error, "the changed code can't be loaded; going on with what was loaded before");
             }
         }
     }

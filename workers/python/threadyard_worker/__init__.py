@@ -1,3 +1,3 @@
-"""Holds a project's LangGraph graphs and executes them for the Threadyard host (docs/worker-protocol.md)."""
+"""The process that holds a project's graphs and runs them for the Threadyard host (see docs/worker-protocol.md)."""
 
-PROTOCOL = (1, 1)
+__version__ = "0.1.0"

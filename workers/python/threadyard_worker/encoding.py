@@ -1,81 +1,133 @@
-"""JSON for clients: fast for ordinary values, and something sensible for everything else a graph may hold."""
+"""JSON of whatever a graph puts into its state or stream, spelled as the LangGraph server spells it.
+
+Values without a JSON form become what `tests/odd_values.json` pins, null when there is nothing better.
+"""
 
 from __future__ import annotations
 
 import base64
-import dataclasses
+import collections
+import datetime
+import decimal
+import ipaddress
 import json
-import math
-from collections import deque
-from collections.abc import Mapping
-from datetime import timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
+import pathlib
+import re
 from typing import Any
 
 import orjson
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+_IP_TYPES = (
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    ipaddress.IPv4Interface,
+    ipaddress.IPv6Interface,
+    ipaddress.IPv4Network,
+    ipaddress.IPv6Network,
+)
 
 
-def dumps(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
+    """JSON text of `value`.
+
+    Raises `TypeError` for dictionary keys that have no text form and for values that contain themselves.
+    """
     try:
-        return orjson.dumps(value, default=_plain, option=_OPTIONS)
-    except TypeError:
-        # Lone surrogates, integers over 64 bits, odd keys: rare enough to go through a tree of plain values.
-        return json.dumps(_tree(value), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+        data = orjson.dumps(value, default=plain, option=_OPTIONS)
+    except TypeError as error:
+        data = _slow_json(value, error)
+    if b"\\u0000" in data:
+        # PostgreSQL can't hold U+0000 in text, so it never leaves the worker.
+        data = _NUL.sub(rb"\1\\ufffd", data)
+    return data
 
 
-loads = orjson.loads
-
-
-def _plain(value: Any) -> Any:
-    """One step from an odd value towards plain ones."""
-    if hasattr(value, "model_dump") and callable(value.model_dump):
-        return value.model_dump()
+def plain(value: Any) -> Any:
+    """What stands in JSON for a value that orjson does not know."""
+    if isinstance(value, type):
+        return None
+    if callable(dump := getattr(value, "model_dump", None)):
+        return dump()
+    if callable(dump := getattr(value, "dict", None)):
+        return dump()
+    if callable(dump := getattr(value, "_asdict", None)):
+        return dump()
     if isinstance(value, BaseException):
         return {"error": type(value).__name__, "message": str(value)}
-    if isinstance(value, (set, frozenset, deque)):
+    if isinstance(value, (set, frozenset, collections.deque)):
         return list(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(bytes(value)).decode()
-    if isinstance(value, (Decimal, PurePath)):
-        return str(value)
-    if isinstance(value, timedelta):
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime.timedelta):
         return value.total_seconds()
-    if hasattr(value, "_asdict"):
-        return value._asdict()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "dict") and callable(value.dict) and not isinstance(value, type):
-        return value.dict()
-    return repr(value)
+    if isinstance(value, decimal.Decimal):
+        return _decimal(value)
+    if isinstance(value, datetime.tzinfo):
+        return value.tzname(None)
+    if isinstance(value, (pathlib.Path, *_IP_TYPES)):
+        return str(value)
+    if isinstance(value, re.Pattern):
+        return value.pattern
+    if type(value).__name__ == "Send" and hasattr(value, "arg"):
+        return {"node": value.node, "args": value.arg}
+    return None
 
 
-def _tree(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, str)):
-        return str(value) if isinstance(value, str) else value
-    if isinstance(value, Enum):
-        return _tree(value.value)
+def _decimal(value: decimal.Decimal) -> int | float:
+    exponent = value.as_tuple().exponent
+    return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
+
+
+def _slow_json(value: Any, error: TypeError) -> bytes:
+    """The standard encoder, for lone surrogates, integers beyond 64 bits and deep nesting; else the fast one's error."""
+    try:
+        text = json.dumps(_simplify(value, 0), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (RecursionError, _Unspeakable):
+        raise error from None
+    return text.encode("utf-8", "replace")
+
+
+class _Unspeakable(Exception):
+    """Not even the slow encoder has a form for the value."""
+
+
+def _simplify(value: Any, depth: int) -> Any:
+    """A copy made of dicts, lists, strings, numbers and null only."""
+    if depth > 900:
+        raise _Unspeakable
+    if value is None or value is True or value is False:
+        return value
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {_key(key): _tree(item) for key, item in value.items()}
+        return value if value - value == 0 else None
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, dict):
+        return {_key(key): _simplify(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_asdict"):
-        return [_tree(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _tree(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return [_simplify(item, depth + 1) for item in value]
     try:
-        return orjson.loads(orjson.dumps(value, option=_OPTIONS))
+        return orjson.loads(orjson.dumps(value, default=_refuse, option=_OPTIONS))
     except TypeError:
-        return _tree(_plain(value))
+        pass
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return {name: _simplify(getattr(value, name), depth + 1) for name in value.__dataclass_fields__}
+    return _simplify(plain(value), depth + 1)
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError
 
 
 def _key(key: Any) -> str:
     if isinstance(key, str):
-        return key
-    plain = _tree(key)
-    return plain if isinstance(plain, str) else json.dumps(plain)
+        return str.__str__(key)
+    if isinstance(key, int) and not isinstance(key, bool):
+        return str(int(key))
+    try:
+        return next(iter(orjson.loads(orjson.dumps({key: None}, option=_OPTIONS))))
+    except TypeError:
+        raise _Unspeakable from None

@@ -1,119 +1,121 @@
-"""Finds the project's graphs and turns what a path names into a compiled graph."""
+"""Imports what langgraph.json names and sorts it into graphs and factories of graphs."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import AsyncIterator
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from .saver import HostSaver
-from .store import HostStore
+
+class GraphLoadError(Exception):
+    """The name in langgraph.json does not lead to something that can be run as a graph."""
 
 
-class Graphs:
-    """The graphs of one project."""
+@dataclass(frozen=True)
+class Factory:
+    """A function that makes a graph; called for every use."""
 
-    def __init__(self, project: str, specs: dict[str, dict[str, Any]], imports: list[str]) -> None:
-        self._project = Path(project)
-        self._loaded: dict[str, Any] = {}
-        self.failures: dict[str, dict[str, str]] = {}
-        self.warnings: list[str] = []
-        for folder in [project, *imports]:
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
-        for graph_id, spec in specs.items():
-            try:
-                self._loaded[graph_id] = self._accept(graph_id, _imported(self._project, spec["path"]))
-            except BaseException as error:  # noqa: BLE001 - a graph may do anything while it is imported.
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                self.failures[graph_id] = failure(error)
+    function: Any
+    config_parameter: str | None
+    runtime_parameter: str | None
 
-    def _accept(self, graph_id: str, found: Any) -> Any:
-        if isinstance(found, StateGraph):
-            found = found.compile()
-        if isinstance(found, Pregel):
-            if found.checkpointer not in (None, True, False):
-                self.warnings.append(
-                    f"graph `{graph_id}` is compiled with a checkpointer of its own; the server's is used instead"
-                )
-            return found
-        if callable(found):
-            return found
-        raise TypeError(f"graph `{graph_id}` is a {type(found).__name__}, not a graph or a function that makes one")
-
-    def revision(self) -> str:
-        """A hash over the source files that were loaded from the project."""
-        digest = hashlib.sha256()
-        files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-        own = sorted(file for file in files if file and _is_below(Path(file), self._project))
-        for file in own:
-            digest.update(file.encode())
-            with contextlib.suppress(OSError):
-                digest.update(Path(file).read_bytes())
-        return digest.hexdigest()[:32]
-
-    @contextlib.asynccontextmanager
-    async def use(
-        self, graph_id: str, config: dict[str, Any], saver: HostSaver | None, store: HostStore
-    ) -> AsyncIterator[Pregel]:
-        """The graph with the host's checkpointer and store attached; a factory is asked anew each time."""
-        if graph_id in self.failures:
-            raise GraphUnavailable(self.failures[graph_id])
-        if graph_id not in self._loaded:
-            raise KeyError(graph_id)
-        async with contextlib.AsyncExitStack() as stack:
-            graph = await _made(self._loaded[graph_id], config, store, stack)
-            yield graph.copy(update={"checkpointer": saver, "store": store, "name": graph_id})
+    def call(self, config: dict[str, Any], runtime: Any) -> Any:
+        """What the function returns for this use: a graph, a builder, an awaitable or a context manager."""
+        arguments = {}
+        if self.config_parameter:
+            arguments[self.config_parameter] = config
+        if self.runtime_parameter:
+            arguments[self.runtime_parameter] = runtime
+        return self.function(**arguments)
 
 
-class GraphUnavailable(Exception):
-    """The graph could not be loaded."""
-
-    def __init__(self, failure: dict[str, str]) -> None:
-        super().__init__(failure["message"])
-        self.failure = failure
-
-
-def failure(error: BaseException) -> dict[str, str]:
-    text = "".join(traceback.format_exception(error))
-    return {"error": type(error).__name__, "message": str(error), "traceback": text}
-
-
-def _imported(project: Path, path: str) -> Any:
-    source, _, name = path.rpartition(":")
-    if not source or not name:
-        raise ValueError(f"`{path}` must be `./file.py:name` or `package.module:name`")
-    if source.endswith(".py") or "/" in source:
-        module = _module_of_file((project / source).resolve())
-    else:
-        module = importlib.import_module(source)
-    if not hasattr(module, name):
-        raise AttributeError(f"`{source}` has no `{name}`")
-    return getattr(module, name)
+def load_graph(path: str, project: Path) -> Pregel | Factory:
+    """Import `./file.py:name` or `package.module:name` and tell what it is."""
+    source, colon, name = path.rpartition(":")
+    if not colon or not source or not name:
+        raise GraphLoadError(f"`{path}` is not of the form `./file.py:name` or `package.module:name`")
+    module = _import_file(project, source) if _is_file(source) else importlib.import_module(source)
+    try:
+        value = getattr(module, name)
+    except AttributeError:
+        raise GraphLoadError(
+            f"`{source}` has no `{name}`; it defines {_suggestions(module)}"
+        ) from None
+    return as_graph_or_factory(value, path)
 
 
-def _module_of_file(file: Path) -> Any:
-    name = f"threadyard_graph_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}_{file.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
-    if not file.is_file():
-        raise FileNotFoundError(f"`{file}` does not exist")
-    if str(file.parent) not in sys.path:
-        sys.path.insert(0, str(file.parent))
-    spec = importlib.util.spec_from_file_location(name, file)
+def as_graph_or_factory(value: Any, path: str) -> Pregel | Factory:
+    """A compiled graph as it is, a builder compiled, a function as a factory."""
+    if isinstance(value, Pregel):
+        return value
+    if not isinstance(value, type) and callable(compile := getattr(value, "compile", None)):
+        return compile()
+    if callable(value):
+        return _factory(value, path)
+    raise GraphLoadError(f"`{path}` is a {type(value).__name__}; expected a graph, a graph builder, or a function")
+
+
+def as_graph(value: Any, path: str) -> Pregel:
+    """The graph that a factory made."""
+    graph = as_graph_or_factory(value, path) if not isinstance(value, Pregel) else value
+    if not isinstance(graph, Pregel):
+        raise GraphLoadError(f"the factory `{path}` returned a {type(value).__name__}; expected a graph")
+    return graph
+
+
+def error_body(error: BaseException) -> dict[str, str]:
+    """An exception as `READY` and replies carry it."""
+    return {
+        "error": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def revision(project: Path) -> str:
+    """A hash over the project's source files that are loaded now."""
+    digest = hashlib.sha256()
+    for path in sorted(_loaded_sources(project)):
+        digest.update(str(path.relative_to(project)).encode() + b"\0")
+        try:
+            digest.update(path.read_bytes())
+        except OSError:
+            continue
+    return digest.hexdigest()[:32]
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".py") or "/" in source or "\\" in source
+
+
+def _import_file(project: Path, source: str) -> types.ModuleType:
+    """The module in a file, imported once under the name by which other modules would import it."""
+    path = (project / source).resolve()
+    if not path.is_file():
+        raise GraphLoadError(f"`{source}` does not exist in the project")
+    for loaded in list(sys.modules.values()):
+        if _file_of(loaded) == path and loaded.__name__ != "__main__":
+            return loaded
+    name, root = _module_name(path, project)
+    if root is not None and str(root) not in sys.path:
+        sys.path.append(str(root))
+    if "." in name and name.isascii() and all(part.isidentifier() for part in name.split(".")):
+        # Imports the parent packages too, so that relative imports work.
+        importlib.import_module(name.rpartition(".")[0])
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"`{file}` is not a Python file")
+        raise GraphLoadError(f"`{source}` is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -124,41 +126,84 @@ def _module_of_file(file: Path) -> Any:
     return module
 
 
-async def _made(found: Any, config: dict[str, Any], store: HostStore, stack: contextlib.AsyncExitStack) -> Pregel:
-    if not isinstance(found, Pregel):
-        found = found(*_arguments(found, config, store))
-        if inspect.isawaitable(found):
-            found = await found
-        if hasattr(found, "__aenter__"):
-            found = await stack.enter_async_context(found)
-        elif hasattr(found, "__enter__") and not isinstance(found, Pregel):
-            found = stack.enter_context(found)
-    if isinstance(found, StateGraph):
-        found = found.compile()
-    if not isinstance(found, Pregel):
-        raise TypeError(f"the graph factory returned a {type(found).__name__}, not a graph")
-    return found
+def _module_name(path: Path, project: Path) -> tuple[str, Path | None]:
+    """The file's importable name and the folder that has to be on `sys.path` for it.
+
+    Checkpoints name classes by module, so the name may not differ between processes.
+    """
+    root = path.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    parts = [*path.relative_to(root).parts[:-1], path.stem]
+    if root != project and len(parts) == 1 and path.is_relative_to(project):
+        # A loose file in a subfolder: a namespace package of the project.
+        parts, root = [*path.relative_to(project).parts[:-1], path.stem], project
+    name = ".".join(parts)
+    if not all(part.isidentifier() for part in parts) or _taken(name, path):
+        digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+        return f"threadyard_graph_{digest}", None
+    return name, root
 
 
-def _arguments(factory: Any, config: dict[str, Any], store: HostStore) -> list[Any]:
-    """What a factory asks for: nothing, the config, or the runtime, told apart by name and annotation."""
-    arguments = []
-    for parameter in inspect.signature(factory).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
+def _taken(name: str, path: Path) -> bool:
+    """Whether importing `name` would give another module than the one in the file."""
+    if name in sys.modules:
+        return _file_of(sys.modules[name]) != path
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() != path
+
+
+def _file_of(module: types.ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if isinstance(file, str) else None
+
+
+def _suggestions(module: types.ModuleType) -> str:
+    names = [n for n, v in vars(module).items() if isinstance(v, Pregel) or hasattr(v, "compile")]
+    return ", ".join(f"`{name}`" for name in names) or "no graph"
+
+
+def _loaded_sources(project: Path) -> set[Path]:
+    installed = [Path(p).resolve() for p in sys.path if p.endswith("site-packages")]
+    files = {file for module in list(sys.modules.values()) if (file := _file_of(module))}
+    return {f for f in files if f.is_relative_to(project) and not any(f.is_relative_to(p) for p in installed)}
+
+
+def _factory(function: Any, path: str) -> Factory:
+    """Decide what each parameter of a factory wants, by annotation first, then by name."""
+    config_parameter = runtime_parameter = None
+    hints = _hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if parameter.default is not parameter.empty:
-            continue
-        wants_runtime = "runtime" in parameter.name.lower() or "Runtime" in str(parameter.annotation)
-        arguments.append(_runtime(store) if wants_runtime else config)
-    return arguments
+        hint = hints.get(parameter.name, parameter.annotation)
+        if _wants_runtime(hint, parameter.name):
+            runtime_parameter = parameter.name
+        elif config_parameter is None and parameter.default is parameter.empty:
+            config_parameter = parameter.name
+        elif parameter.name == "config":
+            config_parameter = parameter.name
+        elif parameter.default is parameter.empty:
+            raise GraphLoadError(
+                f"the factory `{path}` takes `{parameter.name}`; "
+                "it may take a config (RunnableConfig) and a runtime (ServerRuntime) only"
+            )
+    return Factory(function, config_parameter, runtime_parameter)
 
 
-def _runtime(store: HostStore) -> Any:
-    from langgraph.runtime import Runtime
+def _hints(function: Any) -> Mapping[str, Any]:
+    target = inspect.unwrap(function)
+    target = target if inspect.isroutine(target) else type(target).__call__
+    try:
+        return typing.get_type_hints(target)
+    except Exception:  # A name under TYPE_CHECKING is no reason to refuse a factory.
+        return getattr(target, "__annotations__", {})
 
-    return Runtime(store=store)
 
-
-def _is_below(file: Path, folder: Path) -> bool:
-    parts = file.parts
-    return folder in file.parents and not any(part in (".venv", "site-packages") for part in parts)
+def _wants_runtime(hint: Any, name: str) -> bool:
+    if hint is inspect.Parameter.empty:
+        return name == "runtime"
+    return "ServerRuntime" in str(hint) or "_ExecutionRuntime" in str(hint) or "_ReadRuntime" in str(hint)

@@ -1,13 +1,13 @@
-"""The checkpointer of a run or a call: forwards to the host, which alone opens databases."""
+"""The checkpointer of every graph: forwards to the host, which alone opens the database."""
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
-from inspect import signature
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
 import ormsgpack
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -17,42 +17,55 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    get_checkpoint_id,
-    get_serializable_checkpoint_metadata,
 )
+from langgraph.checkpoint.serde.types import INTERRUPT
 
-from . import encoding
+from . import frames
 from .connection import Connection
-from .frames import Kind
+from .encoding import to_json
+from .scope import Checkpointed, Scope, current, run_in_loop
 
-_UNKNOWN = object()
-_INT64 = range(-(2**63), 2**63)
+_INLINE_STRING_LIMIT = 256
+_EXCLUDED_FROM_METADATA = frozenset(
+    {
+        "thread_id",
+        "checkpoint_id",
+        "checkpoint_ns",
+        "checkpoint_map",
+        "langgraph_step",
+        "langgraph_node",
+        "langgraph_triggers",
+        "langgraph_path",
+        "langgraph_checkpoint_ns",
+    }
+)
 
 
 class HostSaver(BaseCheckpointSaver[str]):
-    """Puts are one-way frames unless `sync` asks to wait for the commit; the host answers END only after all of them."""
+    """Checkpoints kept by the host.
 
-    def __init__(self, connection: Connection, slot: int, *, sync: bool, head: Any = _UNKNOWN) -> None:
+    Inside a run with `async` or `exit` durability a put returns when it is queued: the socket keeps the order, and the
+    host commits everything before the run's end. Everywhere else a put waits for the commit.
+    """
+
+    def __init__(self, connection: Connection) -> None:
         super().__init__()
-        self._connection = connection
-        self._slot = slot
-        self._sync = sync
-        self._loop = asyncio.get_running_loop()
-        # The newest checkpoint of the root namespace as the host sent it, good for one read.
-        self._head = head
-        # What this saver last put into the root namespace.
-        self.last_put: dict[str, Any] | None = None
+        self.connection = connection
 
     # Reading.
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         configurable = config["configurable"]
-        ns, id_ = configurable.get("checkpoint_ns", ""), get_checkpoint_id(config)
-        if self._head is not _UNKNOWN and ns == "" and id_ is None:
-            head, self._head = self._head, _UNKNOWN
-            return None if head is None else self._tuple(head)
-        found = await self._call("get", thread=str(configurable["thread_id"]), ns=ns, id=id_)
-        return None if found is None else self._tuple(found)
+        scope = current.get()
+        thread = str(configurable["thread_id"])
+        ns = configurable.get("checkpoint_ns") or ""
+        id = configurable.get("checkpoint_id") or None
+        if scope.head_unread and id is None and ns == "" and thread == scope.thread:
+            scope.head_unread = False
+            saved, scope.head = scope.head, None
+        else:
+            saved = await self._call(scope, {"op": "get", "thread": thread, "ns": ns, "id": id})
+        return self._load(saved) if saved is not None else None
 
     async def alist(
         self,
@@ -62,38 +75,34 @@ class HostSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        configurable = (config or {}).get("configurable", {})
-        thread = configurable.get("thread_id")
-        found = await self._call(
-            "list",
-            thread=None if thread is None else str(thread),
-            ns=configurable.get("checkpoint_ns"),
-            filter=None if filter is None else encoding.dumps(filter),
-            before=get_checkpoint_id(before) if before else None,
-            limit=limit,
-        )
-        wanted = configurable.get("checkpoint_id")
-        for item in found:
-            if wanted is None or item["id"] == wanted:
-                yield self._tuple(item)
+        for saved in await self._list(config, filter=filter, before=before, limit=limit):
+            yield saved
 
-    def _tuple(self, found: dict[str, Any]) -> CheckpointTuple:
-        thread, ns = found["thread"], found["ns"]
-        checkpoint = encoding.loads(found["checkpoint"])
-        values = checkpoint.setdefault("channel_values", {})
-        for channel, _version, kind, data in found["blobs"]:
-            values[channel] = self.serde.loads_typed((kind, data))
-        parent = found["parent"]
-        return CheckpointTuple(
-            _config(thread, ns, found["id"]),
-            checkpoint,
-            encoding.loads(found["metadata"]),
-            _config(thread, ns, parent) if parent else None,
-            [
-                (task, channel, self.serde.loads_typed((kind, data)))
-                for task, _path, _index, channel, kind, data in found["writes"]
-            ],
-        )
+    async def _list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> list[CheckpointTuple]:
+        configurable = config["configurable"] if config else {}
+        before_id = before["configurable"].get("checkpoint_id") if before else None
+        if id := configurable.get("checkpoint_id"):
+            assert config is not None
+            found = await self.aget_tuple(config)
+            wanted = found is not None and _matches(found.metadata, filter) and not (before_id and id >= before_id)
+            return [found] if found is not None and wanted and limit != 0 else []
+        thread = configurable.get("thread_id")
+        body = {
+            "op": "list",
+            "thread": None if thread is None else str(thread),
+            "ns": configurable.get("checkpoint_ns"),
+            "filter": to_json(filter) if filter else None,
+            "before": before_id,
+            "limit": limit,
+        }
+        return [self._load(saved) for saved in await self._call(current.get(), body)]
 
     # Writing.
 
@@ -105,126 +114,205 @@ class HostSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         configurable = config["configurable"]
-        thread, ns = str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
-        parent = configurable.get("checkpoint_id")
-        stored = get_serializable_checkpoint_metadata(config, metadata)
-        inline, blobs = self._split(checkpoint, new_versions)
+        scope = current.get()
+        thread = str(configurable["thread_id"])
+        ns = configurable.get("checkpoint_ns") or ""
+        id = checkpoint["id"]
+        parent = configurable.get("checkpoint_id") or None
+        stored: dict[str, Any] = dict(checkpoint)
+        stored["channel_values"], blobs = self._split(checkpoint["channel_values"], new_versions)
+        metadata_json = to_json(checkpoint_metadata(config, metadata))
         body = {
             "thread": thread,
             "ns": ns,
-            "id": checkpoint["id"],
+            "id": id,
             "parent": parent,
-            "checkpoint": encoding.dumps({**checkpoint, "channel_values": inline}),
-            "metadata": encoding.dumps(stored),
+            "checkpoint": orjson.dumps(stored),
+            "metadata": metadata_json,
             "blobs": blobs,
         }
-        self._head = _UNKNOWN
-        if ns == "":
-            self.last_put = {"id": checkpoint["id"], "ts": checkpoint["ts"], "parent": parent, "metadata": stored}
-        await self._put(Kind.CP_PUT, body)
-        return _config(thread, ns, checkpoint["id"])
+        if ns == "" and thread == scope.thread:
+            scope.head_unread = False
+            scope.last = Checkpointed(id, parent, checkpoint["ts"], metadata_json)
+        await self._write(frames.CP_PUT, scope, body)
+        return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}}
 
     async def aput_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
     ) -> None:
         configurable = config["configurable"]
-        rows = []
+        scope = current.get()
+        packed = []
         for index, (channel, value) in enumerate(writes):
-            kind, data = self.serde.dumps_typed(value)
-            rows.append([WRITES_IDX_MAP.get(channel, index), channel, kind, data])
+            if channel == INTERRUPT:
+                scope.interrupted = True
+            packed.append((WRITES_IDX_MAP.get(channel, index), channel, *self.serde.dumps_typed(value)))
+        thread = str(configurable["thread_id"])
+        ns = configurable.get("checkpoint_ns") or ""
+        if ns == "" and thread == scope.thread:
+            scope.head_unread = False
         body = {
-            "thread": str(configurable["thread_id"]),
-            "ns": configurable.get("checkpoint_ns", ""),
+            "thread": thread,
+            "ns": ns,
             "id": configurable["checkpoint_id"],
             "task": task_id,
             "path": task_path,
-            "writes": rows,
+            "writes": packed,
         }
-        self._head = _UNKNOWN
-        await self._put(Kind.CP_WRITES, body)
+        await self._write(frames.CP_WRITES, scope, body)
 
-    # LangGraph looks at this signature in every run; a ready-made one saves the search.
-    aput_writes.__signature__ = signature(aput_writes)  # type: ignore[attr-defined]
+    # langgraph asks for this signature once per run; a ready answer saves a tenth of a trivial run.
+    aput_writes.__signature__ = inspect.signature(aput_writes)  # type: ignore[attr-defined]
 
-    def _split(self, checkpoint: Checkpoint, new_versions: ChannelVersions) -> tuple[dict[str, Any], list[Any]]:
-        """The values that stay in the checkpoint's JSON, and the new ones that are stored beside it."""
-        inline: dict[str, Any] = {}
-        blobs: list[Any] = []
-        for channel, value in checkpoint["channel_values"].items():
-            if _is_inline(value):
-                inline[channel] = value
-            elif channel in new_versions:
-                blobs.append([channel, str(new_versions[channel]), *self.serde.dumps_typed(value)])
-        return inline, blobs
-
-    async def _put(self, kind: int, body: dict[str, Any]) -> None:
-        if self._sync:
-            await self._connection.request(kind, {**body, "slot": self._slot})
-        else:
-            self._connection.send_map(kind, self._slot, body)
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """A version that grows and that no fork of the thread repeats, so that a blob is stored once."""
+        number = 0 if current is None else int(str(current).split(".")[0])
+        return f"{number + 1:032}.{random.random():016}"
 
     # Whole threads.
 
     async def adelete_thread(self, thread_id: str) -> None:
-        await self._call("delete_thread", thread=str(thread_id))
+        await self._call(current.get(), {"op": "delete_thread", "thread": str(thread_id)})
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        await self._call("delete_for_runs", runs=[str(run) for run in run_ids])
+        await self._call(current.get(), {"op": "delete_for_runs", "runs": [str(id) for id in run_ids]})
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        await self._call("copy_thread", source=str(source_thread_id), target=str(target_thread_id))
+        await self._call(
+            current.get(), {"op": "copy_thread", "source": str(source_thread_id), "target": str(target_thread_id)}
+        )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        await self._call("prune", threads=[str(thread) for thread in thread_ids], strategy=strategy)
+        await self._call(
+            current.get(), {"op": "prune", "threads": [str(id) for id in thread_ids], "strategy": strategy}
+        )
 
-    def get_next_version(self, current: str | None, channel: None) -> str:
-        """Unique over forks, so that a blob is written once and shared."""
-        count = 0 if current is None else int(str(current).split(".")[0])
-        return f"{count + 1:032}.{random.random():016}"
-
-    async def _call(self, op: str, **keys: Any) -> Any:
-        reply = await self._connection.request(Kind.CP_CALL, {"op": op, "slot": self._slot, **keys})
-        return ormsgpack.unpackb(reply)
-
-    # The same for code on other threads.
+    # The same for synchronous nodes, which run on other OS threads.
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self._elsewhere(self.aget_tuple(config))
+        return run_in_loop(self.connection.loop, self.aget_tuple(config), "checkpointer.get_tuple")
 
-    def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
-        async def collect() -> list[CheckpointTuple]:
-            return [item async for item in self.alist(config, **options)]
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        listing = self._list(config, filter=filter, before=before, limit=limit)
+        yield from run_in_loop(self.connection.loop, listing, "checkpointer.list")
 
-        yield from self._elsewhere(collect())
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        put = self.aput(config, checkpoint, metadata, new_versions)
+        return run_in_loop(self.connection.loop, put, "checkpointer.put")
 
-    def put(self, *arguments: Any) -> RunnableConfig:
-        return self._elsewhere(self.aput(*arguments))
-
-    def put_writes(self, *arguments: Any, **options: Any) -> None:
-        self._elsewhere(self.aput_writes(*arguments, **options))
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        put = self.aput_writes(config, writes, task_id, task_path)
+        run_in_loop(self.connection.loop, put, "checkpointer.put_writes")
 
     def delete_thread(self, thread_id: str) -> None:
-        self._elsewhere(self.adelete_thread(thread_id))
+        run_in_loop(self.connection.loop, self.adelete_thread(thread_id), "checkpointer.delete_thread")
 
-    def _elsewhere(self, coroutine: Any) -> Any:
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is self._loop:
-            coroutine.close()
-            raise RuntimeError("a synchronous checkpointer call would block the event loop; await the `a…` method")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        run_in_loop(self.connection.loop, self.adelete_for_runs(run_ids), "checkpointer.delete_for_runs")
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        copy = self.acopy_thread(source_thread_id, target_thread_id)
+        run_in_loop(self.connection.loop, copy, "checkpointer.copy_thread")
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        run_in_loop(self.connection.loop, self.aprune(thread_ids, strategy=strategy), "checkpointer.prune")
+
+    # The wire.
+
+    async def _write(self, kind: int, scope: Scope, body: dict[str, Any]) -> None:
+        if scope.one_way:
+            self.connection.send(kind, scope.slot, ormsgpack.packb(body), lazy=True)
+        else:
+            body["slot"] = scope.slot
+            await self.connection.request(kind, body)
+
+    async def _call(self, scope: Scope, body: dict[str, Any]) -> Any:
+        body["slot"] = scope.slot
+        result = await self.connection.request(frames.CP_CALL, body)
+        return ormsgpack.unpackb(result) if result else None
+
+    def _split(self, values: Mapping[str, Any], new_versions: ChannelVersions) -> tuple[dict[str, Any], Sequence[Any]]:
+        """Channel values that stay in the checkpoint, and blobs of the others that are new."""
+        inline: dict[str, Any] = {}
+        blobs = []
+        for channel, value in values.items():
+            if is_inline(value):
+                inline[channel] = value
+            elif (version := new_versions.get(channel)) is not None:
+                blobs.append((channel, str(version), *self.serde.dumps_typed(value)))
+        return inline, blobs
+
+    def _load(self, saved: Mapping[str, Any]) -> CheckpointTuple:
+        thread, ns = saved["thread"], saved["ns"]
+        checkpoint = orjson.loads(saved["checkpoint"])
+        values = checkpoint["channel_values"]
+        loads = self.serde.loads_typed
+        for channel, _version, type, data in saved["blobs"]:
+            values[channel] = loads((type, data))
+        writes = sorted(saved["writes"], key=_write_order)
+        return CheckpointTuple(
+            config=_config(thread, ns, saved["id"]),
+            checkpoint=checkpoint,
+            metadata=orjson.loads(saved["metadata"]),
+            parent_config=_config(thread, ns, saved["parent"]) if saved["parent"] else None,
+            pending_writes=[(task, channel, loads((type, data))) for task, _, _, channel, type, data in writes],
+        )
 
 
-def _config(thread: str, ns: str, id_: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id_}}
-
-
-def _is_inline(value: Any) -> bool:
+def is_inline(value: Any) -> bool:
+    """Whether JSON keeps the value exactly and it is too small for a blob of its own."""
     kind = type(value)
     if value is None or kind is bool:
         return True
     if kind is int:
-        return value in _INT64
-    return kind is str and len(value) < 256 and value.isascii()
+        return -(1 << 63) <= value < 1 << 63
+    if kind is str and len(value) < _INLINE_STRING_LIMIT:
+        try:
+            # PostgreSQL's jsonb can't hold U+0000.
+            return len(value.encode()) < _INLINE_STRING_LIMIT and "\0" not in value
+        except UnicodeEncodeError:
+            return False
+    return False
+
+
+def checkpoint_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """What is stored as the metadata of a checkpoint: the run's metadata and configuration, and langgraph's own."""
+    stored: dict[str, Any] = {}
+    for key, value in config.get("configurable", {}).items():
+        if isinstance(value, (str, int, float)) and key not in _EXCLUDED_FROM_METADATA and not key.startswith("__"):
+            stored[key] = value
+    stored.update(config.get("metadata") or {})
+    stored.update(metadata)
+    return stored
+
+
+def _config(thread: str, ns: str, id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}}
+
+
+def _write_order(write: Sequence[Any]) -> tuple[str, str, int]:
+    task, path, index = write[:3]
+    return path, task, index
+
+
+def _matches(metadata: Mapping[str, Any], filter: Mapping[str, Any] | None) -> bool:
+    return not filter or all(metadata.get(key) == value for key, value in filter.items())

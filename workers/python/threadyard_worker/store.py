@@ -1,83 +1,103 @@
-"""The long-term store: forwards whole batches to the host."""
+"""The long-term store of every graph: forwards to the host."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
 import ormsgpack
-from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    Item,
+    ListNamespacesOp,
+    Op,
+    PutOp,
+    Result,
+    SearchItem,
+    SearchOp,
+)
 
-from . import encoding
+from . import frames
 from .connection import Connection
-from .frames import Kind
+from .encoding import to_json
+from .scope import current, run_in_loop
 
 
 class HostStore(BaseStore):
+    """Store items kept by the host; the HTTP API and all graphs share them."""
+
     supports_ttl = False
 
-    def __init__(self, connection: Connection, slot: int) -> None:
-        self._connection = connection
-        self._slot = slot
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         ops = list(ops)
-        body = {"slot": self._slot, "ops": [_encoded(op) for op in ops]}
-        answers = ormsgpack.unpackb(await self._connection.request(Kind.STORE_BATCH, body))
-        return [_decoded(op, answer) for op, answer in zip(ops, answers, strict=True)]
+        body = {"slot": current.get().slot, "ops": [_pack(op) for op in ops]}
+        results = ormsgpack.unpackb(await self.connection.request(frames.STORE_BATCH, body))
+        return [_unpack(op, result) for op, result in zip(ops, results, strict=True)]
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is self._loop:
-            raise RuntimeError("a synchronous store call would block the event loop; await the `a…` method")
-        return asyncio.run_coroutine_threadsafe(self.abatch(ops), self._loop).result()
+        return run_in_loop(self.connection.loop, self.abatch(ops), "store.batch")
 
 
-def _encoded(op: Op) -> dict[str, Any]:
-    match op:
-        case GetOp():
-            return {"op": "get", "ns": list(op.namespace), "key": op.key}
-        case PutOp():
-            value = None if op.value is None else encoding.dumps(op.value)
-            return {"op": "put", "ns": list(op.namespace), "key": op.key, "value": value}
-        case SearchOp():
-            if op.query is not None:
-                raise NotImplementedError("searching the store by meaning is not supported; leave out `query`")
-            filter_ = None if op.filter is None else encoding.dumps(op.filter)
-            return {
-                "op": "search", "ns": list(op.namespace_prefix), "filter": filter_,
-                "limit": op.limit, "offset": op.offset,
-            }  # fmt: skip
-        case ListNamespacesOp():
-            paths: dict[str, list[str] | None] = {"prefix": None, "suffix": None}
-            for condition in op.match_conditions or ():
-                paths[condition.match_type] = list(condition.path)
-            return {"op": "list", **paths, "max_depth": op.max_depth, "limit": op.limit, "offset": op.offset}
-    raise TypeError(f"unknown store operation {op!r}")
+def _pack(op: Op) -> dict[str, Any]:
+    if isinstance(op, GetOp):
+        return {"op": "get", "ns": op.namespace, "key": op.key}
+    if isinstance(op, PutOp):
+        value = None if op.value is None else to_json(op.value)
+        return {"op": "put", "ns": op.namespace, "key": op.key, "value": value}
+    if isinstance(op, SearchOp):
+        return {
+            "op": "search",
+            "ns": op.namespace_prefix,
+            "filter": to_json(op.filter) if op.filter else None,
+            "limit": op.limit,
+            "offset": op.offset,
+            "query": op.query,
+        }
+    if isinstance(op, ListNamespacesOp):
+        return {
+            "op": "list",
+            "prefix": _condition(op, "prefix"),
+            "suffix": _condition(op, "suffix"),
+            "max_depth": op.max_depth,
+            "limit": op.limit,
+            "offset": op.offset,
+        }
+    raise TypeError(f"the store has no operation `{type(op).__name__}`")
 
 
-def _decoded(op: Op, answer: Any) -> Result:
-    match op:
-        case GetOp():
-            return None if answer is None else _item(Item, answer)
-        case SearchOp():
-            return [_item(SearchItem, item) for item in answer]
-        case ListNamespacesOp():
-            return [tuple(labels) for labels in answer]
+def _condition(op: ListNamespacesOp, match_type: str) -> Sequence[str] | None:
+    paths = [tuple(c.path) for c in op.match_conditions or () if c.match_type == match_type]
+    if len(paths) > 1:
+        raise ValueError(f"namespaces can be listed by one {match_type}, got {len(paths)}")
+    return paths[0] if paths else None
+
+
+def _unpack(op: Op, result: Any) -> Result:
+    if isinstance(op, GetOp):
+        return None if result is None else Item(**_item(result))
+    if isinstance(op, SearchOp):
+        return [SearchItem(**_item(item)) for item in result]
+    if isinstance(op, ListNamespacesOp):
+        return [tuple(namespace) for namespace in result]
     return None
 
 
-def _item(kind: type, answer: dict[str, Any]) -> Any:
-    return kind(
-        namespace=tuple(answer["ns"]),
-        key=answer["key"],
-        value=encoding.loads(answer["value"]),
-        created_at=datetime.fromisoformat(answer["created"]),
-        updated_at=datetime.fromisoformat(answer["updated"]),
-    )
+def _item(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "namespace": tuple(item["ns"]),
+        "key": item["key"],
+        "value": orjson.loads(item["value"]),
+        "created_at": _time(item["created"]),
+        "updated_at": _time(item["updated"]),
+    }
+
+
+def _time(text: str) -> datetime:
+    # Python 3.10 does not read the `Z` of RFC 3339.
+    return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)

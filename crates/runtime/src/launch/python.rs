@@ -104,7 +104,7 @@ fn key(requirements: &[String]) -> String {
             digest.update(std::fs::read(file).unwrap_or_default());
         }
     }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    crate::embedded::hex(&digest.finalize())
 }
 
 fn make(folder: &Path, requirements: &[String], progress: &dyn Fn(&str)) -> Result<(), LaunchError> {

@@ -1,0 +1,89 @@
+//! What requests carry: JSON bodies whatever their content type, ids, and query parameters.
+
+use std::{fmt::Display, str::FromStr};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::request::Parts,
+};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use threadyard_core::page::Window;
+use threadyard_engine::Error;
+
+use super::error::ApiError;
+
+/// A JSON body. An empty or malformed one is refused with a sentence that says where it is wrong.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|error| invalid(error.body_text()))?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| invalid(format!("the body is not valid: {error}")))
+    }
+}
+
+/// Query parameters.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        query.map(|query| Self(query.0)).map_err(|error| invalid(error.body_text()))
+    }
+}
+
+/// Ids in the path: anything that is not a UUID is refused.
+pub(super) struct Ids<T>(pub(super) T);
+
+impl<S: Send + Sync, A: FromStr + Send> FromRequestParts<S> for Ids<(A,)> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|it| invalid(it.body_text()))?;
+        Ok(Self((id(&text)?,)))
+    }
+}
+
+impl<S: Send + Sync, A: FromStr + Send, B: FromStr + Send> FromRequestParts<S> for Ids<(A, B)> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((first, second)) = path.map_err(|it| invalid(it.body_text()))?;
+        Ok(Self((id(&first)?, id(&second)?)))
+    }
+}
+
+/// Reads an id.
+pub(super) fn id<T: FromStr>(text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|_| invalid(format!("`{text}` is not a UUID")))
+}
+
+pub(super) fn invalid(why: impl Display) -> ApiError {
+    ApiError(Error::Invalid(why.to_string()))
+}
+
+/// Refuses a feature when a request asks for it.
+pub(super) fn unsupported<T>(what: &str) -> Result<T, ApiError> {
+    Err(ApiError(Error::Unsupported(what.to_owned())))
+}
+
+/// The part of a search that is wanted: 1 to 1000 rows, 10 unless said.
+pub(super) fn window(limit: Option<u32>, offset: Option<u32>) -> Result<Window, ApiError> {
+    let limit = limit.unwrap_or(10);
+    if !(1..=1000).contains(&limit) {
+        return Err(invalid(format!("limit: {limit} must be between 1 and 1000")));
+    }
+    Ok(Window { limit, offset: offset.unwrap_or(0) })
+}
+
+/// Tells a key that is null from one that is absent: null is read as the inner type, which refuses it.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

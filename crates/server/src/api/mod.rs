@@ -1,0 +1,14 @@
+//! The HTTP API: one file for each noun, one table of routes, one table of errors.
+
+mod assistants;
+mod checkpoints;
+mod error;
+mod extract;
+mod router;
+mod runs;
+mod sse;
+mod stateless_runs;
+mod system;
+mod threads;
+
+pub use router::{REFUSED, SERVED, router};

@@ -1,0 +1,126 @@
+//! All routes on one page: those that are served, and those of the official server that are refused for now.
+
+use axum::{
+    Json, Router,
+    http::{HeaderName, Method, StatusCode},
+    response::IntoResponse,
+    routing::{MethodRouter, any, delete, get, patch, post},
+};
+use serde_json::json;
+use threadyard_engine::Engine;
+use tower_http::cors::{AllowHeaders, AllowMethods, Any, CorsLayer};
+
+use super::{assistants, checkpoints, runs, stateless_runs, system, threads};
+
+/// The largest body that is read, as in the official server.
+const MAX_BODY: usize = 300 << 20;
+
+macro_rules! routes {
+    ($($path:literal: $($method:ident $handler:expr),+;)+) => {
+        /// What is served, as method and path.
+        pub const SERVED: &[(&str, &str)] = &[$($((stringify!($method), $path)),+),+];
+
+        fn served() -> Router<Engine> {
+            Router::new()$(.route($path, MethodRouter::new()$(.merge($method($handler)))+))+
+        }
+    };
+}
+
+routes! {
+    "/": get system::ok;
+    "/ok": get system::ok;
+    "/info": get system::info;
+
+    "/assistants/search": post assistants::search;
+    "/assistants/count": post assistants::count;
+    "/assistants/{assistant_id}": get assistants::get;
+    "/assistants/{assistant_id}/schemas": get assistants::schemas;
+    "/assistants/{assistant_id}/graph": get assistants::graph;
+    "/assistants/{assistant_id}/subgraphs": get assistants::subgraphs;
+    "/assistants/{assistant_id}/subgraphs/{namespace}": get assistants::subgraphs_of;
+
+    "/threads": post threads::create;
+    "/threads/search": post threads::search;
+    "/threads/count": post threads::count;
+    "/threads/{thread_id}": get threads::get, patch threads::patch, delete threads::delete;
+    "/threads/{thread_id}/state": get checkpoints::get, post checkpoints::update;
+    "/threads/{thread_id}/state/checkpoint": post checkpoints::get_at_checkpoint;
+    "/threads/{thread_id}/state/{checkpoint_id}": get checkpoints::get_at;
+    "/threads/{thread_id}/history": get checkpoints::history, post checkpoints::search_history;
+
+    "/threads/{thread_id}/runs": get runs::list, post runs::create;
+    "/threads/{thread_id}/runs/stream": post runs::stream;
+    "/threads/{thread_id}/runs/wait": post runs::wait;
+    "/threads/{thread_id}/runs/{run_id}": get runs::get, delete runs::delete;
+    "/threads/{thread_id}/runs/{run_id}/join": get runs::join;
+    "/threads/{thread_id}/runs/{run_id}/stream": get runs::join_stream;
+    "/threads/{thread_id}/runs/{run_id}/cancel": post runs::cancel;
+
+    "/runs": post stateless_runs::create;
+    "/runs/batch": post stateless_runs::batch;
+    "/runs/stream": post stateless_runs::stream;
+    "/runs/wait": post stateless_runs::wait;
+    "/runs/{run_id}/stream": get stateless_runs::join_stream;
+}
+
+/// Routes of the official server that answer 501 with a sentence until they are built.
+pub const REFUSED: &[&str] = &[
+    "/assistants",
+    "/assistants/{assistant_id}/versions",
+    "/assistants/{assistant_id}/latest",
+    "/threads/prune",
+    "/threads/{thread_id}/copy",
+    "/threads/{thread_id}/storage",
+    "/threads/{thread_id}/stream",
+    "/threads/{thread_id}/runs/crons",
+    "/runs/cancel",
+    "/runs/crons",
+    "/runs/crons/search",
+    "/runs/crons/count",
+    "/runs/crons/{cron_id}",
+    "/store/items",
+    "/store/items/search",
+    "/store/namespaces",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/mcp",
+    "/a2a/{assistant_id}",
+];
+
+/// The whole API.
+pub fn router(engine: Engine) -> Router {
+    let refused = REFUSED.iter().fold(Router::new(), |router, path| router.route(path, any(not_yet)));
+    served()
+        .merge(refused)
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(cors())
+        .with_state(engine)
+}
+
+async fn not_yet(path: axum::extract::MatchedPath) -> impl IntoResponse {
+    let detail = format!("`{}` is not supported yet; see docs/COMPATIBILITY.md", path.as_str());
+    (StatusCode::NOT_IMPLEMENTED, Json(json!({ "detail": detail })))
+}
+
+async fn not_found() -> impl IntoResponse {
+    (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" })))
+}
+
+async fn wrong_method() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" })))
+}
+
+fn cors() -> CorsLayer {
+    let methods =
+        [Method::DELETE, Method::GET, Method::HEAD, Method::OPTIONS, Method::PATCH, Method::POST, Method::PUT];
+    let exposed = ["x-pagination-total", "x-pagination-next", "content-location"].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods(AllowMethods::list(methods))
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed)
+        .max_age(std::time::Duration::from_mins(10))
+}

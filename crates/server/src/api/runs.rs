@@ -1,0 +1,324 @@
+//! `/threads/{id}/runs`.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+use threadyard_core::{
+    ids::{RunId, ThreadId},
+    json::{Object, RawJson},
+    page::Window,
+    runs::{CancelAction, Durability, MultitaskStrategy, PauseAt, Run, RunQuery, RunStatus},
+    stream::StreamMode,
+};
+use threadyard_engine::{CheckpointRef, Engine, Error, RunRequest, ThreadChoice};
+
+use super::{
+    checkpoints::checkpoint,
+    error::{Answer, ApiError},
+    extract::{Body, Ids, Query, given, id, invalid},
+    sse::{self, Watchdog},
+};
+
+/// What a run is created with. Unknown keys are ignored.
+#[derive(Deserialize)]
+pub(super) struct Create {
+    assistant_id: String,
+    #[serde(default)]
+    input: Option<RawJson>,
+    #[serde(default)]
+    command: Option<RawJson>,
+    #[serde(default)]
+    checkpoint: Option<CheckpointRef>,
+    checkpoint_id: Option<String>,
+    #[serde(default)]
+    metadata: Option<Object>,
+    #[serde(default)]
+    config: Option<Object>,
+    #[serde(default)]
+    context: Option<Object>,
+    #[serde(default, deserialize_with = "given")]
+    webhook: Option<String>,
+    #[serde(default)]
+    interrupt_before: Option<PauseAt>,
+    #[serde(default)]
+    interrupt_after: Option<PauseAt>,
+    #[serde(default, deserialize_with = "given")]
+    stream_mode: Option<StreamModes>,
+    #[serde(default)]
+    stream_subgraphs: Option<bool>,
+    #[serde(default)]
+    stream_resumable: Option<bool>,
+    #[serde(default)]
+    feedback_keys: Option<Vec<String>>,
+    #[serde(default)]
+    multitask_strategy: Option<MultitaskStrategy>,
+    #[serde(default)]
+    if_not_exists: Option<IfNotExists>,
+    #[serde(default)]
+    after_seconds: Option<f64>,
+    #[serde(default)]
+    durability: Option<Durability>,
+    #[serde(default)]
+    checkpoint_during: Option<bool>,
+    #[serde(default)]
+    on_disconnect: Option<OnDisconnect>,
+    #[serde(default)]
+    pub(super) on_completion: Option<OnCompletion>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum StreamModes {
+    One(StreamMode),
+    Several(Vec<StreamMode>),
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum IfNotExists {
+    Create,
+    Reject,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum OnDisconnect {
+    Cancel,
+    Continue,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnCompletion {
+    Delete,
+    Keep,
+}
+
+impl Create {
+    pub(super) fn cancels_on_disconnect(&self) -> bool {
+        self.on_disconnect == Some(OnDisconnect::Cancel)
+    }
+
+    fn makes_thread(&self) -> bool {
+        self.if_not_exists == Some(IfNotExists::Create)
+    }
+
+    pub(super) fn request(self) -> Result<RunRequest, ApiError> {
+        let after = self.after_seconds.unwrap_or(0.0);
+        let after = Duration::try_from_secs_f64(after)
+            .map_err(|_| invalid(format!("after_seconds: {after} must be zero or more")))?;
+        let exit = self.checkpoint_during == Some(false);
+        let durability = self.durability.unwrap_or(if exit { Durability::Exit } else { Durability::Async });
+        Ok(RunRequest {
+            assistant: self.assistant_id,
+            input: self.input,
+            command: self.command,
+            checkpoint: checkpoint(self.checkpoint, self.checkpoint_id),
+            metadata: self.metadata.unwrap_or_default(),
+            config: self.config.unwrap_or_default(),
+            context: self.context.unwrap_or_default(),
+            webhook: self.webhook,
+            interrupt_before: self.interrupt_before,
+            interrupt_after: self.interrupt_after,
+            stream_mode: match self.stream_mode {
+                None => Vec::new(),
+                Some(StreamModes::One(mode)) => vec![mode],
+                Some(StreamModes::Several(modes)) => modes,
+            },
+            stream_subgraphs: self.stream_subgraphs.unwrap_or(false),
+            stream_resumable: self.stream_resumable.unwrap_or(false),
+            feedback_keys: self.feedback_keys,
+            multitask_strategy: self.multitask_strategy.unwrap_or_default(),
+            after,
+            durability,
+        })
+    }
+}
+
+/// Where a run is found: the headers by which clients learn its id.
+pub(super) fn places(content_location: &str, location: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let value = |text: &str| HeaderValue::from_str(text).ok();
+    headers.extend(value(content_location).map(|value| (header::CONTENT_LOCATION, value)));
+    headers.extend(location.and_then(value).map(|value| (header::LOCATION, value)));
+    headers
+}
+
+fn at(thread: ThreadId, run: RunId) -> String {
+    format!("/threads/{thread}/runs/{run}")
+}
+
+pub(super) async fn create(
+    State(engine): State<Engine>,
+    Ids((thread,)): Ids<(ThreadId,)>,
+    Body(create): Body<Create>,
+) -> Answer {
+    let choice = ThreadChoice::Existing(thread, create.makes_thread());
+    let run = engine.create_run(create.request()?, choice).await?.run;
+    Ok((places(&at(thread, run.run_id), None), Json(run)).into_response())
+}
+
+pub(super) async fn stream(
+    State(engine): State<Engine>,
+    Ids((thread,)): Ids<(ThreadId,)>,
+    Body(create): Body<Create>,
+) -> Answer {
+    let choice = ThreadChoice::Existing(thread, create.makes_thread());
+    let cancels = create.cancels_on_disconnect();
+    let started = engine.create_run(create.request()?, choice).await?;
+    let place = at(thread, started.run.run_id);
+    let headers = places(&place, Some(&format!("{place}/stream")));
+    let watchdog = Watchdog::new(engine, thread, started.run.run_id, cancels);
+    Ok(sse::events(started.stream, watchdog, headers))
+}
+
+pub(super) async fn wait(
+    State(engine): State<Engine>,
+    Ids((thread,)): Ids<(ThreadId,)>,
+    Body(create): Body<Create>,
+) -> Answer {
+    wait_in(engine, ThreadChoice::Existing(thread, create.makes_thread()), create).await
+}
+
+/// Creates a run and answers what it results in.
+pub(super) async fn wait_in(engine: Engine, choice: ThreadChoice, create: Create) -> Answer {
+    let cancels = create.cancels_on_disconnect();
+    let started = engine.create_run(create.request()?, choice).await?;
+    let (thread, run) = (started.run.thread_id, started.run.run_id);
+    let place = at(thread, run);
+    let headers = places(&place, Some(&format!("{place}/join")));
+    let watchdog = Watchdog::new(engine.clone(), thread, run, cancels);
+    let result = async move { engine.wait_for(thread, run, started.stream).await };
+    Ok(sse::waiting(result, watchdog, headers))
+}
+
+#[derive(Deserialize)]
+pub(super) struct List {
+    limit: Option<u32>,
+    offset: Option<u32>,
+    status: Option<String>,
+}
+
+pub(super) async fn list(
+    State(engine): State<Engine>,
+    Ids((thread_id,)): Ids<(ThreadId,)>,
+    Query(list): Query<List>,
+) -> Answer<Json<Vec<Run>>> {
+    let status = match list.status.as_deref().map(RunStatus::parse) {
+        // Upstream: an unknown status matches nothing.
+        Some(None) => {
+            engine.thread(thread_id).await?;
+            return Ok(Json(Vec::new()));
+        }
+        known => known.flatten(),
+    };
+    let window = Window { limit: list.limit.unwrap_or(10), offset: list.offset.unwrap_or(0) };
+    Ok(Json(engine.list_runs(RunQuery { thread_id, status }, window).await?.rows))
+}
+
+pub(super) async fn get(State(engine): State<Engine>, Ids((thread, run)): Ids<(ThreadId, RunId)>) -> Answer<Json<Run>> {
+    Ok(Json(engine.run(thread, run).await?))
+}
+
+pub(super) async fn delete(
+    State(engine): State<Engine>,
+    Ids((thread, run)): Ids<(ThreadId, RunId)>,
+) -> Answer<StatusCode> {
+    engine.delete_run(thread, run).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Join {
+    #[serde(default)]
+    cancel_on_disconnect: bool,
+    stream_mode: Option<String>,
+}
+
+pub(super) async fn join(
+    State(engine): State<Engine>,
+    Ids((thread, run)): Ids<(ThreadId, RunId)>,
+    Query(join): Query<Join>,
+) -> Response {
+    let place = at(thread, run);
+    let headers = places(&place, Some(&format!("{place}/join")));
+    let watchdog = Watchdog::new(engine.clone(), thread, run, join.cancel_on_disconnect);
+    sse::waiting(async move { engine.join_run(thread, run).await }, watchdog, headers)
+}
+
+pub(super) async fn join_stream(
+    State(engine): State<Engine>,
+    Ids((thread, run)): Ids<(ThreadId, RunId)>,
+    Query(join): Query<Join>,
+    headers: HeaderMap,
+) -> Answer {
+    join_stream_of(engine, (thread, run), &join, &headers).await
+}
+
+pub(super) async fn join_stream_of(
+    engine: Engine,
+    (thread, run): (ThreadId, RunId),
+    join: &Join,
+    headers: &HeaderMap,
+) -> Answer {
+    let modes = modes(join.stream_mode.as_deref())?;
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
+    match engine.join_stream(thread, run, last, modes).await {
+        Ok(stream) => {
+            let place = at(thread, run);
+            let headers = places(&place, Some(&format!("{place}/stream")));
+            let watchdog = Watchdog::new(engine, thread, run, join.cancel_on_disconnect);
+            Ok(sse::events(stream, watchdog, headers))
+        }
+        // Upstream: the failure is in the stream.
+        Err(Error::NotFound(_)) => {
+            Ok(sse::single("error", &json!({ "error": "HTTPException", "message": "404: Run not found" })))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn modes(given: Option<&str>) -> Result<Vec<StreamMode>, ApiError> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(Vec::new()) };
+    let mode = |name: &str| {
+        serde_json::from_value(name.trim().into())
+            .map_err(|_| invalid(format!("stream_mode: `{name}` is not a stream mode")))
+    };
+    given.split(',').map(mode).collect()
+}
+
+#[derive(Deserialize)]
+pub(super) struct Cancel {
+    #[serde(default)]
+    wait: bool,
+    action: Option<String>,
+}
+
+pub(super) async fn cancel(
+    State(engine): State<Engine>,
+    Path((thread, run)): Path<(String, String)>,
+    Query(cancel): Query<Cancel>,
+) -> Answer {
+    let (thread, run): (ThreadId, RunId) = (id(&thread)?, id(&run)?);
+    let action = match cancel.action.as_deref() {
+        None | Some("interrupt") => CancelAction::Interrupt,
+        Some("rollback") => CancelAction::Rollback,
+        Some(other) => {
+            // Upstream: a run that has ended is not found, whatever the action.
+            if engine.run(thread, run).await?.status.is_terminal() {
+                return Err(Error::NotFound("run").into());
+            }
+            return Err(invalid(format!("action: `{other}` must be interrupt or rollback")));
+        }
+    };
+    engine.cancel_run(thread, run, action, cancel.wait).await?;
+    let headers = places(&at(thread, run), None);
+    Ok(if cancel.wait { (headers, Json(json!({}))).into_response() } else { StatusCode::ACCEPTED.into_response() })
+}

@@ -1,0 +1,140 @@
+//! Streams to clients: server-sent events, and JSON answers that are kept alive while they are waited for.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{Stream, future::BoxFuture, stream};
+use threadyard_core::{
+    ids::{RunId, ThreadId},
+    stream::{EventId, StreamEvent},
+};
+use threadyard_engine::{Engine, Result, RunStream};
+use tokio::time::timeout;
+
+/// How long a stream may be silent.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Stops a run when the client that it is for goes away before its end.
+pub(super) struct Watchdog {
+    engine: Engine,
+    thread_id: ThreadId,
+    run_id: RunId,
+    armed: bool,
+}
+
+impl Watchdog {
+    pub(super) fn new(engine: Engine, thread_id: ThreadId, run_id: RunId, armed: bool) -> Self {
+        Self { engine, thread_id, run_id, armed }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let (engine, thread_id, run_id) = (self.engine.clone(), self.thread_id, self.run_id);
+        self.engine.background(async move {
+            if let Err(error) = engine.cancel_abandoned_run(thread_id, run_id).await {
+                tracing::warn!(%run_id, %error, "the run of a client that left could not be stopped");
+            }
+        });
+    }
+}
+
+/// A run's events.
+pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) -> Response {
+    let chunks = stream::unfold((stream, watchdog), |(mut stream, mut watchdog)| async move {
+        loop {
+            match timeout(HEARTBEAT, stream.next()).await {
+                Err(_) => return Some((Bytes::from_static(b": heartbeat\r\n\r\n"), (stream, watchdog))),
+                Ok(Some((first, events))) => {
+                    let chunk = render(&stream, first, &events);
+                    if !chunk.is_empty() {
+                        return Some((chunk, (stream, watchdog)));
+                    }
+                }
+                Ok(None) => {
+                    watchdog.armed = false;
+                    return None;
+                }
+            }
+        }
+    });
+    event_stream(chunks, headers)
+}
+
+/// A stream of one event, for failures that belong into the stream.
+pub(super) fn single(name: &str, data: &serde_json::Value) -> Response {
+    let text = format!("event: {name}\r\ndata: {data}\r\n\r\n");
+    event_stream(stream::iter([Bytes::from(text)]), HeaderMap::new())
+}
+
+fn event_stream(chunks: impl Stream<Item = Bytes> + Send + 'static, mut headers: HeaderMap) -> Response {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    (headers, body(chunks)).into_response()
+}
+
+fn body(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+    use futures_util::StreamExt as _;
+    Body::from_stream(chunks.map(Ok::<_, Infallible>))
+}
+
+fn render(stream: &RunStream, first: EventId, events: &[StreamEvent]) -> Bytes {
+    let size = events.iter().map(|event| event.name.len() + event.data.len() + 64).sum();
+    let mut out = Vec::with_capacity(size);
+    for (event, seq) in events.iter().zip(first.seq..) {
+        if !stream.wants(&event.name) {
+            continue;
+        }
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(event.name.as_bytes());
+        out.extend_from_slice(b"\r\ndata: ");
+        out.extend_from_slice(&event.data);
+        if stream.with_ids {
+            out.extend_from_slice(format!("\r\nid: {}", EventId { seq, ..first }).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+    out.into()
+}
+
+/// A JSON answer that takes its time: line breaks keep the connection alive until it is there.
+pub(super) fn waiting(
+    result: impl Future<Output = Result<Bytes>> + Send + 'static,
+    watchdog: Watchdog,
+    mut headers: HeaderMap,
+) -> Response {
+    enum Waiting {
+        For(BoxFuture<'static, Result<Bytes>>, Watchdog),
+        Over,
+    }
+    let start = Waiting::For(Box::pin(result), watchdog);
+    let chunks = stream::unfold(start, |state| async move {
+        let Waiting::For(mut result, mut watchdog) = state else { return None };
+        let answer = match timeout(HEARTBEAT, &mut result).await {
+            Err(_) => return Some((Bytes::from_static(b"\n"), Waiting::For(result, watchdog))),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => failure(&error),
+        };
+        watchdog.armed = false;
+        Some((answer, Waiting::Over))
+    });
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    (headers, body(chunks)).into_response()
+}
+
+/// The status has been sent already, so that the failure is in the body.
+fn failure(error: &threadyard_engine::Error) -> Bytes {
+    let message = match error {
+        threadyard_engine::Error::NotFound(_) => "404: Run not found".to_owned(),
+        other => other.to_string(),
+    };
+    Bytes::from(serde_json::json!({ "__error__": { "error": "HTTPException", "message": message } }).to_string())
+}
