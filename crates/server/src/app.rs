@@ -1,1 +1,98 @@
-//! .
+//! The composition root: a project goes in, a running server comes out.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::serve::ListenerExt;
+use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
+use threadyard_core::{ambient::Ambient, runtime::GraphRuntime, storage::Storage};
+use threadyard_engine::{Engine, Parts, TargetPolicy};
+use threadyard_runtime::{ProcessRuntime, ProcessRuntimeConfig, Project, python};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{api, config::ServerArgs};
+
+/// How a server differs between development and production.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// Whether changed code is loaded.
+    pub reload: bool,
+    /// Where webhooks may go.
+    pub webhook_targets: TargetPolicy,
+}
+
+/// A running server.
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where its state is.
+    pub data_folder: PathBuf,
+    engine: Engine,
+    closing: CancellationToken,
+    serving: TaskTracker,
+}
+
+impl App {
+    /// Starts everything; `progress` hears one line for each long step.
+    pub async fn start(
+        args: &ServerArgs,
+        mode: Mode,
+        listener: TcpListener,
+        progress: fn(&str),
+    ) -> anyhow::Result<Self> {
+        let project = Project::load(&args.config)?;
+        let data_folder = args.data_dir.clone().unwrap_or_else(|| project.folder.join(".threadyard"));
+        let ambient = Ambient::system();
+        let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&data_folder)?);
+        // The folder is nobody's source code.
+        std::fs::write(data_folder.join(".gitignore"), "*\n").context("the data folder can't be written")?;
+
+        let cache = args.cache_folder();
+        let (found, cache_folder) = (project.clone(), cache.clone());
+        let prepare = move || python::prepare(&found, &cache_folder, &progress);
+        let interpreter = tokio::task::spawn_blocking(prepare).await.context("preparing Python broke off")??;
+        progress("loading the graphs");
+        let config = ProcessRuntimeConfig {
+            project: project.clone(),
+            interpreter,
+            cache,
+            workers: args.workers.unwrap_or(1),
+            concurrency: args.n_jobs_per_worker,
+            fork: !args.no_fork,
+            reload: mode.reload,
+        };
+        let runtime = ProcessRuntime::start(config, storage.clone(), ambient.clone()).await?;
+        let settings = args.engine_settings(runtime.slots(), project.webhooks_enabled, mode.webhook_targets);
+        let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
+        let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
+
+        let address = listener.local_addr()?;
+        let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
+        // Without this, small events wait for acknowledgements of earlier ones.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let server = axum::serve(listener, api::router(engine.clone()))
+            .with_graceful_shutdown(closing.clone().cancelled_owned());
+        serving.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+        Ok(Self { address, data_folder, engine, closing, serving })
+    }
+
+    /// The address as a URL that works on this machine.
+    pub fn url(&self) -> String {
+        let host =
+            if self.address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { self.address.ip().to_string() };
+        format!("http://{host}:{}", self.address.port())
+    }
+
+    /// Stops: no new requests or runs, running ones go on for `grace`, then hand over to the next start.
+    pub async fn stop(self, grace: Duration) {
+        self.closing.cancel();
+        self.engine.stop(grace).await;
+        self.serving.close();
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.serving.wait()).await;
+    }
+}

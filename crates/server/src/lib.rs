@@ -3,4 +3,6 @@
 pub mod api;
 pub mod app;
 pub mod commands;
-pub mod settings;
+pub mod config;
+mod lifecycle;
+mod telemetry;

@@ -1,258 +1,259 @@
-"""One run: streams what the graph says, and reports how it ended."""
+"""One run of a graph: from `RUN_START` through its events to `END`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
+import logging
+import traceback
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-import ormsgpack
-from langchain_core.messages import BaseMessage
+import orjson
 from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 
-from . import encoding, state
+from . import frames
 from .connection import Connection
-from .frames import Kind, event
-from .loading import Graphs, failure
-from .messages import Accumulator
-from .saver import HostSaver
-from .store import HostStore
+from .encoding import to_json
+from .graphs import Graphs, Use
+from .scope import Scope, current
+from .state import finished_state, open_interrupts, read_state, thread_state
+from .stream import Stream
 
-# What LangGraph itself can stream; the others are made of these.
-_NATIVE = ("values", "updates", "custom", "debug", "tasks", "checkpoints")
+logger = logging.getLogger("threadyard_worker")
+
+_CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+_STATELESS_REASONS = frozenset({"rollback", "drain", "storage"})
 
 
 class Run:
-    def __init__(self, connection: Connection, graphs: Graphs, slot: int, start: dict[str, Any]) -> None:
-        self._connection = connection
-        self._graphs = graphs
+    """A run in progress."""
+
+    def __init__(self, slot: int, body: dict[str, Any], graphs: Graphs, connection: Connection) -> None:
         self._slot = slot
-        self._start = start
-        self._modes: list[str] = start["modes"]
-        self._config: dict[str, Any] = encoding.loads(start["config"])
-        self._thread: str = start["thread"]
-        self._saver = HostSaver(connection, slot, sync=start["durability"] == "sync", head=start["head"])
-        self._store = HostStore(connection, slot)
-        self._messages = Accumulator()
-        self._values: Any = None
-        self._has_values = False
-        self._interrupts: list[Any] | None = None
-        # Why the host stopped this run, if it did.
-        self.stop_reason: str | None = None
+        self._body = body
+        self._graphs = graphs
+        self._connection = connection
+        self._task: asyncio.Task[None] | None = None
+        self._cancel_reason: str | None = None
+        self._scope = Scope(
+            slot=slot,
+            one_way=body["durability"] != "sync",
+            thread=body["thread"],
+            head=body.get("head"),
+            head_unread=True,
+            run=body["run"],
+        )
 
-    async def execute(self) -> None:
-        """Runs to the end and says so; never raises."""
+    def start(self) -> asyncio.Task[None]:
+        """Begin on the event loop."""
+        current_scope = current.set(self._scope)
         try:
-            async with self._graphs.use(start_graph(self._start), self._config, self._saver, self._store) as graph:
-                end = await self._to_the_end(graph)
-        except (Exception, asyncio.CancelledError) as error:
-            end = {"status": "cancelled" if self.stop_reason else "error", "error": failure(error)}
-        self._connection.send_map(Kind.END, self._slot, end)
+            self._task = asyncio.get_running_loop().create_task(self._execute())
+        finally:
+            current.reset(current_scope)
+        return self._task
 
-    async def _to_the_end(self, graph: Pregel) -> dict[str, Any]:
+    def cancel(self, reason: str) -> None:
+        """Stop as soon as user code lets go; `END` tells when."""
+        if self._cancel_reason is None and self._task is not None:
+            self._cancel_reason = reason
+            self._task.cancel()
+
+    async def _execute(self) -> None:
         try:
-            await self._stream(graph)
-        except (Exception, asyncio.CancelledError) as error:
-            if self.stop_reason in ("rollback", "drain", "storage"):
-                return {"status": "cancelled"}
-            if isinstance(error, asyncio.CancelledError):
-                _forget_cancellation()
-            end = await self._left(graph)
-            if self.stop_reason and isinstance(error, asyncio.CancelledError):
-                return {**end, "status": "cancelled"}
-            return {**end, "status": "error", "error": failure(error)}
-        end = await self._left(graph)
-        if self._interrupts is not None:
-            end["result"] = self._with_interrupts(self._values, self._interrupts)
-        return {**end, "status": "success"}
+            end = await self._outcome()
+        except BaseException as error:  # SystemExit in a node ends the run, not the worker.
+            end = self._failed(error)
+        self._connection.send_map(frames.END, self._slot, end)
 
-    async def _stream(self, graph: Pregel) -> None:
-        wanted = [mode for mode in _NATIVE if mode in self._modes]
-        if "values" not in wanted:
-            # The values of the thread are needed in any case.
-            wanted.append("values")
-        if "messages" in self._modes or "messages-tuple" in self._modes:
-            wanted.append("messages")
-        options = {
-            "stream_mode": wanted,
-            "subgraphs": self._start["subgraphs"],
-            "interrupt_before": _nodes(self._start["before"]),
-            "interrupt_after": _nodes(self._start["after"]),
-            "durability": self._start["durability"],
+    async def _outcome(self) -> dict[str, Any]:
+        config, context = self._config(), _json(self._body.get("context"))
+        async with self._graphs.open(self._body["graph"], "threads.create_run", config, context) as use:
+            stream = Stream(self._connection, self._slot, self._body["modes"])
+            error: BaseException | None = None
+            try:
+                await self._drive(use.graph, config, context, stream)
+            except BaseException as caught:
+                error = caught
+                self._accept_cancellation(caught)
+            return await self._concluded(use, stream, error)
+
+    async def _drive(self, graph: Pregel, config: dict[str, Any], context: Any, stream: Stream) -> None:
+        """Run the graph, sending events as they come."""
+        connection = self._connection
+        subgraphs = bool(self._body["subgraphs"])
+        arguments: dict[str, Any] = {
+            "context": _fit_context(graph, context),
+            "stream_mode": stream.graph_modes(),
+            "interrupt_before": _nodes(self._body.get("before")),
+            "interrupt_after": _nodes(self._body.get("after")),
+            "durability": self._body["durability"],
+            "subgraphs": subgraphs,
         }
-        context = self._start["context"]
-        if context is not None and graph.context_schema is not None:
-            options["context"] = encoding.loads(context)
-        stream = self._native(graph, options) if "events" not in self._modes else self._with_events(graph, options)
-        async for chunk in stream:
-            self._emit(chunk)
-            await self._connection.ready_for_more()
+        if stream.events:
+            chunks = self._event_chunks(graph, config, arguments, stream)
+        else:
+            chunks = graph.astream(self._input(), config, **arguments)
+        async for chunk in chunks:
+            if subgraphs:
+                stream.chunk(*chunk)
+            else:
+                stream.chunk((), *chunk)
+            if connection.congested:
+                await connection.drained()
 
-    async def _native(self, graph: Pregel, options: dict[str, Any]) -> AsyncIterator[Any]:
-        stream = graph.astream(self._input(), self._config, **options)
-        async with contextlib.aclosing(stream):
-            async for chunk in stream:
-                yield chunk
+    async def _event_chunks(
+        self, graph: Pregel, config: dict[str, Any], arguments: dict[str, Any], stream: Stream
+    ) -> AsyncIterator[Any]:
+        """Run the graph for its callback events; the root graph's own stream is what other modes show."""
+        root = str(config["run_id"])
+        async for event in graph.astream_events(self._input(), config, version="v2", **arguments):
+            if event["event"] == "on_chain_stream" and event["run_id"] == root:
+                yield event["data"]["chunk"]
+            else:
+                stream.event(event)
 
-    async def _with_events(self, graph: Pregel, options: dict[str, Any]) -> AsyncIterator[Any]:
-        root = None
-        stream = graph.astream_events(self._input(), self._config, version="v2", **options)
-        async with contextlib.aclosing(stream):
-            async for item in stream:
-                root = root or item["run_id"]
-                if item["event"] == "on_chain_stream" and item["run_id"] == root:
-                    yield item["data"]["chunk"]
-                elif "langsmith:hidden" not in item["tags"]:
-                    self._send("events", item)
+    async def _concluded(self, use: Use, stream: Stream, error: BaseException | None) -> dict[str, Any]:
+        """The body of `END` once the graph has stopped."""
+        end = self._end(error)
+        if end["status"] == "cancelled" and self._cancel_reason in _STATELESS_REASONS:
+            return end
+        if error is None and self._leaves_nothing_to_do(use, stream):
+            assert self._scope.last is not None
+            end["values"] = to_json(stream.last_values)
+            end["state"] = finished_state(self._body["thread"], end["values"], self._scope.last)
+            return end
+        try:
+            snapshot = await read_state(use.graph, self._body["thread"])
+            end["values"] = to_json(snapshot.values)
+            end["state"] = to_json(thread_state(snapshot))
+            end["interrupts"] = to_json(open_interrupts(snapshot))
+            end["next"] = bool(snapshot.next)
+        except Exception:
+            logger.exception("the state after run %s can't be read", self._body["run"])
+            return end
+        if error is None or end["status"] == "cancelled":
+            result = _result(use.graph, stream, snapshot.values)
+            end["result"] = result if result != end["values"] else None
+        return end
+
+    def _leaves_nothing_to_do(self, use: Use, stream: Stream) -> bool:
+        """Whether the last values and the last checkpoint are the whole state, so that it needs no reading back."""
+        graph = use.graph
+        may_pause = (
+            self._body.get("before") or self._body.get("after") or graph.interrupt_before_nodes
+            or graph.interrupt_after_nodes or self._scope.interrupted
+        )  # fmt: skip
+        return (
+            use.plain_state
+            and not may_pause
+            and self._scope.last is not None
+            and stream.last_values is not None
+            and stream.interrupt_values is None
+        )
+
+    def _end(self, error: BaseException | None) -> dict[str, Any]:
+        end: dict[str, Any] = {
+            "status": "success",
+            "result": None,
+            "values": None,
+            "state": None,
+            "interrupts": None,
+            "next": False,
+            "error": None,
+        }
+        if error is not None and self._cancel_reason is not None:
+            end["status"] = "cancelled"
+        elif error is not None:
+            end["status"] = "error"
+            end["error"] = {
+                "error": type(error).__name__,
+                "message": _text(error),
+                "traceback": _encodable("".join(traceback.format_exception(error))),
+            }
+        return end
+
+    def _failed(self, error: BaseException) -> dict[str, Any]:
+        self._accept_cancellation(error)
+        return self._end(error)
+
+    def _accept_cancellation(self, error: BaseException) -> None:
+        # From Python 3.11 on a task remembers that it was cancelled, and timeouts inside it would misread that.
+        if isinstance(error, asyncio.CancelledError) and self._task is not None and hasattr(self._task, "uncancel"):
+            while self._task.cancelling():
+                self._task.uncancel()
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = orjson.loads(self._body["config"])
+        configurable = config.setdefault("configurable", {})
+        configurable["thread_id"] = self._body["thread"]
+        if self._body.get("resume"):
+            # The fork, if one was asked for, was made by the first attempt.
+            for key in _CHECKPOINT_KEYS:
+                configurable.pop(key, None)
+        config["run_id"] = uuid.UUID(self._body["run"])
+        return config
 
     def _input(self) -> Any:
-        if self._start["resume"]:
-            # An earlier attempt has applied the input already.
+        if self._body.get("resume"):
             return None
-        if self._start["command"] is not None:
-            return command(encoding.loads(self._start["command"]))
-        return None if self._start["input"] is None else encoding.loads(self._start["input"])
-
-    # What the graph says.
-
-    def _emit(self, chunk: Any) -> None:
-        namespace: tuple[str, ...] = ()
-        if self._start["subgraphs"]:
-            namespace, mode, data = chunk
-        else:
-            mode, data = chunk
-        suffix = "".join(f"|{part}" for part in namespace)
-        if mode == "values":
-            self._emit_values(data, namespace, suffix)
-        elif mode == "messages":
-            self._emit_message(*data, suffix)
-        elif mode in ("checkpoints", "debug"):
-            self._send(mode + suffix, _shown(mode, data))
-        else:
-            self._send(mode + suffix, data)
-
-    def _emit_values(self, data: Any, namespace: tuple[str, ...], suffix: str) -> None:
-        interrupts = data.get("__interrupt__") if isinstance(data, dict) else None
-        if namespace:
-            if "values" in self._modes:
-                self._send("values" + suffix, data)
-            return
-        if interrupts is None:
-            # Encoded at once: the graph may go on to change these objects.
-            self._values, self._has_values = encoding.dumps(data), True
-            shown = self._values
-        else:
-            self._interrupts = list(interrupts)
-            shown = self._with_interrupts(self._values, self._interrupts)
-        if "values" in self._modes:
-            self._connection.send(Kind.EVENT, self._slot, event("values", shown))
-
-    def _emit_message(self, message: BaseMessage, metadata: dict[str, Any], suffix: str) -> None:
-        if "messages-tuple" in self._modes:
-            self._send("messages" + suffix, [message, metadata])
-            return
-        for name, data in self._messages.add(message, metadata):
-            self._send(name + suffix, data)
-
-    def _send(self, name: str, data: Any) -> None:
-        self._connection.send(Kind.EVENT, self._slot, event(name, encoding.dumps(data)))
-
-    @staticmethod
-    def _with_interrupts(values: bytes | None, interrupts: list[Any]) -> bytes:
-        shown = encoding.loads(values) if values else {}
-        if not isinstance(shown, dict):
-            shown = {}
-        return encoding.dumps({**shown, "__interrupt__": interrupts})
-
-    # What it leaves.
-
-    async def _left(self, graph: Pregel) -> dict[str, Any]:
-        """The thread's state after the run; asked from the graph only when it is not certain that nothing is left."""
-        pauses = self._start["before"] or self._start["after"] or graph.interrupt_before_nodes or graph.interrupt_after_nodes
-        certain = self._has_values and self._interrupts is None and not pauses and self.stop_reason is None
-        put = self._saver.last_put
-        if certain and put is not None and _finished_normally():
-            fast = encoding.loads(encoding.dumps(state.finished_state(self._thread, put, None)))
-            text = encoding.dumps({**fast, "values": None}).replace(b'"values":null', b'"values":' + self._values, 1)
-            return {"values": self._values, "state": text, "interrupts": b"{}", "next": False}
-        config = {"configurable": {"thread_id": self._thread, "checkpoint_ns": ""}}
-        snapshot = await graph.aget_state(config)
-        values = encoding.dumps(snapshot.values)
-        return {
-            "values": values,
-            "state": encoding.dumps(state.thread_state(snapshot)),
-            "interrupts": encoding.dumps(state.interrupts_by_task(snapshot)),
-            "next": bool(snapshot.next),
-        }
+        command = _json(self._body.get("command"))
+        return make_command(command) if command is not None else _json(self._body.get("input"))
 
 
-def start_graph(start: dict[str, Any]) -> str:
-    return start["graph"]
+def make_command(command: dict[str, Any]) -> Command[Any]:
+    """The `command` of a request; a key that `Command` does not know raises `TypeError`."""
+    arguments = {key: value for key, value in command.items() if value is not None}
+    if "goto" in arguments:
+        goto = arguments["goto"]
+        arguments["goto"] = [_target(t) for t in goto] if isinstance(goto, list) else _target(goto)
+    if isinstance(update := arguments.get("update"), list):
+        arguments["update"] = [tuple(pair) for pair in update]
+    return Command(**arguments)
 
 
-def command(given: dict[str, Any]) -> Command:
-    """The Command that a client's JSON means."""
-    unknown = set(given) - {"resume", "update", "goto", "graph"}
-    if unknown:
-        raise ValueError(f"unknown command keys: {', '.join(sorted(unknown))}")
-    parts: dict[str, Any] = {}
-    if "resume" in given:
-        parts["resume"] = given["resume"]
-    update = given.get("update")
-    if update is not None:
-        parts["update"] = [tuple(pair) for pair in update] if isinstance(update, list) else update
-    goto = given.get("goto")
-    if goto is not None:
-        targets = goto if isinstance(goto, list) else [goto]
-        parts["goto"] = [Send(it["node"], it.get("input")) if isinstance(it, dict) else it for it in targets]
-    return Command(**parts)
+def _target(goto: Any) -> Any:
+    return Send(goto["node"], goto.get("input")) if isinstance(goto, dict) else goto
 
 
-def decoded(body: bytes) -> dict[str, Any]:
-    return ormsgpack.unpackb(body)
+def _fit_context(graph: Pregel, context: Any) -> Any:
+    """A dataclass takes no keys it does not know; upstream drops them."""
+    schema = graph.context_schema
+    if isinstance(context, dict) and schema is not None and dataclasses.is_dataclass(schema):
+        known = {field.name for field in dataclasses.fields(schema) if field.init}
+        return {key: value for key, value in context.items() if key in known}
+    return context
 
 
-def _nodes(names: list[str] | None) -> Any:
-    return "*" if names == ["*"] else names
+def _nodes(nodes: list[str] | None) -> Any:
+    return "*" if nodes == ["*"] else nodes or None
 
 
-def _finished_normally() -> bool:
-    """Whether no exception is being handled: then the graph ran until nothing was left."""
-    import sys
-
-    return sys.exc_info()[0] is None
-
-
-def _forget_cancellation() -> None:
-    """Lets this task await again after it was cancelled."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
+def _result(graph: Pregel, stream: Stream, state: Any) -> bytes:
+    """What a waiting client gets: the last values, with the interrupts if there are any."""
+    if stream.interrupt_values is not None:
+        return to_json(stream.interrupt_values)
+    if stream.last_values is not None:
+        return to_json(stream.last_values)
+    keys = graph.output_channels
+    if isinstance(keys, str) or not isinstance(state, dict):
+        return to_json(state)
+    return to_json({key: value for key, value in state.items() if key in keys})
 
 
-def _shown(mode: str, data: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint event without what is LangGraph's own business."""
-    if mode == "checkpoints":
-        return _checkpoint_payload(data)
-    if data.get("type") != "checkpoint":
-        return data
-    payload = _checkpoint_payload(data["payload"])
-    for name, config in (("checkpoint", payload["config"]), ("parent_checkpoint", payload["parent_config"])):
-        configurable = (config or {}).get("configurable", {})
-        names = ("checkpoint_id", "checkpoint_ns", "thread_id")
-        payload[name] = {key: configurable[key] for key in names if key in configurable} if config else None
-    return {**data, "payload": payload}
+def _json(data: bytes | None) -> Any:
+    return None if data is None else orjson.loads(data)
 
 
-def _checkpoint_payload(payload: dict[str, Any]) -> dict[str, Any]:
-    shown = dict(payload)
-    for name in ("config", "parent_config"):
-        config = shown.get(name)
-        if config:
-            configurable = {k: v for k, v in config.get("configurable", {}).items() if not k.startswith("__pregel")}
-            shown[name] = {"configurable": configurable}
-        else:
-            shown[name] = None
-    return shown
+def _text(error: BaseException) -> str:
+    try:
+        return _encodable(str(error))
+    except Exception as broken:
+        return f"<the exception has no text: {type(broken).__name__}>"
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

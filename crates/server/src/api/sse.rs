@@ -30,6 +30,11 @@ impl Watchdog {
     pub(super) fn new(engine: Engine, thread_id: ThreadId, run_id: RunId, armed: bool) -> Self {
         Self { engine, thread_id, run_id, armed }
     }
+
+    /// The client has had everything.
+    fn disarm(mut self) {
+        self.armed = false;
+    }
 }
 
 impl Drop for Watchdog {
@@ -48,7 +53,7 @@ impl Drop for Watchdog {
 
 /// A run's events.
 pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) -> Response {
-    let chunks = stream::unfold((stream, watchdog), |(mut stream, mut watchdog)| async move {
+    let chunks = stream::unfold((stream, watchdog), |(mut stream, watchdog)| async move {
         loop {
             match timeout(HEARTBEAT, stream.next()).await {
                 Err(_) => return Some((Bytes::from_static(b": heartbeat\r\n\r\n"), (stream, watchdog))),
@@ -59,7 +64,7 @@ pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) 
                     }
                 }
                 Ok(None) => {
-                    watchdog.armed = false;
+                    watchdog.disarm();
                     return None;
                 }
             }
@@ -117,13 +122,13 @@ pub(super) fn waiting(
     }
     let start = Waiting::For(Box::pin(result), watchdog);
     let chunks = stream::unfold(start, |state| async move {
-        let Waiting::For(mut result, mut watchdog) = state else { return None };
+        let Waiting::For(mut result, watchdog) = state else { return None };
         let answer = match timeout(HEARTBEAT, &mut result).await {
             Err(_) => return Some((Bytes::from_static(b"\n"), Waiting::For(result, watchdog))),
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => failure(&error),
         };
-        watchdog.armed = false;
+        watchdog.disarm();
         Some((answer, Waiting::Over))
     });
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,1 +1,73 @@
-//! .
+//! What the program can be told to do.
+
+mod demo;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use threadyard_runtime::ProjectError;
+
+use crate::config::ServerArgs;
+
+/// The LangGraph Server API as one self-hosted binary.
+#[derive(Parser, Debug)]
+#[command(name = "threadyard", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Shows everything at work on an example: a chat graph, a streamed run, its webhook.
+    Demo(demo::DemoArgs),
+    /// Serves the graphs of a project for development: reloads changed code.
+    Dev {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Don't reload changed code.
+        #[arg(long)]
+        no_reload: bool,
+        /// Accepted for compatibility: no browser is ever opened.
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Serves the graphs of a project in production.
+    Serve {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Does what the command line says.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Dev { server, no_reload, no_browser: _ } => serve::dev(&server, !no_reload).await,
+        Command::Serve { server } => serve::serve(&server).await,
+    }
+}
+
+/// 2 for what the user can change in flags or configuration, 1 for the rest.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let usage = error.is::<ProjectError>() || error.is::<serve::AddressError>();
+    ExitCode::from(if usage { 2 } else { 1 })
+}
+
+/// A line of progress for people.
+fn progress(line: &str) {
+    eprintln!("  · {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

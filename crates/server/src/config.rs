@@ -1,0 +1,72 @@
+//! Settings: command-line flags and environment variables, by the names that LangGraph's users know.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use threadyard_engine::{Faults, Settings, TargetPolicy};
+
+/// What `dev` and `serve` share.
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// The address to listen on.
+    #[arg(long)]
+    pub host: Option<std::net::IpAddr>,
+    /// The port to listen on.
+    #[arg(long, env = "PORT")]
+    pub port: Option<u16>,
+    /// The project's configuration file.
+    #[arg(long, short, default_value = "langgraph.json")]
+    pub config: PathBuf,
+    /// How many runs each worker process executes at once.
+    #[arg(long, env = "N_JOBS_PER_WORKER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub n_jobs_per_worker: u32,
+    /// How many worker processes there are.
+    #[arg(long, env = "THREADYARD_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub workers: Option<u32>,
+    /// Where state is kept; `.threadyard` beside the configuration file unless said.
+    #[arg(long, env = "THREADYARD_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where Python environments are kept between starts.
+    #[arg(long, env = "THREADYARD_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Starts each worker process by itself instead of forking a warm one.
+    #[arg(long, env = "THREADYARD_NO_FORK")]
+    pub no_fork: bool,
+    /// How long a run may take, in seconds.
+    #[arg(long, env = "BG_JOB_TIMEOUT_SECS", default_value_t = 3600)]
+    pub run_timeout_secs: u64,
+    /// How long running runs may go on when the server is told to stop, in seconds.
+    #[arg(long, env = "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS", default_value_t = 180)]
+    pub shutdown_grace_secs: u64,
+    /// For crash tests: the point at which the server kills itself.
+    #[arg(long, env = "THREADYARD_KILL_AT", hide = true)]
+    pub kill_at: Option<String>,
+}
+
+impl ServerArgs {
+    /// The cache folder: the one that was named, or the user's.
+    pub fn cache_folder(&self) -> PathBuf {
+        let named = self.cache_dir.clone();
+        let home = || std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from).join(".cache");
+        let user = || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+        named.unwrap_or_else(|| user().join("threadyard"))
+    }
+
+    /// How long running runs may go on.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_secs)
+    }
+
+    /// What the engine is to know.
+    pub fn engine_settings(&self, slots: u32, webhooks_enabled: bool, webhook_targets: TargetPolicy) -> Settings {
+        Settings {
+            concurrency: slots,
+            run_timeout: Duration::from_secs(self.run_timeout_secs),
+            max_attempts: 3,
+            lease: Duration::from_secs(30),
+            webhooks_enabled,
+            webhook_targets,
+            faults: Faults::new(self.kill_at.clone()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+"""What a run streams: langgraph's chunks turned into the events that clients see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from . import frames
+from .connection import Connection
+from .encoding import to_json
+from .messages import MessageAccumulator, TupleEncoder
+
+_PASSED_THROUGH = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debug"})
+_MESSAGES = frozenset({"messages", "messages-tuple"})
+
+
+class UnknownStreamMode(ValueError):
+    """The host asked for a stream mode that this worker does not know."""
+
+
+class Stream:
+    """Sends the events of one run, and remembers its last values."""
+
+    def __init__(self, connection: Connection, slot: int, modes: Iterable[str]) -> None:
+        asked = frozenset(modes)
+        if unknown := asked - _PASSED_THROUGH - _MESSAGES - {"events"}:
+            raise UnknownStreamMode(f"unknown stream mode `{min(unknown)}`")
+        self._connection = connection
+        self._slot = slot
+        self._asked = asked
+        # Upstream: asking for both forms of messages yields only the tuples.
+        self._tuples = TupleEncoder() if "messages-tuple" in asked else None
+        self._messages = MessageAccumulator() if "messages" in asked and self._tuples is None else None
+        self._prefixes: dict[tuple[str, tuple[str, ...]], bytes] = {}
+        self.events = "events" in asked
+        self.last_values: Any = None
+        """The newest `values` chunk of the root graph."""
+        self.interrupt_values: Any = None
+        """The newest one that carries `__interrupt__`."""
+
+    def graph_modes(self) -> list[str]:
+        """The modes to ask langgraph for: what the client wants, and `values`, for the result of the run."""
+        modes = (self._asked & _PASSED_THROUGH) | {"values"}
+        return sorted(modes | {"messages"} if self._asked & _MESSAGES else modes)
+
+    def chunk(self, ns: tuple[str, ...], mode: str, chunk: Any) -> None:
+        """Send the events of one chunk."""
+        if mode == "messages":
+            self._message(ns, chunk)
+            return
+        if mode == "values" and not ns:
+            self.last_values = chunk
+            if isinstance(chunk, dict) and "__interrupt__" in chunk:
+                self.interrupt_values = chunk
+        if mode not in self._asked:
+            return
+        self._send(mode, ns, to_json(debug_chunk(chunk) if mode == "debug" else chunk))
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Send one of langchain's callback events."""
+        self._send("events", (), to_json(event))
+
+    def _message(self, ns: tuple[str, ...], chunk: Sequence[Any]) -> None:
+        message, metadata = chunk
+        if self._tuples is not None:
+            self._send("messages", ns, self._tuples.encode(message, metadata))
+        elif self._messages is not None:
+            # Upstream: these names never carry a namespace.
+            for name, data in self._messages.add(message, metadata):
+                self._send(name, (), data)
+
+    def _send(self, name: str, ns: tuple[str, ...], data: bytes) -> None:
+        prefix = self._prefixes.get((name, ns))
+        if prefix is None:
+            prefix = self._prefixes[name, ns] = frames.event_prefix("|".join((name, *ns)))
+        self._connection.send_event(self._slot, prefix, data)
+
+
+def debug_chunk(chunk: dict[str, Any]) -> dict[str, Any]:
+    """A debug chunk as the API shows it: checkpoints are named by coordinates beside their whole config."""
+    if chunk["type"] != "checkpoint":
+        return chunk
+    payload = chunk["payload"]
+    return {
+        **chunk,
+        "payload": {
+            **payload,
+            "checkpoint": coordinates(payload["config"]),
+            "parent_checkpoint": coordinates(payload["parent_config"]),
+            "tasks": [_debug_task(task) for task in payload["tasks"]],
+        },
+    }
+
+
+def _debug_task(task: dict[str, Any]) -> dict[str, Any]:
+    state = task.get("state")
+    if not isinstance(state, dict) or "configurable" not in state:
+        return task
+    return {**{key: value for key, value in task.items() if key != "state"}, "checkpoint": state["configurable"]}
+
+
+def coordinates(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The checkpoint a config names; None when it names none."""
+    if config is None:
+        return None
+    configurable = config["configurable"]
+    if not configurable.get("checkpoint_id"):
+        return None
+    keys = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
+    return {key: configurable[key] for key in keys if key in configurable}
