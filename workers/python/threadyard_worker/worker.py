@@ -1,215 +1,167 @@
-"""The worker process: connects to the host, loads the graphs, and serves runs and calls until told to stop."""
+"""A worker from its first connection to its last frame: load the graphs, then serve the host's frames."""
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import gc
 import os
+import signal
 import socket
 import sys
-import traceback
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-import ormsgpack
-
-from . import PROTOCOL, encoding, schemas, state
+from . import calls, frames, logs, output
 from .connection import Connection
 from .control import Control
-from .frames import Kind, frame
-from .loading import Graphs, GraphUnavailable, failure
-from .run import Run, decoded
+from .graphs import Graphs
+from .hello import connect, read_frame
+from .loading import error_body, revision
+from .run import Run
 from .saver import HostSaver
 from .store import HostStore
 
-_BEAT_SECONDS = 0.25
+_MIN_THREADS = 32
 
 
-def main() -> None:
-    """Connects with what the environment says, and serves."""
-    path, token = os.environ.pop("THREADYARD_SOCKET"), os.environ.pop("THREADYARD_TOKEN")
-    serve(path, token)
-
-
-def serve(path: str, token: str) -> None:
-    for stream, descriptor in (("stdout", 1), ("stderr", 2)):
-        output = _connected(path, token, stream)
-        os.dup2(output.fileno(), descriptor)
-        output.close()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    faulthandler.enable()
-    control = _connected(path, token, "control")
-    run_loop = asyncio.run
-    try:
-        import uvloop
-
-        run_loop = uvloop.run
-    except ImportError:
-        pass
-    run_loop(Worker(control).serve(path, token))
-
-
-def _connected(path: str, token: str, role: str) -> socket.socket:
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connected.connect(path)
-    connected.sendall(frame(Kind.HELLO, 0, hello(token, role)))
-    return connected
-
-
-def hello(token: str, role: str) -> bytes:
-    versions = {}
-    for package in ("langgraph", "langgraph-checkpoint", "langchain-core"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    body = {
-        "proto": list(PROTOCOL),
-        "role": role,
-        "token": token,
-        "pid": os.getpid(),
-        "lang": "python",
-        "versions": versions,
-        "caps": [],
-    }
-    return ormsgpack.packb(body)
+def main(path: str, token: str) -> int:
+    """Serve the host that listens on `path`; the process's exit code."""
+    # The host decides when to stop; a terminal's Ctrl-C reaches it too.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    output.capture(path, token)
+    control = Control(connect(path, "control", token))
+    control.start()
+    handler = logs.install()
+    connection = connect(path, "main", token)
+    load = _await_load(connection)
+    if load is None:
+        return 1
+    graphs, ready = _load(load)
+    # What was imported stays: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    worker = Worker(graphs, control, handler)
+    _run(worker.serve(connection, ready), int(load.get("concurrency") or 1))
+    return 0
 
 
 class Worker:
-    def __init__(self, control: socket.socket) -> None:
-        self._runs: dict[int, tuple[Run, asyncio.Task[None]]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
-        self._control = Control(control, lambda: len(self._runs))
-        self._graphs: Graphs | None = None
+    """Dispatches the host's frames."""
 
-    async def serve(self, path: str, token: str) -> None:
+    def __init__(self, graphs: Graphs, control: Control, handler: logs.HostHandler) -> None:
+        self._graphs = graphs
+        self._control = control
+        self._handler = handler
+        self._connection: Connection | None = None
+        self._runs: dict[int, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+        self._draining = False
+
+    async def serve(self, socket: socket.socket, ready: dict[str, Any]) -> None:
+        """Work until the host drains this worker."""
         loop = asyncio.get_running_loop()
-        self._done = loop.create_future()
-        main = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        main.setblocking(False)
-        await loop.sock_connect(main, path)
-        _transport, self._connection = await loop.create_unix_connection(
-            lambda: Connection(self._on_frame, self._on_lost), sock=main
+        _, connection = await loop.create_unix_connection(
+            lambda: Connection(self._receive, self._host_left), sock=socket
         )
-        self._connection.send(Kind.HELLO, 0, hello(token, "main"))
-        self._control.start()
-        self._beat()
-        await self._done
+        self._connection = connection
+        self._handler.connect(connection)
+        self._graphs.attach(HostSaver(connection), HostStore(connection))
+        self._control.watch(loop, lambda: len(self._runs))
+        connection.send_map(frames.READY, 0, ready)
+        await self._stopped.wait()
+        self._control.exit_code = 0
+        connection.send_map(frames.BYE, 0, {})
+        await connection.finish()
 
-    def _beat(self) -> None:
-        self._control.beat()
-        asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)
+    def _receive(self, kind: int, id: int, body: bytes) -> None:
+        connection = self._connection
+        assert connection is not None
+        if kind == frames.RUN_START:
+            run = Run(id, frames.unpack_map(body), self._graphs, connection)
+            self._runs[id] = run
+            self._keep(run.start()).add_done_callback(lambda _: self._runs.pop(id))
+        elif kind == frames.RUN_CANCEL:
+            if (run := self._runs.get(id)) is not None:
+                run.cancel(frames.unpack_map(body)["reason"])
+        elif kind == frames.CALL:
+            self._keep(asyncio.ensure_future(calls.answer(id, frames.unpack_map(body), self._graphs, connection)))
+        elif kind == frames.DRAIN:
+            if not self._draining:
+                self._draining = True
+                grace_ms = frames.unpack_map(body)["grace_ms"]
+                asyncio.ensure_future(self._drain(grace_ms / 1000)).add_done_callback(lambda _: self._stopped.set())
+        else:
+            raise frames.ProtocolError(f"unexpected {frames.KIND_NAMES.get(kind, kind)} frame")
 
-    def _on_lost(self) -> None:
-        os._exit(0)
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
 
-    def _on_frame(self, kind: int, id_: int, body: bytes) -> None:
-        match kind:
-            case Kind.RUN_START:
-                self._start_run(id_, decoded(body))
-            case Kind.RUN_CANCEL:
-                self._cancel_run(id_, decoded(body)["reason"])
-            case Kind.CALL:
-                self._keep(asyncio.ensure_future(self._call(id_, decoded(body))))
-            case Kind.LOAD:
-                self._load(decoded(body))
-            case Kind.DRAIN:
-                self._keep(asyncio.ensure_future(self._drain(decoded(body)["grace_ms"] / 1000)))
-            case _:
-                self._connection.log("warning", "threadyard_worker", f"unknown frame kind {kind}")
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+    async def _drain(self, grace_s: float) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        for run in list(self._runs.values()):
+            run.cancel("drain")
+        # A run that does not let go is the host's to kill.
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    def _load(self, load: dict[str, Any]) -> None:
-        pool = ThreadPoolExecutor(max_workers=max(8, load["concurrency"]), thread_name_prefix="node")
-        asyncio.get_running_loop().set_default_executor(pool)
-        self._graphs = graphs = Graphs(load["project"], load["graphs"], load.get("imports") or [])
-        for warning in graphs.warnings:
-            self._connection.log("warning", "threadyard_worker", warning)
-        # What is loaded now stays; the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        report = {}
-        for graph_id in load["graphs"]:
-            error = graphs.failures.get(graph_id)
-            report[graph_id] = {"ok": True} if error is None else {"ok": False, "error": error}
-        self._connection.send_map(Kind.READY, 0, {"graphs": report, "revision": graphs.revision()})
+    def _host_left(self) -> None:
+        if not self._stopped.is_set():
+            os._exit(1)
 
-    # Runs.
 
-    def _start_run(self, slot: int, start: dict[str, Any]) -> None:
-        assert self._graphs is not None, "runs come after LOAD"
-        run = Run(self._connection, self._graphs, slot, start)
-        task = asyncio.ensure_future(run.execute())
-        self._runs[slot] = run, task
-        task.add_done_callback(lambda _: self._runs.pop(slot, None))
+def _await_load(connection: socket.socket) -> dict[str, Any] | None:
+    frame = read_frame(connection)
+    if frame is None:
+        return None
+    kind, _, body = frame
+    if kind != frames.LOAD:
+        raise frames.ProtocolError(f"expected LOAD, got {frames.KIND_NAMES.get(kind, kind)}")
+    load = frames.unpack_map(body)
+    if not frames.PROTOCOL[0] <= load["proto"] <= frames.PROTOCOL[1]:
+        raise frames.ProtocolError(f"the host chose protocol {load['proto']}; this worker speaks {frames.PROTOCOL}")
+    return load
 
-    def _cancel_run(self, slot: int, reason: str) -> None:
-        if slot in self._runs:
-            run, task = self._runs[slot]
-            run.stop_reason = run.stop_reason or reason
-            task.cancel()
 
-    async def _drain(self, grace: float) -> None:
-        tasks = [task for _run, task in self._runs.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
-        for slot in list(self._runs):
-            self._cancel_run(slot, "drain")
-        tasks = [task for _run, task in self._runs.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
-        self._connection.send_map(Kind.BYE, 0, {})
-        self._connection.flush()
-        self._done.set_result(None)
+def _load(load: dict[str, Any]) -> tuple[Graphs, dict[str, Any]]:
+    """Import the graphs. No event loop runs yet, so that modules may use `asyncio.run`."""
+    project = Path(load["project"]).resolve()
+    os.chdir(project)
+    for folder in reversed([str(project), *(load.get("imports") or [])]):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    graphs = Graphs()
+    report = graphs.load(load["graphs"], project)
+    return graphs, {"graphs": report, "revision": revision(project)}
 
-    # Calls.
 
-    async def _call(self, id_: int, call: dict[str, Any]) -> None:
-        assert self._graphs is not None, "calls come after LOAD"
-        args = encoding.loads(call["args"])
-        saver = HostSaver(self._connection, id_, sync=True)
-        store = HostStore(self._connection, id_)
+def _run(serving: Any, concurrency: int) -> None:
+    """Run the coroutine on a new event loop, which survives `sys.exit` in user code."""
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    loop.set_default_executor(ThreadPoolExecutor(max(_MIN_THREADS, concurrency), thread_name_prefix="threadyard-node"))
+    task = loop.create_task(serving)
+    while not task.done():
         try:
-            async with self._graphs.use(call["graph"], args["config"], saver, store) as graph:
-                result = await _answer(call["op"], call["graph"], graph, args)
-            self._connection.reply(id_, encoding.dumps(result))
-        except GraphUnavailable as error:
-            self._connection.refuse(id_, {**error.failure, "status": 503})
-        except KeyError as error:
-            status = 404 if error.args == (call["graph"],) else 400
-            self._connection.refuse(id_, {**failure(error), "status": status})
-        except Exception as error:  # noqa: BLE001 - user code may raise anything; the caller hears of it.
-            self._connection.refuse(id_, _refusal(error, call["op"]))
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):
+            # Already the outcome of the run whose node raised it; the other runs go on.
+            continue
+    task.result()
 
 
-async def _answer(op: str, graph_id: str, graph: Any, args: dict[str, Any]) -> Any:
-    match op:
-        case "state_get":
-            return await state.get(graph, args)
-        case "state_history":
-            return await state.history(graph, args)
-        case "state_update":
-            return await state.update(graph, args)
-        case "schemas":
-            return schemas.of(graph_id, graph)
-        case "draw":
-            return await schemas.draw(graph, args)
-        case "subgraphs":
-            return await schemas.subgraphs(graph, args)
-    raise ValueError(f"unknown call `{op}`")
-
-
-def _refusal(error: Exception, op: str) -> dict[str, Any]:
-    from langgraph.errors import InvalidUpdateError
-
-    refusal: dict[str, Any] = failure(error)
-    if op == "state_update" and isinstance(error, (InvalidUpdateError, TypeError, ValueError)):
-        refusal["status"] = 400
-    if not refusal["message"]:
-        refusal["message"] = "".join(traceback.format_exception_only(error)).strip()
-    return refusal
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
