@@ -10,6 +10,4 @@ from .worker import main
 if __name__ == "__main__":
     # User code and its child processes have no business with the token.
     path, token = os.environ.pop("THREADYARD_SOCKET"), os.environ.pop("THREADYARD_TOKEN")
-    # With `-m` the current folder leads sys.path under the name ""; the project's own path replaces it.
-    sys.path[:] = [entry for entry in sys.path if entry]
     sys.exit(main(path, token))

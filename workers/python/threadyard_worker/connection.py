@@ -136,8 +136,7 @@ class Connection(asyncio.Protocol):
 
     # Receiving; called by the event loop.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=4 * 1024 * 1024)
         self._transport = transport
 

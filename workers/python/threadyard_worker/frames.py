@@ -96,6 +96,10 @@ class FrameDecoder:
             # Cut once per chunk: cutting per frame would copy the rest of the buffer each time.
             del buffer[:start]
 
+    def rest(self) -> bytes:
+        """The bytes after the last complete frame."""
+        return bytes(self._buffer)
+
 
 def event_prefix(name: str) -> bytes:
     """The part of an event that does not change between events of one name."""

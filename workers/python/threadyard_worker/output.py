@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 from .hello import connect
 
@@ -14,7 +15,11 @@ def capture(path: str, token: str) -> None:
         connection = connect(path, role, token)
         os.dup2(connection.fileno(), descriptor, inheritable=True)
         connection.close()
-    # Lines have to arrive when they are printed, as on a terminal.
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.stdout = sys.__stdout__ = _text(1)
+    sys.stderr = sys.__stderr__ = _text(2)
+
+
+def _text(descriptor: int) -> TextIO:
+    # A new stream, since the old one remembers what kind of file it was opened on. Lines have to arrive when they are
+    # printed, as on a terminal.
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)

@@ -6,6 +6,7 @@ one OS thread, since only that can be forked safely.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -23,6 +24,9 @@ import langgraph.graph
 import langgraph.prebuilt  # noqa: F401
 
 from . import worker
+
+with contextlib.suppress(ImportError):
+    import uvloop  # noqa: F401
 
 _PR_SET_PDEATHSIG = 1
 
@@ -121,7 +125,6 @@ def _die_with(parent: int) -> None:
 def main() -> int:
     """Serve, and in children be a worker."""
     host = socket.socket(fileno=int(os.environ.pop("THREADYARD_ZYGOTE_FD")))
-    sys.path[:] = [entry for entry in sys.path if entry]
     gc.collect()
     gc.freeze()
     try:
