@@ -19,7 +19,7 @@ use crate::{
 /// The port is taken, or not ours to take.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}: {source}; choose another port with --port")]
-pub struct AddressError {
+pub(super) struct AddressError {
     address: SocketAddr,
     source: io::Error,
 }
