@@ -220,9 +220,12 @@ def _target(goto: Any) -> Any:
 
 
 def _fit_context(graph: Pregel, context: Any) -> Any:
-    """A dataclass takes no keys it does not know; upstream drops them."""
+    """The context in the form its schema takes; upstream fills in `{}`, and drops keys a dataclass does not know."""
     schema = graph.context_schema
-    if isinstance(context, dict) and schema is not None and dataclasses.is_dataclass(schema):
+    if schema is None:
+        return context
+    context = {} if context is None else context
+    if isinstance(context, dict) and dataclasses.is_dataclass(schema):
         known = {field.name for field in dataclasses.fields(schema) if field.init}
         return {key: value for key, value in context.items() if key in known}
     return context

@@ -285,12 +285,9 @@ def is_inline(value: Any) -> bool:
         return True
     if kind is int:
         return -(1 << 63) <= value < 1 << 63
-    if kind is str and len(value) < _INLINE_STRING_LIMIT:
-        try:
-            # PostgreSQL's jsonb can't hold U+0000.
-            return len(value.encode()) < _INLINE_STRING_LIMIT and "\0" not in value
-        except UnicodeEncodeError:
-            return False
+    if kind is str:
+        # PostgreSQL's jsonb can't hold U+0000.
+        return len(value) < _INLINE_STRING_LIMIT and value.isascii() and "\0" not in value
     return False
 
 

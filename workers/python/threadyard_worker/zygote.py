@@ -84,7 +84,10 @@ class Zygote:
         """Let go of what belongs to the parent."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._host.close()
+        # The host's end may be standard input, whose number no other file should get.
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, self._host.detach(), inheritable=True)
+        os.close(nothing)
         os.close(self._wake)
         os.close(self._waker)
 
