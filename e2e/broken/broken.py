@@ -1,0 +1,3 @@
+"""Not Python: what a half-finished edit looks like."""
+
+def graph(:

@@ -1,0 +1,131 @@
+"""Servers and webhook receivers for the end-to-end tests; everything is on loopback and ends with the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Server:
+    """The built binary, serving a project."""
+
+    def __init__(self, project: Path, data: Path, **env: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._data = data
+        self._log = open(data.with_suffix(".log"), "ab")  # noqa: SIM115 - closed by stop.
+        command = [os.environ["THREADYARD_BIN"], "dev", "--no-reload", "--port", str(self.port)]
+        command += ["--config", str(project / "langgraph.json"), "--data-dir", str(data)]
+        self.process = subprocess.Popen(command, env={**os.environ, **env}, stdout=self._log, stderr=self._log)
+        self._wait_until_up()
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log()}")
+            try:
+                if httpx.get(f"{self.url}/ok").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.01)
+        raise AssertionError(f"the server did not come up:\n{self.log()}")
+
+    def log(self) -> str:
+        return self._data.with_suffix(".log").read_text()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._log.close()
+
+
+class Receiver:
+    """Takes webhooks and answers with the statuses it is told, 200 in the end."""
+
+    def __init__(self, statuses: tuple[int, ...] = ()) -> None:
+        self.got: queue.Queue[tuple[str, dict[str, str], Any]] = queue.Queue()
+        answers = list(statuses)
+        got = self.got
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                got.put((self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
+                self.send_response(answers.pop(0) if answers else 200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/hook?token=s3cret"
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(ROOT / "examples/gallery", tmp_path_factory.mktemp("gallery") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that share one data folder, one after the other."""
+    servers: list[Server] = []
+
+    def start(project: str = "examples/quickstart", **env: str) -> Server:
+        servers.append(Server(ROOT / project, tmp_path / "data", **env))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Callable[..., Receiver]]:
+    receivers: list[Receiver] = []
+
+    def start(*statuses: int) -> Receiver:
+        receivers.append(Receiver(statuses))
+        return receivers[-1]
+
+    yield start
+    for it in receivers:
+        it.stop()
