@@ -1,0 +1,89 @@
+//! Compares the binary with recorded answers of the official server, when the recordings lie beside the repository. The
+//! scenarios that pass are listed in `e2e/conformance.txt`; the list only grows.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+use crate::shell::{command, root};
+
+const RATCHET: &str = "e2e/conformance.txt";
+
+pub(crate) fn run(python: &Path, binary: &Path, environment: &Path) -> anyhow::Result<()> {
+    let recordings = root().join("../shared/conformance");
+    if !recordings.join("golden.json").is_file() {
+        println!("── conformance: no recordings beside the repository; the end-to-end tests stand for themselves");
+        return Ok(());
+    }
+    println!("── conformance");
+    let work = root().join("target/test-env/conformance");
+    let _ = std::fs::remove_dir_all(&work);
+    std::fs::create_dir_all(&work)?;
+    for name in ["graphs.py", "langgraph.json", "pyproject.toml"] {
+        std::fs::copy(recordings.join("project").join(name), work.join(name))?;
+    }
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let server = Server::start(binary, environment, &work, port)?;
+    let report = work.join("report.json");
+    let mut compare = command(python);
+    compare.arg(recordings.join("conform.py")).args(["--base", &format!("http://127.0.0.1:{port}"), "--retries", "2"]);
+    compare.arg("--against").arg(recordings.join("golden.json")).arg("--json").arg(&report);
+    // The program fails as long as any scenario does; the ratchet decides.
+    compare.stdout(Stdio::null()).status().context("conform.py could not be started")?;
+    drop(server);
+    judge(&report, python, &recordings)
+}
+
+fn judge(report: &Path, python: &Path, recordings: &Path) -> anyhow::Result<()> {
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).context("conform.py left no report")?)?;
+    let failed: BTreeSet<_> =
+        report["failures"].as_object().context("no failures")?.keys().map(String::as_str).collect();
+    let listed = command(python).arg(recordings.join("conform.py")).arg("--list").output()?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let known = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|name| name.contains('.'));
+    let passed: BTreeSet<_> = known.filter(|name| !failed.contains(name)).collect();
+    let ratchet = std::fs::read_to_string(root().join(RATCHET)).unwrap_or_default();
+    let expected: BTreeSet<_> = ratchet.lines().collect();
+    println!("   {} scenarios pass, {} fail, {} are held", passed.len(), failed.len(), expected.len());
+    let lost: Vec<_> = expected.difference(&passed).copied().collect();
+    ensure!(lost.is_empty(), "these scenarios passed before: {}", lost.join(", "));
+    let new: Vec<_> = passed.difference(&expected).copied().collect();
+    if !new.is_empty() {
+        println!("   new, to be added to {RATCHET}: {}", new.join(", "));
+    }
+    Ok(())
+}
+
+struct Server(Child);
+
+impl Server {
+    fn start(binary: &Path, environment: &Path, work: &Path, port: u16) -> anyhow::Result<Self> {
+        let mut server = command(binary);
+        server.args(["dev", "--no-reload", "--port", &port.to_string(), "--config"]).arg(work.join("langgraph.json"));
+        server.env("VIRTUAL_ENV", environment).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Self(server.spawn()?);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if Instant::now() > deadline {
+                bail!("the server did not come up");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The port is open before the graphs are loaded; requests wait.
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
