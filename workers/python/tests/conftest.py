@@ -12,7 +12,7 @@ import pytest
 from fake_host import FakeHost
 
 PROJECT = Path(__file__).resolve().parent / "project"
-TIMEOUT_S = 60
+TIMEOUT_S = 30
 
 Scenario = Callable[[FakeHost], Coroutine[Any, Any, Any]]
 

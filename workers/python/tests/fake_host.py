@@ -149,9 +149,9 @@ class FakeHost:
     async def call(self, op: str, graph: str, **args: Any) -> Any:
         """A call; raises `CallFailed` when the worker answers with an error."""
         id = self._id()
-        self._calls[id] = asyncio.get_running_loop().create_future()
+        reply = self._calls[id] = asyncio.get_running_loop().create_future()
         self.send(frames.CALL, id, {"op": op, "graph": graph, "args": _json(args)})
-        body = await self._calls.pop(id)
+        body = await reply
         answer = json.loads(body[1:])
         if body[0] == frames.REPLY_ERROR:
             raise CallFailed(answer)
@@ -235,9 +235,9 @@ class FakeHost:
             for name, data in frames.split_events(body):
                 self._runs[id].event(name, data)
         elif kind == frames.REPLY:
-            self._calls[id].set_result(body)
+            self._calls.pop(id).set_result(body)
         elif kind == frames.END:
-            self._runs[id].end.set_result(frames.unpack_map(body))
+            self._runs.pop(id).end.set_result(frames.unpack_map(body))
         elif kind == frames.READY:
             self.ready.set_result(frames.unpack_map(body))
         elif kind == frames.LOG:

@@ -10,8 +10,8 @@ from langgraph.errors import EmptyInputError, InvalidUpdateError
 
 from .connection import Connection
 from .encoding import to_json
+from .failures import error_body
 from .graphs import Access, Graphs, UnknownGraph, Use
-from .loading import error_body
 from .schemas import drawing, graph_schemas, subgraph_schemas
 from .scope import Scope, current
 from .state import open_interrupts, read_state, thread_state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from langgraph.channels.last_value import LastValue
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
-from .loading import Factory, as_graph, error_body, load_graph
+from .failures import error_body
+from .loading import Factory, as_graph, load_graph
 from .saver import HostSaver
 from .store import HostStore
 
@@ -35,6 +36,10 @@ class UnknownGraph(Exception):
     """The host named a graph that this worker does not have."""
 
 
+class UnavailableGraph(Exception):
+    """The graph could not be imported."""
+
+
 @dataclass
 class Use:
     """A graph attached for one use."""
@@ -49,6 +54,7 @@ class Graphs:
 
     def __init__(self) -> None:
         self._loaded: dict[str, tuple[str, Pregel | Factory]] = {}
+        self._failed: dict[str, dict[str, str]] = {}
         self._attached: dict[str, Use] = {}
         self._warned: set[str] = set()
         self._saver: HostSaver | None = None
@@ -62,7 +68,8 @@ class Graphs:
                 self._loaded[id] = (entry["path"], load_graph(entry["path"], project))
                 report[id] = {"ok": True}
             except (Exception, SystemExit) as error:
-                report[id] = {"ok": False, "error": error_body(error)}
+                self._failed[id] = error_body(error)
+                report[id] = {"ok": False, "error": self._failed[id]}
         return report
 
     def attach(self, saver: HostSaver, store: HostStore) -> None:
@@ -72,15 +79,14 @@ class Graphs:
             if isinstance(graph, Pregel):
                 self._attached[id] = self._use(id, graph)
 
-    def __iter__(self) -> Iterable[str]:
-        return iter(self._loaded)
-
     @asynccontextmanager
     async def open(self, id: str, access: Access, config: dict[str, Any], context: Any = None) -> AsyncIterator[Use]:
         """The graph, made for this use when it comes from a factory."""
         if (use := self._attached.get(id)) is not None:
             yield use
             return
+        if (failure := self._failed.get(id)) is not None:
+            raise UnavailableGraph(f"graph `{id}` could not be loaded: {failure['error']}: {failure['message']}")
         if id not in self._loaded:
             raise UnknownGraph(f"graph `{id}` is not loaded in this worker")
         path, factory = self._loaded[id]

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 import types
 import typing
 from collections.abc import Mapping
@@ -72,15 +71,6 @@ def as_graph(value: Any, path: str) -> Pregel:
     if not isinstance(graph, Pregel):
         raise GraphLoadError(f"the factory `{path}` returned a {type(value).__name__}; expected a graph")
     return graph
-
-
-def error_body(error: BaseException) -> dict[str, str]:
-    """An exception as `READY` and replies carry it."""
-    return {
-        "error": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
 
 
 def revision(project: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import traceback
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +16,7 @@ from langgraph.types import Command, Send
 from . import frames
 from .connection import Connection
 from .encoding import to_json
+from .failures import error_body
 from .graphs import Graphs, Use
 from .scope import Scope, current
 from .state import finished_state, open_interrupts, read_state, thread_state
@@ -96,7 +96,7 @@ class Run:
         if stream.events:
             chunks = self._event_chunks(graph, config, arguments, stream)
         else:
-            chunks = graph.astream(self._input(), config, **arguments)
+            chunks = graph.astream(self._input(config), config, **arguments)
         async for chunk in chunks:
             if subgraphs:
                 stream.chunk(*chunk)
@@ -110,7 +110,7 @@ class Run:
     ) -> AsyncIterator[Any]:
         """Run the graph for its callback events; the root graph's own stream is what other modes show."""
         root = str(config["run_id"])
-        async for event in graph.astream_events(self._input(), config, version="v2", **arguments):
+        async for event in graph.astream_events(self._input(config), config, version="v2", **arguments):
             if event["event"] == "on_chain_stream" and event["run_id"] == root:
                 yield event["data"]["chunk"]
             else:
@@ -169,11 +169,7 @@ class Run:
             end["status"] = "cancelled"
         elif error is not None:
             end["status"] = "error"
-            end["error"] = {
-                "error": type(error).__name__,
-                "message": _text(error),
-                "traceback": _encodable("".join(traceback.format_exception(error))),
-            }
+            end["error"] = error_body(error)
         return end
 
     def _failed(self, error: BaseException) -> dict[str, Any]:
@@ -197,16 +193,23 @@ class Run:
         config["run_id"] = uuid.UUID(self._body["run"])
         return config
 
-    def _input(self) -> Any:
+    def _input(self, config: dict[str, Any]) -> Any:
         if self._body.get("resume"):
             return None
         command = _json(self._body.get("command"))
-        return make_command(command) if command is not None else _json(self._body.get("input"))
+        if command is None:
+            return _json(self._body.get("input"))
+        fresh = self._body.get("head") is None and not config["configurable"].get("checkpoint_id")
+        if fresh and command.get("resume") is not None:
+            raise TypeError("there is nothing to resume: the thread has no checkpoint")
+        return make_command(command)
 
 
-def make_command(command: dict[str, Any]) -> Command[Any]:
-    """The `command` of a request; a key that `Command` does not know raises `TypeError`."""
+def make_command(command: dict[str, Any]) -> Command[Any] | None:
+    """The `command` of a request; a key that `Command` does not know raises `TypeError`. None when it says nothing."""
     arguments = {key: value for key, value in command.items() if value is not None}
+    if not arguments:
+        return None
     if "goto" in arguments:
         goto = arguments["goto"]
         arguments["goto"] = [_target(t) for t in goto] if isinstance(goto, list) else _target(goto)
@@ -249,14 +252,3 @@ def _result(graph: Pregel, stream: Stream, state: Any) -> bytes:
 
 def _json(data: bytes | None) -> Any:
     return None if data is None else orjson.loads(data)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return _encodable(str(error))
-    except Exception as broken:
-        return f"<the exception has no text: {type(broken).__name__}>"
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

@@ -294,9 +294,12 @@ def is_inline(value: Any) -> bool:
 def checkpoint_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
     """What is stored as the metadata of a checkpoint: the run's metadata and configuration, and langgraph's own."""
     stored: dict[str, Any] = {}
-    for key, value in config.get("configurable", {}).items():
+    for key, value in config["configurable"].items():
         if isinstance(value, (str, int, float)) and key not in _EXCLUDED_FROM_METADATA and not key.startswith("__"):
             stored[key] = value
+    if config["configurable"].get("checkpoint_ns"):
+        # Upstream: the checkpoints of subgraphs name their parents.
+        stored["checkpoint_map"] = config["configurable"].get("checkpoint_map")
     stored.update(config.get("metadata") or {})
     stored.update(metadata)
     return stored

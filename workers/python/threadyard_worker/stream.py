@@ -35,8 +35,8 @@ class Stream:
         self.events = "events" in asked
         self.last_values: Any = None
         """The newest `values` chunk of the root graph."""
-        self.interrupt_values: Any = None
-        """The newest one that carries `__interrupt__`."""
+        self.interrupt_values: dict[str, Any] | None = None
+        """The newest one that carries an interrupt, with all interrupts of the run so far."""
 
     def graph_modes(self) -> list[str]:
         """The modes to ask langgraph for: what the client wants, and `values`, for the result of the run."""
@@ -50,8 +50,9 @@ class Stream:
             return
         if mode == "values" and not ns:
             self.last_values = chunk
-            if isinstance(chunk, dict) and "__interrupt__" in chunk:
-                self.interrupt_values = chunk
+            if isinstance(chunk, dict) and (interrupts := chunk.get("__interrupt__")):
+                earlier = (self.interrupt_values or {}).get("__interrupt__", ())
+                self.interrupt_values = {**chunk, "__interrupt__": (*earlier, *interrupts)}
         if mode not in self._asked:
             return
         self._send(mode, ns, to_json(debug_chunk(chunk) if mode == "debug" else chunk))

@@ -17,7 +17,7 @@ from .connection import Connection
 from .control import Control
 from .graphs import Graphs
 from .hello import connect, read_frame
-from .loading import error_body, revision
+from .loading import revision
 from .run import Run
 from .saver import HostSaver
 from .store import HostStore

@@ -1,0 +1,3 @@
+"""Imported relatively by graph.py."""
+
+ANSWER = 42

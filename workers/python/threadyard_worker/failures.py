@@ -1,0 +1,29 @@
+"""Exceptions as the host hears of them."""
+
+from __future__ import annotations
+
+import traceback
+
+
+def error_body(error: BaseException) -> dict[str, str]:
+    """The class, text and traceback of an exception; never raises, whatever the exception is like."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"<the exception has no text: {type(broken).__name__}>"
+    return {
+        "error": type(error).__name__,
+        "message": _encodable(text),
+        "traceback": _encodable(_traceback(error)),
+    }
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        return "".join(traceback.format_tb(error.__traceback__))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
