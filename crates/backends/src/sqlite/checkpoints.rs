@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params, types::ToSql};
+use rusqlite::{
+    Connection, OptionalExtension, Row, params,
+    types::{ToSql, Value},
+};
 use serde::Deserialize;
 use threadyard_core::{
     checkpoints::{
@@ -82,12 +85,12 @@ fn versions(checkpoint: &[u8]) -> Done<HashMap<String, String>> {
     Ok(versions.channel_versions.into_iter().map(|(channel, version)| (channel, text(version))).collect())
 }
 
-fn lineage(connection: &Connection, thread: &[u8]) -> Done<Option<i64>> {
+fn lineage(connection: &Connection, thread: &Value) -> Done<Option<i64>> {
     let mut query = connection.prepare_cached("SELECT k FROM lineage WHERE thread = ?1")?;
     Ok(query.query_row([thread], |row| row.get(0)).optional()?)
 }
 
-fn make_lineage(connection: &Connection, thread: &[u8]) -> Done<i64> {
+fn make_lineage(connection: &Connection, thread: &Value) -> Done<i64> {
     if let Some(found) = lineage(connection, thread)? {
         return Ok(found);
     }
@@ -150,7 +153,7 @@ fn save_writes(connection: &Connection, writer: Writer, put: &PutWrites) -> Done
 /// A checkpoint's row.
 struct Stored {
     lineage: i64,
-    thread: Vec<u8>,
+    thread: Value,
     ns: String,
     id: String,
     parent: Option<String>,
@@ -176,7 +179,7 @@ const CHECKPOINT: &str =
 /// The checkpoint with this id, or the newest.
 pub(super) fn find(
     connection: &Connection,
-    thread: &[u8],
+    thread: &Value,
     ns: &str,
     id: Option<&str>,
 ) -> Done<Option<CheckpointTuple>> {
@@ -219,7 +222,7 @@ fn tuple(connection: &Connection, row: Stored) -> Done<CheckpointTuple> {
         })
     })?;
     Ok(CheckpointTuple {
-        thread: lineage_name(&row.thread),
+        thread: lineage_name(row.thread)?,
         ns: row.ns,
         id: row.id,
         parent: row.parent,
@@ -255,7 +258,7 @@ pub(super) fn written_by(connection: &Connection, run: RunId) -> Done<bool> {
 }
 
 /// Deletes everything of a thread.
-pub(super) fn forget(connection: &Connection, thread: &[u8]) -> Done<()> {
+pub(super) fn forget(connection: &Connection, thread: &Value) -> Done<()> {
     let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
     for sql in [
         "DELETE FROM checkpoint WHERE lineage = ?1",
@@ -279,7 +282,7 @@ pub(super) fn undo(connection: &Connection, runs: &[RunId]) -> Done<()> {
     touched.into_iter().try_for_each(|lineage| sweep(connection, lineage))
 }
 
-fn keep_latest(connection: &Connection, thread: &[u8]) -> Done<()> {
+fn keep_latest(connection: &Connection, thread: &Value) -> Done<()> {
     let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
     connection
         .prepare_cached(
@@ -317,7 +320,7 @@ fn sweep(connection: &Connection, lineage: i64) -> Done<()> {
     Ok(())
 }
 
-fn copy(connection: &Connection, source: &[u8], target: &[u8]) -> Done<()> {
+fn copy(connection: &Connection, source: &Value, target: &Value) -> Done<()> {
     let Some(from) = lineage(connection, source)? else { return Ok(()) };
     let to = make_lineage(connection, target)?;
     if from == to {

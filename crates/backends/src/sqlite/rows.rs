@@ -1,6 +1,9 @@
 //! How our types look in columns, and how rows become our types again.
 
-use rusqlite::{CachedStatement, Row, types::ToSql};
+use rusqlite::{
+    CachedStatement, Row,
+    types::{ToSql, Value},
+};
 use serde::de::DeserializeOwned;
 use threadyard_core::{
     ids::{AssistantId, LeaseId, RunId, ThreadId},
@@ -32,18 +35,24 @@ macro_rules! sixteen {
 sixteen!(AssistantId, LeaseId, RunId, ThreadId);
 
 /// The name of a checkpoint's thread: sixteen bytes when it is a UUID, its text otherwise.
-pub(super) fn lineage_key(thread: &str) -> Vec<u8> {
+pub(super) fn lineage_key(thread: &str) -> Value {
     match Uuid::parse_str(thread) {
-        Ok(id) if id.hyphenated().to_string() == thread => id.as_bytes().to_vec(),
-        _ => thread.as_bytes().to_vec(),
+        Ok(id) if id.hyphenated().to_string() == thread => Value::Blob(id.as_bytes().to_vec()),
+        _ => Value::Text(thread.to_owned()),
     }
 }
 
 /// The thread that a key names.
-pub(super) fn lineage_name(key: &[u8]) -> String {
-    match <[u8; 16]>::try_from(key) {
-        Ok(id) => Uuid::from_bytes(id).hyphenated().to_string(),
-        Err(_) => String::from_utf8_lossy(key).into_owned(),
+pub(super) fn lineage_name(key: Value) -> Done<String> {
+    match key {
+        Value::Text(text) => Ok(text),
+        Value::Blob(bytes) if bytes.len() == 16 => {
+            Ok(Uuid::from_slice(&bytes).unwrap_or_default().hyphenated().to_string())
+        }
+        other => {
+            let why = "the key is neither a UUID nor a text".into();
+            Err(StorageError::Corrupt { table: "lineage", row: format!("{other:?}"), why }.into())
+        }
     }
 }
 

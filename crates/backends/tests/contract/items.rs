@@ -1,0 +1,84 @@
+//! Store items.
+
+use serde_json::{Value, json};
+use threadyard_core::{
+    items::{ItemAnswer, ItemOperation, NamespaceQuery},
+    json::{Object, raw},
+    page::Window,
+};
+
+use crate::{Backend, at};
+
+const WINDOW: Window = Window { limit: 10, offset: 0 };
+
+fn labels(namespace: &str) -> Vec<String> {
+    namespace.split('/').filter(|label| !label.is_empty()).map(str::to_owned).collect()
+}
+
+fn put(namespace: &str, key: &str, value: Option<Value>) -> ItemOperation {
+    ItemOperation::Put { namespace: labels(namespace), key: key.into(), value: value.map(|value| raw(&value)) }
+}
+
+async fn keys(backend: &Backend, prefix: &str, filter: Value) -> Vec<String> {
+    let filter = if let Value::Object(filter) = filter { filter } else { Object::new() };
+    let search = ItemOperation::Search { prefix: labels(prefix), filter, window: WINDOW };
+    match backend.storage.apply_items(vec![search], at(9)).await.unwrap().remove(0) {
+        ItemAnswer::Items(items) => items.into_iter().map(|item| item.key).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn reads_of_a_batch_see_what_was_there_before() {
+    let backend = Backend::new();
+    let get = || ItemOperation::Get { namespace: labels("a"), key: "k".into() };
+    let answers = backend.storage.apply_items(vec![put("a", "k", Some(json!({"v": 1}))), get()], at(1)).await.unwrap();
+    assert!(matches!(answers[1], ItemAnswer::Item(None)));
+    let answers = backend.storage.apply_items(vec![put("a", "k", Some(json!({"v": 2}))), get()], at(2)).await.unwrap();
+    let ItemAnswer::Item(Some(item)) = &answers[1] else { panic!("{answers:?}") };
+    assert_eq!((item.value.get(), item.created_at), (r#"{"v":1}"#, at(1)));
+    backend.storage.apply_items(vec![put("a", "k", None)], at(3)).await.unwrap();
+    assert!(keys(&backend, "a", json!({})).await.is_empty());
+}
+
+#[tokio::test]
+async fn searches_go_by_labels_and_fields() {
+    let backend = Backend::new();
+    let puts = [("a", "1", 1), ("a/b", "2", 2), ("ab", "3", 3), ("a/b/c", "4", 4)];
+    let puts = puts.map(|(namespace, key, n)| put(namespace, key, Some(json!({"n": n, "tag": {"x": n}}))));
+    backend.storage.apply_items(puts.into(), at(1)).await.unwrap();
+    for (prefix, filter, expected) in [
+        ("", json!({}), vec!["1", "2", "3", "4"]),
+        ("a", json!({}), vec!["1", "2", "4"]),
+        ("a/b", json!({"n": {"$gt": 2}}), vec!["4"]),
+        ("a", json!({"n": 1}), vec!["1"]),
+        ("a", json!({"n": {"$ne": 1}}), vec!["2", "4"]),
+        ("a", json!({"n": {"$gte": 1, "$lt": 4}}), vec!["1", "2"]),
+        ("a", json!({"n": {"$lte": 2}}), vec!["1", "2"]),
+        ("a", json!({"n": {"$eq": 2}}), vec!["2"]),
+        ("a", json!({"n": {"$like": 2}}), vec![]),
+        ("a", json!({"tag": {"x": 4}}), vec!["4"]),
+        ("a", json!({"missing": null}), vec!["1", "2", "4"]),
+    ] {
+        assert_eq!(keys(&backend, prefix, filter.clone()).await, expected, "{prefix} {filter}");
+    }
+}
+
+#[tokio::test]
+async fn namespaces_are_listed_by_their_ends() {
+    let backend = Backend::new();
+    let puts = ["a/x", "a/y/z", "b/x"].map(|namespace| put(namespace, "k", Some(json!({}))));
+    backend.storage.apply_items(puts.into(), at(1)).await.unwrap();
+    for (prefix, suffix, max_depth, expected) in [
+        ("", "", None, vec!["a/x", "a/y/z", "b/x"]),
+        ("a", "", None, vec!["a/x", "a/y/z"]),
+        ("", "x", None, vec!["a/x", "b/x"]),
+        ("*/y", "", None, vec!["a/y/z"]),
+        ("", "", Some(1), vec!["a", "b"]),
+    ] {
+        let query = NamespaceQuery { prefix: labels(prefix), suffix: labels(suffix), max_depth, window: WINDOW };
+        let answers = backend.storage.apply_items(vec![ItemOperation::ListNamespaces(query)], at(2)).await.unwrap();
+        let ItemAnswer::Namespaces(found) = &answers[0] else { panic!("{answers:?}") };
+        assert_eq!(found.iter().map(|labels| labels.join("/")).collect::<Vec<_>>(), expected);
+    }
+}

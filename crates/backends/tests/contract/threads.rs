@@ -1,0 +1,131 @@
+//! Threads and assistants.
+
+use serde_json::json;
+use threadyard_core::{
+    assistants::{Assistant, AssistantQuery, AssistantSort},
+    ids::AssistantId,
+    json::{Object, Value, raw},
+    page::{Order, Window},
+    testkit::new_run,
+    threads::{
+        CreatedThread, NewThread, SavedState, ThreadOutcome, ThreadQuery, ThreadStatus, ThreadUpdate, UpdatedThread,
+    },
+};
+
+use crate::{Backend, at, run, success, thread};
+
+fn object(value: Value) -> Object {
+    if let Value::Object(object) = value { object } else { Object::new() }
+}
+
+#[tokio::test]
+async fn an_id_is_taken_once() {
+    let backend = Backend::new();
+    let new = |metadata| NewThread { thread_id: thread(1), metadata: object(metadata), now: at(0) };
+    assert!(matches!(backend.storage.create_thread(new(json!({"a": 1}))).await.unwrap(), CreatedThread::New(_)));
+    let CreatedThread::Existing(kept) = backend.storage.create_thread(new(json!({"b": 2}))).await.unwrap() else {
+        panic!("the id was taken");
+    };
+    assert_eq!(json!(kept.metadata), json!({"a": 1}));
+}
+
+#[tokio::test]
+async fn searches_match_metadata_values_status_and_ids() {
+    let backend = Backend::new();
+    for n in 1..=3 {
+        backend.thread(n).await;
+        backend
+            .storage
+            .patch_thread(thread(n), object(json!({"n": n, "deep": {"x": 1}})), at(i64::try_from(n).unwrap()))
+            .await
+            .unwrap();
+    }
+    let values = |count| ThreadUpdate {
+        status: ThreadStatus::Interrupted,
+        values: Some(raw(&json!({"count": count}))),
+        outcome: ThreadOutcome { interrupts: raw(&json!({})), error: None },
+        state: Some(SavedState { state: raw(&json!({"next": ["a"]})), revision: "r".into() }),
+    };
+    assert_eq!(backend.storage.update_thread(thread(2), values(7), at(9)).await.unwrap(), UpdatedThread::Done);
+    assert_eq!(backend.storage.update_thread(thread(8), values(7), at(9)).await.unwrap(), UpdatedThread::Missing);
+    let base = ThreadQuery::default;
+    for (query, expected) in [
+        (base(), vec![2, 3, 1]),
+        (ThreadQuery { order: Order::Ascending, ..base() }, vec![1, 3, 2]),
+        (ThreadQuery { metadata: object(json!({"n": 3})), ..base() }, vec![3]),
+        (ThreadQuery { metadata: object(json!({"deep": {"x": 2}})), ..base() }, vec![]),
+        (ThreadQuery { values: object(json!({"count": 7})), ..base() }, vec![2]),
+        (ThreadQuery { status: Some(ThreadStatus::Interrupted), ..base() }, vec![2]),
+        (ThreadQuery { ids: vec![thread(1), thread(3)], ..base() }, vec![3, 1]),
+    ] {
+        assert_eq!(backend.storage.count_threads(query.clone()).await.unwrap(), expected.len() as u64);
+        let page = backend.storage.search_threads(query, Window { limit: 10, offset: 0 }).await.unwrap();
+        let found: Vec<_> = page.rows.iter().map(|it| it.thread_id).collect();
+        assert_eq!(found, expected.into_iter().map(thread).collect::<Vec<_>>());
+    }
+    let page = backend.storage.search_threads(base(), Window { limit: 2, offset: 0 }).await.unwrap();
+    assert!(page.more && page.rows.len() == 2);
+    let head = backend.storage.thread_head(thread(2)).await.unwrap().unwrap();
+    assert_eq!(head.state.unwrap().revision, "r");
+}
+
+#[tokio::test]
+async fn deleting_a_thread_takes_its_runs_and_names_the_running_one() {
+    let backend = Backend::new();
+    backend.thread(1).await;
+    backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
+    let held = backend.claim(1, at(1)).await.remove(0);
+    assert_eq!(backend.storage.delete_thread(thread(1)).await.unwrap(), Some(vec![run(1)]));
+    assert_eq!(backend.storage.delete_thread(thread(1)).await.unwrap(), None);
+    assert!(backend.storage.run_by_id(run(1)).await.unwrap().is_none());
+    assert!(backend.storage.finish_run(held.lease, success(at(2))).await.is_err());
+}
+
+#[tokio::test]
+async fn a_temporary_thread_goes_with_its_run() {
+    let backend = Backend::new();
+    let mut new = new_run(run(1), thread(1), at(0));
+    new.create_thread = Some(Object::new());
+    new.run.kwargs.temporary = true;
+    backend.storage.create_run(new).await.unwrap();
+    let held = backend.claim(1, at(1)).await.remove(0);
+    backend.storage.finish_run(held.lease, success(at(2))).await.unwrap();
+    assert!(backend.storage.thread(thread(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn assistants_are_registered_once_and_found() {
+    let backend = Backend::new();
+    let assistant = |graph: &str, name: &str| Assistant {
+        assistant_id: AssistantId::of_graph(graph),
+        graph_id: graph.into(),
+        config: Object::new(),
+        context: Object::new(),
+        metadata: object(json!({"created_by": "system"})),
+        name: name.into(),
+        created_at: at(0),
+        updated_at: at(0),
+        version: 1,
+        description: None,
+    };
+    backend.storage.register_assistants(vec![assistant("a", "Alpha"), assistant("b", "Beta")]).await.unwrap();
+    backend.storage.register_assistants(vec![assistant("a", "changed")]).await.unwrap();
+    let kept = backend.storage.assistant(AssistantId::of_graph("a")).await.unwrap().unwrap();
+    assert_eq!(kept, assistant("a", "Alpha"));
+    let query = |graph_id: Option<&str>, name: Option<&str>| AssistantQuery {
+        metadata: object(json!({"created_by": "system"})),
+        graph_id: graph_id.map(Into::into),
+        name: name.map(Into::into),
+        sort_by: AssistantSort::Name,
+        order: Order::Ascending,
+    };
+    for (query, expected) in [
+        (query(None, None), vec!["Alpha", "Beta"]),
+        (query(Some("b"), None), vec!["Beta"]),
+        (query(None, Some("ALPH")), vec!["Alpha"]),
+    ] {
+        assert_eq!(backend.storage.count_assistants(query.clone()).await.unwrap(), expected.len() as u64);
+        let page = backend.storage.search_assistants(query, Window { limit: 10, offset: 0 }).await.unwrap();
+        assert_eq!(page.rows.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), expected);
+    }
+}

@@ -1,0 +1,90 @@
+//! Deliveries: written with the end of a run, leased, recorded.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use threadyard_core::{
+    ids::LeaseId,
+    runs::{CancelAction, CancelRequest},
+    testkit::new_run,
+    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
+};
+use uuid::Uuid;
+
+use crate::{Backend, at, run, success, thread};
+
+const URL: &str = "https://user:pass@example.com/hook?token=secret";
+
+async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDelivery> {
+    let lease_id = LeaseId(Uuid::from_u64_pair(5, seconds.unsigned_abs()));
+    let now = at(seconds);
+    let claim = ClaimDeliveries { lease_id, limit: 10, now, until: now + Duration::from_secs(45) };
+    backend.storage.claim_deliveries(claim).await.unwrap().deliveries
+}
+
+fn result(delivery: &ClaimedDelivery, seconds: i64, next: NextStep) -> AttemptResult {
+    let (id, lease_id) = (delivery.id.clone(), delivery.lease_id);
+    AttemptResult { id, lease_id, at: at(seconds), status: Some(500), failure: None, next }
+}
+
+async fn ended_run(backend: &Backend, enabled: bool) {
+    backend.thread(1).await;
+    let mut new = new_run(run(1), thread(1), at(0));
+    new.run.kwargs.webhook = Some(URL.into());
+    new.webhooks_enabled = enabled;
+    backend.storage.create_run(new).await.unwrap();
+    let held = backend.claim(1, at(1)).await.remove(0);
+    assert!(claim(backend, 1).await.is_empty());
+    backend.storage.finish_run(held.lease, success(at(2))).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_a_run_is_told_until_somebody_has_it() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    let first = claim(&backend, 2).await.remove(0);
+    let body: Value = serde_json::from_str(&first.body).unwrap();
+    assert_eq!((first.url.as_str(), first.attempt), (URL, 1));
+    assert_eq!((body["status"].as_str(), body["run_id"].as_str()), (Some("success"), Some(&*run(1).to_string())));
+    assert!(!first.body.contains("secret") && !first.body.contains("pass"));
+    assert!(claim(&backend, 3).await.is_empty(), "it is leased");
+    backend.storage.record_attempt(result(&first, 3, NextStep::RetryAt(at(10)))).await.unwrap();
+    assert!(claim(&backend, 9).await.is_empty());
+    let second = claim(&backend, 10).await.remove(0);
+    assert_eq!((second.attempt, &second.body, &second.id), (2, &first.body, &first.id));
+    backend.storage.record_attempt(result(&first, 11, NextStep::Delivered)).await.unwrap();
+    let third = claim(&backend, 60).await.remove(0);
+    assert_eq!(third.attempt, 3, "a result under a lost lease changes nothing");
+    backend.storage.record_attempt(result(&third, 61, NextStep::Delivered)).await.unwrap();
+    assert!(claim(&backend, 10_000).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_sender_is_replaced_at_once_after_a_restart() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    claim(&backend, 2).await;
+    let backend = backend.reopen();
+    assert_eq!(claim(&backend, 3).await.remove(0).attempt, 2);
+}
+
+#[tokio::test]
+async fn disabled_webhooks_leave_nothing_to_send() {
+    let backend = Backend::new();
+    ended_run(&backend, false).await;
+    assert!(claim(&backend, 10).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_hook_of_a_rolled_back_run_and_of_a_deleted_thread_still_goes_out() {
+    let backend = Backend::new();
+    backend.thread(1).await;
+    let mut new = new_run(run(1), thread(1), at(0));
+    new.run.kwargs.webhook = Some(URL.into());
+    backend.storage.create_run(new).await.unwrap();
+    let cancel = CancelRequest { action: CancelAction::Rollback, reason: "test".into() };
+    backend.storage.cancel_run(thread(1), run(1), cancel, at(1)).await.unwrap();
+    backend.storage.delete_thread(thread(1)).await.unwrap();
+    let body: Value = serde_json::from_str(&claim(&backend, 2).await.remove(0).body).unwrap();
+    assert_eq!((body["status"].as_str(), body["error"]["error"].as_str()), (Some("rollback"), Some("UserRollback")));
+}
