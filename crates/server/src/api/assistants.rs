@@ -18,7 +18,7 @@ use threadyard_engine::Engine;
 
 use super::{
     error::Answer,
-    extract::{Body, Ids, Query, id, invalid, window},
+    extract::{Body, Ids, Query, flag, id, invalid, window},
 };
 
 #[derive(Deserialize)]
@@ -120,7 +120,7 @@ pub(super) async fn graph(
 
 #[derive(Deserialize)]
 pub(super) struct Subgraphs {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     recurse: bool,
 }
 

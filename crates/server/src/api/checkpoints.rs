@@ -14,12 +14,12 @@ use threadyard_engine::{CheckpointRef, Engine, Error, HistoryQuery, UpdateState}
 
 use super::{
     error::{Answer, ApiError},
-    extract::{Body, Ids, Query, id, invalid},
+    extract::{Body, Ids, Query, flag, id, invalid},
 };
 
 #[derive(Deserialize)]
 pub(super) struct StateQuery {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     subgraphs: bool,
 }
 

@@ -87,3 +87,12 @@ pub(super) fn window(limit: Option<u32>, offset: Option<u32>) -> Result<Window, 
 pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
+
+/// A yes or no in a query: SDKs write `true`, `True` and `1`.
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "true" | "True" | "1" => Ok(true),
+        "false" | "False" | "0" => Ok(false),
+        other => Err(serde::de::Error::custom(format!("`{other}` must be true or false"))),
+    }
+}

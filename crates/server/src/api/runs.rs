@@ -22,7 +22,7 @@ use threadyard_engine::{CheckpointRef, Engine, Error, RunRequest, ThreadChoice};
 use super::{
     checkpoints::checkpoint,
     error::{Answer, ApiError},
-    extract::{Body, Ids, Query, given, id, invalid},
+    extract::{Body, Ids, Query, flag, given, id, invalid},
     sse::{self, Watchdog},
 };
 
@@ -237,7 +237,7 @@ pub(super) async fn delete(
 
 #[derive(Deserialize)]
 pub(super) struct Join {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     cancel_on_disconnect: bool,
     stream_mode: Option<String>,
 }
@@ -296,7 +296,7 @@ fn modes(given: Option<&str>) -> Result<Vec<StreamMode>, ApiError> {
 
 #[derive(Deserialize)]
 pub(super) struct Cancel {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     wait: bool,
     action: Option<String>,
 }
