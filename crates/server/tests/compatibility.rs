@@ -1,0 +1,31 @@
+//! The table of routes in docs/COMPATIBILITY.md is the router's.
+
+use std::collections::BTreeSet;
+
+use threadyard::api::{REFUSED, SERVED};
+
+fn listed(section: &str) -> BTreeSet<&str> {
+    let text = include_str!("../../../docs/COMPATIBILITY.md");
+    let start = text.find(section).unwrap() + section.len();
+    let end = text[start..].find("\n## ").unwrap();
+    text[start..start + end].lines().filter(|line| line.starts_with("- `")).collect()
+}
+
+#[test]
+fn every_served_route_is_listed_and_no_other() {
+    let mut routes: Vec<(&str, Vec<String>)> = Vec::new();
+    for (method, path) in SERVED {
+        match routes.last_mut() {
+            Some((last, methods)) if last == path => methods.push(method.to_uppercase()),
+            _ => routes.push((path, vec![method.to_uppercase()])),
+        }
+    }
+    let lines: Vec<_> = routes.iter().map(|(path, methods)| format!("- `{}` `{path}`", methods.join(", "))).collect();
+    assert_eq!(listed("## Served\n"), lines.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn every_refused_route_is_listed_and_no_other() {
+    let lines: Vec<_> = REFUSED.iter().map(|path| format!("- `{path}`")).collect();
+    assert_eq!(listed("## Not supported yet\n"), lines.iter().map(String::as_str).collect());
+}
