@@ -159,7 +159,7 @@ async fn print_tokens(mut stream: reqwest::Response) -> anyhow::Result<(String, 
             let event: Vec<u8> = buffer.drain(..end + 4).collect();
             let (name, data) = parse_event(&String::from_utf8_lossy(&event));
             match name.as_str() {
-                "metadata" => run_id = data["run_id"].as_str().unwrap_or_default().to_owned(),
+                "metadata" => run_id.push_str(data["run_id"].as_str().unwrap_or_default()),
                 "messages" => {
                     let token = data[0]["content"].as_str().unwrap_or_default();
                     said.push_str(token);
