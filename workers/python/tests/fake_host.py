@@ -286,6 +286,7 @@ class FakeZygote:
         self._lines = self._ours.makefile("rb")
 
     async def read(self) -> dict[str, Any]:
+        """The next line."""
         line = await asyncio.to_thread(self._lines.readline)
         if not line:
             raise EOFError("the zygote is gone")

@@ -88,6 +88,7 @@ class Run:
         arguments: dict[str, Any] = {
             "context": _fit_context(graph, context),
             "stream_mode": stream.graph_modes(),
+            "output_keys": graph.output_channels,
             "interrupt_before": _nodes(self._body.get("before")),
             "interrupt_after": _nodes(self._body.get("after")),
             "durability": self._body["durability"],

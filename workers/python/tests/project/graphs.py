@@ -259,8 +259,12 @@ storer_sync = _line(CustomState, _store_sync).compile()
 storer_blocking = _line(CustomState, _store_blocking).compile()
 
 
+def _add_sync(state: CounterState) -> Any:
+    return {"count": 1, "log": ["add"]}
+
+
 def _nested_sync(state: CounterState, config: RunnableConfig) -> Any:
-    inner = counter_builder.compile(checkpointer=True)
+    inner = _line(CounterState, _add_sync).compile(checkpointer=True)
     return {"count": inner.invoke({"count": 1, "log": []}, config)["count"], "log": []}
 
 
