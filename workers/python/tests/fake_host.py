@@ -202,13 +202,11 @@ class FakeHost:
                     self.output[role] += data.decode(errors="replace")
                     continue
                 for kind, id, body in decoder.feed(data):
-                    if role is not None:
-                        self.trace.append(("W>H", role, kind, id, body))
-                        self._receive(kind, id, body)
-                        continue
-                    role = self._greet(kind, body, writer)
+                    if role is None:
+                        role = self._greet(kind, body, writer)
                     if role in self.output:
                         break
+                    self._hear(role, kind, id, body)
                 if role in self.output:
                     # What follows HELLO on these is raw.
                     self.output[role] += decoder.rest().decode(errors="replace")
@@ -223,12 +221,15 @@ class FakeHost:
         hello = frames.unpack_map(body)
         assert kind == frames.HELLO and hello["token"] == self.token
         role: str = hello["role"]
-        if role in ("main", "control"):
-            self.trace.append(("W>H", role, kind, 0, body))
         self.hello[role] = hello
         self._writers[role] = writer
         self._connected[role].set()
         return role
+
+    def _hear(self, role: str, kind: int, id: int, body: bytes) -> None:
+        self.trace.append(("W>H", role, kind, id, body))
+        if kind != frames.HELLO:
+            self._receive(kind, id, body)
 
     def _receive(self, kind: int, id: int, body: bytes) -> None:
         if kind == frames.EVENT:
