@@ -66,7 +66,9 @@ mod tests {
             Frame { kind: 19, id: u64::MAX, body: Bytes::new() },
         ];
         let mut wire = BytesMut::new();
-        frames.iter().for_each(|frame| frame.encode(&mut wire));
+        for frame in &frames {
+            frame.encode(&mut wire);
+        }
         let (mut input, mut read) = (BytesMut::new(), Vec::new());
         for byte in wire {
             input.put_u8(byte);

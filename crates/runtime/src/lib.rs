@@ -4,7 +4,9 @@
 //! `threadyard_core::runtime::GraphRuntime` with a pool of worker processes.
 
 mod callbacks;
+mod child;
 mod connection;
+mod control;
 mod embedded;
 mod environment;
 mod frame;
@@ -13,6 +15,8 @@ mod process;
 mod project;
 mod protocol;
 mod session;
+#[cfg(test)]
+mod transcripts;
 mod watch;
 mod worker;
 mod zygote;

@@ -15,17 +15,15 @@ use threadyard_core::{
     runtime::{GraphCall, GraphError, GraphInfo, GraphRuntime, RunJob, RunSession, RuntimeError},
     storage::Storage,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     callbacks::Callbacks,
-    connection::{RunSlot, Waiter},
     embedded, environment,
     launch::python::Interpreter,
     project::Project,
-    protocol::{self, Call, Load, LoadGraph, kind},
-    session::Session,
+    protocol::{Load, LoadGraph},
     watch::Watch,
     worker::{Origin, Start, Worker},
     zygote::{Launch, Zygote},
@@ -174,24 +172,13 @@ impl GraphRuntime for ProcessRuntime {
     async fn start(&self, job: RunJob) -> Result<Box<dyn RunSession>, RuntimeError> {
         self.check(&job.graph_id)?;
         let worker = self.worker().await?;
-        let (said, heard) = mpsc::unbounded_channel();
-        let run = RunSlot { writer: job.writer(), said, commits: Vec::new() };
-        let slot = worker.connection.register(Waiter::Run(run))?;
-        worker.connection.send(protocol::run_start(slot, &job));
-        Ok(Box::new(Session { connection: worker.connection.clone(), slot, said: heard, held: None }))
+        Ok(Box::new(worker.run(&job)?))
     }
 
     async fn call(&self, call: GraphCall) -> Result<RawJson, RuntimeError> {
         self.check(&call.graph_id)?;
         let worker = self.worker().await?;
-        let (reply, answer) = oneshot::channel();
-        let id = worker.connection.register(Waiter::Call(reply))?;
-        let args = protocol::json_bytes(&call.args);
-        let body = Call { op: call.operation, graph: &call.graph_id, args };
-        worker.connection.send(protocol::frame(kind::CALL, id, &body));
-        let lost = |_| RuntimeError::WorkerLost("it ended before it answered".into());
-        let body = answer.await.map_err(lost)??;
-        protocol::json(body).map_err(|error| RuntimeError::WorkerLost(error.to_string()))
+        worker.call(&call).await
     }
 
     async fn shutdown(&self, grace: Duration) {

@@ -23,6 +23,7 @@ pub(crate) mod kind {
     pub(crate) const RUN_CANCEL: u8 = 2;
     pub(crate) const REPLY: u8 = 3;
     pub(crate) const CALL: u8 = 5;
+    pub(crate) const PING: u8 = 6;
     pub(crate) const DRAIN: u8 = 8;
     pub(crate) const LOAD: u8 = 9;
     pub(crate) const HELLO: u8 = 10;

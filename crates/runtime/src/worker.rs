@@ -2,26 +2,34 @@
 
 use std::{io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
-use threadyard_core::runtime::RuntimeError;
+use threadyard_core::{
+    json::RawJson,
+    runtime::{GraphCall, RunJob, RuntimeError},
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, unix::OwnedWriteHalf},
     process::Child,
-    sync::{Mutex, oneshot},
+    sync::{mpsc, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     callbacks::Callbacks,
-    connection::{Connection, FrameReader, Said, Waiter, refusal},
+    child::{Exit, Process},
+    connection::{Connection, FrameReader, RunSlot, Said, Waiter, refusal},
+    control::Control,
     frame::{Frame, FrameError},
-    protocol::{self, Drain, Hello, Load, Log, Ready, kind},
+    protocol::{self, Call, Drain, Hello, Load, Log, Ready, kind},
+    session::Session,
     zygote::{Launch, Zygote},
 };
 
 /// How long a worker may take to connect, and to import the user's graphs.
 const CONNECT_WITHIN: Duration = Duration::from_mins(1);
 const LOAD_WITHIN: Duration = Duration::from_mins(5);
+/// How long a worker whose connection closed may take to end.
+const EXIT_WITHIN: Duration = Duration::from_secs(1);
 
 /// How worker processes come into being.
 #[derive(Clone)]
@@ -38,12 +46,8 @@ pub(crate) struct Worker {
     pub(crate) ready: Ready,
     /// Cancelled when the process is gone.
     pub(crate) gone: CancellationToken,
-    pid: u32,
-    origin: Origin,
-    /// The process, when it is our own child.
-    process: Mutex<Option<Child>>,
-    /// Host and worker end each other through these.
-    _control: UnixStream,
+    /// Cancelled to have the process ended at once.
+    kill: CancellationToken,
 }
 
 /// What starting a worker needs.
@@ -67,43 +71,64 @@ impl Worker {
         let path = folder.path().join("worker.sock");
         let listener = UnixListener::bind(&path).map_err(failed)?;
         let process = spawn(&start, &path.to_string_lossy()).await.map_err(failed)?;
-        let tasks = start.callbacks.tasks.clone();
-        let connected = tokio::time::timeout(CONNECT_WITHIN, accept(&listener, &start.token, &tasks)).await;
-        let (main, control, hello) = connected
-            .map_err(|_| {
-                RuntimeError::Unavailable("a worker did not connect in time; see its output in the log".into())
-            })?
-            .map_err(failed)?;
+        Self::meet(&listener, process, start.load, start.callbacks, &start.token).await
+    }
+
+    /// Waits for the connections of a worker, and until it has loaded the graphs.
+    pub(crate) async fn meet(
+        listener: &UnixListener,
+        mut process: Process,
+        load: Load,
+        callbacks: Callbacks,
+        token: &str,
+    ) -> Result<Arc<Self>, RuntimeError> {
+        let unavailable = |why: &str| RuntimeError::Unavailable(format!("{why}; see its output in the log"));
+        let tasks = callbacks.tasks.clone();
+        let Accepted { read, write, control, hello } = tokio::select! {
+            accepted = accept(listener, token, &tasks) => accepted.map_err(|error| unavailable(&error.to_string()))?,
+            exit = process.exited() => return Err(unavailable(&format!("a worker did not connect: {exit}"))),
+            () = tokio::time::sleep(CONNECT_WITHIN) => return Err(unavailable("a worker did not connect in time")),
+        };
         let Some(version) = protocol::choose_version(hello.proto) else {
             let (ours, theirs) = (protocol::VERSIONS, hello.proto);
             return Err(RuntimeError::Unavailable(format!(
                 "the worker speaks protocol versions {theirs:?}, this server {ours:?}"
             )));
         };
-        let (read, write) = main;
         let connection = Connection::start(write, &tasks);
-        let load = Load { proto: version, ..start.load };
-        connection.send(protocol::frame(kind::LOAD, 0, &load));
+        connection.send(protocol::frame(kind::LOAD, 0, &Load { proto: version, ..load }));
         let (ready, loaded) = oneshot::channel();
-        let gone = CancellationToken::new();
-        tasks.spawn(listen(read, connection.clone(), start.callbacks, ready, gone.clone()));
+        let (gone, kill) = (CancellationToken::new(), CancellationToken::new());
+        let listener = Listener { connection: connection.clone(), callbacks, ready: Some(ready) };
+        tasks.spawn(listener.listen(read, process, kill.clone(), gone.clone()));
+        tasks.spawn(control.watch(hello.pid, gone.clone()));
         let loaded = tokio::time::timeout(LOAD_WITHIN, loaded).await;
         let ready = loaded
-            .map_err(|_| RuntimeError::Unavailable("the graphs were not loaded within five minutes".into()))?
-            .map_err(|_| {
-                RuntimeError::Unavailable(
-                    "the worker ended while it loaded the graphs; see its output in the log".into(),
-                )
-            })?;
-        Ok(Arc::new(Self {
-            connection,
-            ready,
-            gone,
-            pid: hello.pid,
-            origin: start.origin,
-            process: Mutex::new(process),
-            _control: control,
-        }))
+            .map_err(|_| unavailable("the graphs were not loaded within five minutes"))
+            .and_then(|loaded| loaded.map_err(|_| unavailable("the worker ended while it loaded the graphs")))
+            .inspect_err(|_| kill.cancel())?;
+        Ok(Arc::new(Self { connection, ready, gone, kill }))
+    }
+
+    /// Begins a run.
+    pub(crate) fn run(&self, job: &RunJob) -> Result<Session, RuntimeError> {
+        let (said, heard) = mpsc::unbounded_channel();
+        let run = RunSlot { writer: job.writer(), said, commits: Vec::new() };
+        let slot = self.connection.register(Waiter::Run(run))?;
+        self.connection.send(protocol::run_start(slot, job));
+        Ok(Session { connection: self.connection.clone(), slot, said: heard, held: None })
+    }
+
+    /// Asks a graph something.
+    pub(crate) async fn call(&self, call: &GraphCall) -> Result<RawJson, RuntimeError> {
+        let (reply, answer) = oneshot::channel();
+        let id = self.connection.register(Waiter::Call(reply))?;
+        let args = protocol::json_bytes(&call.args);
+        let body = Call { op: call.operation, graph: &call.graph_id, args };
+        self.connection.send(protocol::frame(kind::CALL, id, &body));
+        let lost = |_| RuntimeError::WorkerLost("it ended before it answered".into());
+        let body = answer.await.map_err(lost)??;
+        protocol::json(body).map_err(|error| RuntimeError::WorkerLost(error.to_string()))
     }
 
     /// Lets the worker finish its runs, cancels what is left after `grace`, and ends it at the latest soon after.
@@ -111,44 +136,41 @@ impl Worker {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.connection.send(protocol::frame(kind::DRAIN, 0, &Drain { grace_ms }));
         if tokio::time::timeout(grace + Duration::from_secs(6), self.gone.cancelled()).await.is_err() {
-            self.kill().await;
-        }
-    }
-
-    /// Ends the worker at once.
-    pub(crate) async fn kill(&self) {
-        if let Origin::Zygote(zygote) = &self.origin {
-            let _ = zygote.kill(self.pid).await;
-        }
-        if let Some(process) = self.process.lock().await.as_mut() {
-            let _ = process.kill().await;
+            self.kill.cancel();
         }
     }
 }
 
-async fn spawn(start: &Start<'_>, path: &str) -> io::Result<Option<Child>> {
-    match &start.origin {
-        Origin::Zygote(zygote) => zygote.fork(path, &start.token).await.map(|()| None),
-        Origin::Exec => {
-            let mut command = start.launch.command("threadyard_worker");
-            command.env("THREADYARD_SOCKET", path).env("THREADYARD_TOKEN", &start.token);
-            let mut process = command.spawn()?;
-            log_output(&mut process, &start.callbacks.tasks);
-            Ok(Some(process))
+async fn spawn(start: &Start<'_>, path: &str) -> io::Result<Process> {
+    if let Origin::Zygote(zygote) = &start.origin {
+        match zygote.fork(path, &start.token).await {
+            Ok(process) => return Ok(process),
+            Err(error) => tracing::warn!(%error, "a worker could not be forked; starting it by itself"),
         }
     }
+    let mut command = start.launch.command("threadyard_worker");
+    command.env("THREADYARD_SOCKET", path).env("THREADYARD_TOKEN", &start.token);
+    let mut process = command.spawn()?;
+    log_output(&mut process, &start.callbacks.tasks);
+    Ok(Process::Own(process))
 }
 
-type Halves = (FrameReader, tokio::net::unix::OwnedWriteHalf);
+/// The connections that make a worker.
+struct Accepted {
+    read: FrameReader,
+    write: OwnedWriteHalf,
+    control: Control,
+    hello: Hello,
+}
 
 /// Accepts the connections of a worker until its main and control connections are there.
-async fn accept(listener: &UnixListener, token: &str, tasks: &TaskTracker) -> io::Result<(Halves, UnixStream, Hello)> {
+async fn accept(listener: &UnixListener, token: &str, tasks: &TaskTracker) -> io::Result<Accepted> {
     let (mut main, mut control) = (None, None);
     loop {
         let (stream, _) = listener.accept().await?;
         let (read, write) = stream.into_split();
-        let mut reader = FrameReader::new(read);
-        let hello = match reader.next().await {
+        let mut read = FrameReader::new(read);
+        let hello = match read.next().await {
             Ok(Some(Frame { kind: kind::HELLO, body, .. })) => protocol::read::<Hello>(&body).ok(),
             _ => None,
         };
@@ -157,83 +179,105 @@ async fn accept(listener: &UnixListener, token: &str, tasks: &TaskTracker) -> io
             continue;
         };
         match hello.role.as_str() {
-            "main" => main = Some(((reader, write), hello)),
-            "control" => control = reader.into_rest().1.reunite(write).ok(),
+            "main" => main = Some((read, write, hello)),
+            "control" => control = Some(Control { read, write }),
             stream => {
-                let (rest, read) = reader.into_rest();
+                let (rest, read) = read.into_rest();
                 tasks.spawn(log_lines(tokio::io::AsyncReadExt::chain(io::Cursor::new(rest), read), stream.to_owned()));
             }
         }
         if main.is_some() && control.is_some() {
-            let (Some((halves, hello)), Some(control)) = (main.take(), control.take()) else { continue };
-            return Ok((halves, control, hello));
+            let (Some((read, write, hello)), Some(control)) = (main.take(), control.take()) else { continue };
+            return Ok(Accepted { read, write, control, hello });
         }
     }
 }
 
-/// Reads what the worker says until it is gone.
-async fn listen(
-    mut reader: FrameReader,
+/// Who hears what the worker says.
+struct Listener {
     connection: Arc<Connection>,
     callbacks: Callbacks,
-    ready: oneshot::Sender<Ready>,
-    gone: CancellationToken,
-) {
-    let mut ready = Some(ready);
-    let why = loop {
-        match reader.next().await {
-            Ok(Some(frame)) => {
-                if let Err(error) = hear(frame, &connection, &callbacks, &mut ready) {
-                    break format!("it said something that makes no sense: {error}");
-                }
-            }
-            Ok(None) => break "its connection closed".to_owned(),
-            Err(error) => break error.to_string(),
-        }
-    };
-    connection.lose(&why);
-    gone.cancel();
+    ready: Option<oneshot::Sender<Ready>>,
 }
 
-fn hear(
-    frame: Frame,
-    connection: &Arc<Connection>,
-    callbacks: &Callbacks,
-    ready: &mut Option<oneshot::Sender<Ready>>,
-) -> Result<(), FrameError> {
-    match frame.kind {
-        kind::EVENT => {
-            let events = protocol::events(frame.body)?;
-            connection.with_run(frame.id, |slot| drop(slot.said.send(Said::Events(events))));
-        }
-        kind::END => {
-            let end = protocol::run_end(&frame.body)?;
-            if let Some(Waiter::Run(slot)) = connection.take(frame.id) {
-                let _ = slot.said.send(Said::End(end, slot.commits));
+impl Listener {
+    /// Listens until the worker is gone, then tells everybody who waits for it.
+    async fn listen(
+        mut self,
+        mut read: FrameReader,
+        mut process: Process,
+        kill: CancellationToken,
+        gone: CancellationToken,
+    ) {
+        let nonsense = loop {
+            tokio::select! {
+                frame = read.next() => match frame.and_then(|frame| frame.map(|frame| self.hear(frame)).transpose()) {
+                    Ok(Some(())) => {}
+                    Ok(None) => break None,
+                    Err(error) => break Some(format!("it said something that makes no sense: {error}")),
+                },
+                () = kill.cancelled() => break Some("it did not stop when asked to".to_owned()),
             }
+        };
+        if nonsense.is_some() {
+            let _ = process.kill().await;
         }
-        kind::REPLY => {
-            let Some((&status, _)) = frame.body.split_first() else { return Err(FrameError::Truncated) };
-            let body = frame.body.slice(1..);
-            if let Some(Waiter::Call(reply)) = connection.take(frame.id) {
-                let _ = reply.send(if status == 0 { Ok(body) } else { Err(refusal(&body)) });
-            }
-        }
-        kind::CP_PUT | kind::CP_WRITES | kind::CP_CALL | kind::STORE_BATCH => callbacks.serve(connection, &frame)?,
-        kind::READY => {
-            let message = protocol::read(&frame.body)?;
-            if let Some(ready) = ready.take() {
-                let _ = ready.send(message);
-            }
-        }
-        kind::LOG => {
-            let log: Log = protocol::read(&frame.body)?;
-            tracing::warn!(target: "worker", logger = log.logger, level = log.level, "{}", log.message);
-        }
-        kind::BYE => {}
-        unknown => tracing::warn!(kind = unknown, "a worker sent a frame of an unknown kind"),
+        // A process that only closed its connection is of no use either.
+        let exit = if let Ok(exit) = tokio::time::timeout(EXIT_WITHIN, process.exited()).await {
+            exit
+        } else {
+            let _ = process.kill().await;
+            Exit::default()
+        };
+        self.connection.lose(&nonsense.unwrap_or_else(|| exit.to_string()));
+        gone.cancel();
     }
-    Ok(())
+
+    fn hear(&mut self, frame: Frame) -> Result<(), FrameError> {
+        let connection = &self.connection;
+        match frame.kind {
+            kind::EVENT => {
+                let events = protocol::events(frame.body)?;
+                connection.with_run(frame.id, |slot| drop(slot.said.send(Said::Events(events))));
+            }
+            kind::END => {
+                let end = protocol::run_end(&frame.body)?;
+                if let Some(Waiter::Run(slot)) = connection.take(frame.id) {
+                    let _ = slot.said.send(Said::End(end, slot.commits));
+                }
+            }
+            kind::REPLY => {
+                let Some((&status, _)) = frame.body.split_first() else { return Err(FrameError::Truncated) };
+                let body = frame.body.slice(1..);
+                if let Some(Waiter::Call(reply)) = connection.take(frame.id) {
+                    let _ = reply.send(if status == 0 { Ok(body) } else { Err(refusal(&body)) });
+                }
+            }
+            kind::CP_PUT | kind::CP_WRITES | kind::CP_CALL | kind::STORE_BATCH => {
+                self.callbacks.serve(connection, &frame)?;
+            }
+            kind::READY => {
+                let message = protocol::read(&frame.body)?;
+                if let Some(ready) = self.ready.take() {
+                    let _ = ready.send(message);
+                }
+            }
+            kind::LOG => log_record(&protocol::read(&frame.body)?),
+            kind::BYE => {}
+            unknown => tracing::warn!(kind = unknown, "a worker sent a frame of an unknown kind"),
+        }
+        Ok(())
+    }
+}
+
+/// Logs a record of the worker's logging under its own level.
+fn log_record(Log { level, logger, message }: &Log) {
+    match level.as_str() {
+        "critical" | "error" => tracing::error!(target: "worker", logger, "{message}"),
+        "warning" => tracing::warn!(target: "worker", logger, "{message}"),
+        "info" => tracing::info!(target: "worker", logger, "{message}"),
+        _ => tracing::debug!(target: "worker", logger, "{message}"),
+    }
 }
 
 /// Logs what a process writes before it can say it better.

@@ -1,18 +1,31 @@
 //! The process that has imported langgraph and forks workers which have it already.
 
-use std::{collections::BTreeMap, io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UnixStream, unix::OwnedWriteHalf},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     process::{Child, Command},
-    sync::Mutex,
+    sync::{Mutex, oneshot},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::launch::python::Interpreter;
+use crate::{
+    child::{Exit, Process},
+    launch::python::Interpreter,
+};
 
 /// How long the zygote may take to import langgraph.
 const READY_WITHIN: Duration = Duration::from_mins(1);
@@ -46,22 +59,35 @@ impl Launch {
 /// A running zygote.
 pub(crate) struct Zygote {
     orders: Mutex<OwnedWriteHalf>,
+    /// Who waits for a fork, by the token of the worker to be.
+    births: Births,
     _process: Child,
 }
+
+type Birth = (u32, oneshot::Receiver<Exit>);
+type Births = Arc<std::sync::Mutex<HashMap<String, oneshot::Sender<Birth>>>>;
 
 #[derive(Deserialize)]
 struct News {
     #[serde(default)]
     os_threads: Option<u32>,
     #[serde(default)]
-    exited: Option<Exit>,
+    forked: Option<Forked>,
+    #[serde(default)]
+    exited: Option<Exited>,
 }
 
 #[derive(Deserialize)]
-struct Exit {
+struct Forked {
+    token: String,
     pid: u32,
-    code: Option<i32>,
-    signal: Option<i32>,
+}
+
+#[derive(Deserialize)]
+struct Exited {
+    pid: u32,
+    #[serde(flatten)]
+    exit: Exit,
 }
 
 impl Zygote {
@@ -85,28 +111,19 @@ impl Zygote {
         if news.os_threads != Some(1) {
             return Ok(None);
         }
-        tasks.spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                match serde_json::from_str::<News>(&line) {
-                    Ok(News { exited: Some(exit), .. }) if exit.code != Some(0) => {
-                        tracing::warn!(
-                            pid = exit.pid,
-                            code = exit.code,
-                            signal = exit.signal,
-                            "a worker process ended"
-                        );
-                    }
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(%error, "the zygote says something that makes no sense"),
-                }
-            }
-        });
-        Ok(Some(Arc::new(Self { orders: Mutex::new(orders), _process: process })))
+        let births = Births::default();
+        tasks.spawn(hear(lines, births.clone()));
+        Ok(Some(Arc::new(Self { orders: Mutex::new(orders), births, _process: process })))
     }
 
     /// Has a worker forked, which will connect by itself.
-    pub(crate) async fn fork(&self, socket: &str, token: &str) -> io::Result<()> {
-        self.order(&json!({ "fork": { "socket": socket, "token": token } })).await
+    pub(crate) async fn fork(self: &Arc<Self>, socket: &str, token: &str) -> io::Result<Process> {
+        let (tell, birth) = oneshot::channel();
+        self.births.lock().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned(), tell);
+        self.order(&json!({ "fork": { "socket": socket, "token": token } })).await?;
+        let birth = tokio::time::timeout(READY_WITHIN, birth).await.map_err(io::Error::from)?;
+        let (pid, exit) = birth.map_err(|_| io::Error::other("the process that forks workers has ended"))?;
+        Ok(Process::Forked { zygote: self.clone(), pid, exit })
     }
 
     /// Ends a worker at once.
@@ -118,4 +135,28 @@ impl Zygote {
         let line = format!("{order}\n");
         self.orders.lock().await.write_all(line.as_bytes()).await
     }
+}
+
+/// Passes on what the zygote says, until it is gone; then nobody waits for forks any more.
+async fn hear(mut lines: Lines<BufReader<OwnedReadHalf>>, births: Births) {
+    let mut children = HashMap::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str::<News>(&line) {
+            Ok(News { forked: Some(Forked { token, pid }), .. }) => {
+                let (tell, exit) = oneshot::channel();
+                children.insert(pid, tell);
+                if let Some(waiting) = births.lock().unwrap_or_else(PoisonError::into_inner).remove(&token) {
+                    let _ = waiting.send((pid, exit));
+                }
+            }
+            Ok(News { exited: Some(Exited { pid, exit }), .. }) => {
+                if let Some(waiting) = children.remove(&pid) {
+                    let _ = waiting.send(exit);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the zygote says something that makes no sense"),
+        }
+    }
+    births.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }

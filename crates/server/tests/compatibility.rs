@@ -1,5 +1,7 @@
 //! The table of routes in docs/COMPATIBILITY.md is the router's.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeSet;
 
 use threadyard::api::{REFUSED, SERVED};

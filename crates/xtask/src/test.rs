@@ -18,6 +18,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let python = python_environment()?;
     node_packages()?;
 
+    step("lints", command("cargo").args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     step("building", command("cargo").args(["build", "--workspace", "--all-targets"]))?;
     if has("cargo", &["nextest", "--version"]) {
         step("Rust tests", command("cargo").args(["nextest", "run", "--workspace"]))?;

@@ -174,6 +174,7 @@ def generalised(one: Any, other: Any, key: str | None = None) -> Any:
 # What depends on the machine and not on the recording.
 _ALWAYS_ANY = {"traceback": "text", "token": "text", "pid": "int", "rss": "int", "revision": "text", "lag_ms": "number"}
 _ANONYMOUS = {"traceback": "Traceback (most recent call last): …", "token": "token"}
+_ALWAYS_ANY |= {"t": "int", "created": "time", "updated": "time"}
 _ALWAYS_ANY["python"] = _ALWAYS_ANY["uvloop"] = "text"
 for _package in ("langgraph", "langgraph-checkpoint", "langgraph-prebuilt", "langgraph-sdk", "langchain-core"):
     _ALWAYS_ANY[_package] = "text"

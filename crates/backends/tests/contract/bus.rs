@@ -13,7 +13,7 @@ use threadyard_core::{
 use crate::run;
 
 fn bus(max_bytes: usize) -> LocalBus {
-    LocalBus::new(LocalBusConfig { max_bytes, keep: Duration::from_secs(60) }, ambient().0)
+    LocalBus::new(LocalBusConfig { max_bytes, keep: Duration::from_mins(1) }, ambient().0)
 }
 
 fn events(names: &[&str]) -> Vec<StreamEvent> {
