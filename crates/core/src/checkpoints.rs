@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{ids::RunId, json::Object, runs::Lease, storage::Result};
+use crate::{json::Object, runs::Lease, storage::Result};
 
 /// Resolves when the operation it stands for has committed. The operation's place in the order of writes is taken when
 /// the method returns, not when this is polled.
@@ -140,8 +140,8 @@ pub trait Checkpoints: Send + Sync {
     async fn list_checkpoints(&self, query: CheckpointQuery) -> Result<Vec<CheckpointTuple>>;
     /// Deletes all checkpoints of a thread.
     async fn delete_checkpoints(&self, thread: &str) -> Result<()>;
-    /// Deletes the checkpoints that these runs wrote.
-    async fn delete_run_checkpoints(&self, runs: Vec<RunId>) -> Result<()>;
+    /// Deletes the checkpoints whose metadata name these runs as `run_id`.
+    async fn delete_run_checkpoints(&self, runs: Vec<String>) -> Result<()>;
     /// Copies all checkpoints of one thread to another.
     async fn copy_checkpoints(&self, source: &str, target: &str) -> Result<()>;
     /// Deletes what the strategy does not keep.

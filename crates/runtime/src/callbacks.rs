@@ -122,8 +122,7 @@ impl Callbacks {
             }
             "delete_thread" => self.storage.delete_checkpoints(thread()?).await.map(|()| pack(&())),
             "delete_for_runs" => {
-                let runs = call.runs.iter().flatten().filter_map(|run| run.parse().ok()).collect();
-                self.storage.delete_run_checkpoints(runs).await.map(|()| pack(&()))
+                self.storage.delete_run_checkpoints(call.runs.unwrap_or_default()).await.map(|()| pack(&()))
             }
             "copy_thread" => {
                 let source = call.source.as_deref().ok_or_else(|| missing("source"))?;

@@ -48,8 +48,8 @@ impl Checkpoints for SqliteStorage {
         self.writer.write(move |connection| forget(connection, &thread)).await
     }
 
-    async fn delete_run_checkpoints(&self, runs: Vec<RunId>) -> Result<()> {
-        self.writer.write(move |connection| undo(connection, &runs)).await
+    async fn delete_run_checkpoints(&self, runs: Vec<String>) -> Result<()> {
+        self.writer.write(move |connection| forget_runs(connection, &runs)).await
     }
 
     async fn copy_checkpoints(&self, source: &str, target: &str) -> Result<()> {
@@ -107,6 +107,7 @@ fn check(connection: &Connection, writer: Writer) -> Done<Option<[u8; 16]>> {
 
 fn save(connection: &Connection, writer: Writer, put: &PutCheckpoint) -> Done<()> {
     let run = check(connection, writer)?;
+    let named = named_run(writer, &put.metadata);
     let lineage = make_lineage(connection, &lineage_key(&put.thread))?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO blob (lineage, ns, channel, version, kind, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -117,11 +118,24 @@ fn save(connection: &Connection, writer: Writer, put: &PutCheckpoint) -> Done<()
     }
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, run)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, run, named_run)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![lineage, put.ns, put.id, put.parent, &*put.checkpoint, &*put.metadata, run])?;
+        .execute(params![lineage, put.ns, put.id, put.parent, &*put.checkpoint, &*put.metadata, run, named])?;
     Ok(())
+}
+
+/// The run that metadata name, if that is not the one which writes.
+fn named_run(writer: Writer, metadata: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        run_id: String,
+    }
+    let Named { run_id } = serde_json::from_slice(metadata).ok()?;
+    match writer {
+        Writer::Run(lease) if run_id.parse().is_ok_and(|named: RunId| named == lease.run_id) => None,
+        _ => Some(run_id),
+    }
 }
 
 fn save_writes(connection: &Connection, writer: Writer, put: &PutWrites) -> Done<()> {
@@ -271,14 +285,26 @@ pub(super) fn forget(connection: &Connection, thread: &Value) -> Done<()> {
     Ok(())
 }
 
-/// Deletes the checkpoints that these runs wrote, and what belongs to them alone.
-pub(super) fn undo(connection: &Connection, runs: &[RunId]) -> Done<()> {
-    let mut touched = HashSet::new();
-    for &run in runs {
-        let mut query = connection.prepare_cached("SELECT DISTINCT lineage FROM checkpoint WHERE run = ?1")?;
-        touched.extend(all(&mut query, &[&key(run)], |row| Ok(row.get::<_, i64>(0)?))?);
-        connection.prepare_cached("DELETE FROM checkpoint WHERE run = ?1")?.execute([key(run)])?;
+/// Deletes the checkpoints that a run wrote, and what belongs to them alone.
+pub(super) fn undo(connection: &Connection, run: RunId) -> Done<()> {
+    delete(connection, "run = ?1", &key(run))
+}
+
+/// Deletes the checkpoints whose metadata name these runs, which need not be the ones that wrote them.
+fn forget_runs(connection: &Connection, runs: &[String]) -> Done<()> {
+    for run in runs {
+        delete(connection, "named_run = ?1", run)?;
+        if let Ok(run) = run.parse::<RunId>() {
+            delete(connection, "run = ?1 AND named_run IS NULL", &key(run))?;
+        }
     }
+    Ok(())
+}
+
+fn delete(connection: &Connection, of_run: &str, run: &dyn ToSql) -> Done<()> {
+    let mut query = connection.prepare_cached(&format!("SELECT DISTINCT lineage FROM checkpoint WHERE {of_run}"))?;
+    let touched = all(&mut query, &[run], |row| Ok(row.get::<_, i64>(0)?))?;
+    connection.prepare_cached(&format!("DELETE FROM checkpoint WHERE {of_run}"))?.execute([run])?;
     touched.into_iter().try_for_each(|lineage| sweep(connection, lineage))
 }
 
@@ -327,8 +353,10 @@ fn copy(connection: &Connection, source: &Value, target: &Value) -> Done<()> {
         return Err(StorageError::Bug("a thread can't be copied onto itself".into()).into());
     }
     for sql in [
-        "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, run)
-         SELECT ?2, ns, id, parent, checkpoint, metadata, NULL FROM checkpoint WHERE lineage = ?1",
+        "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, named_run)
+         SELECT ?2, ns, id, parent, checkpoint, metadata,
+             coalesce(named_run, json_extract(CAST(metadata AS TEXT), '$.run_id'))
+         FROM checkpoint WHERE lineage = ?1",
         "INSERT OR REPLACE INTO blob SELECT ?2, ns, channel, version, kind, data FROM blob WHERE lineage = ?1",
         "INSERT OR REPLACE INTO pending_write
          SELECT ?2, ns, checkpoint, task, idx, path, channel, kind, data FROM pending_write WHERE lineage = ?1",

@@ -28,7 +28,7 @@ pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<(
         return Ok(());
     }
     if ending.status == EndStatus::Rollback {
-        checkpoints::undo(connection, &[run.run_id])?;
+        checkpoints::undo(connection, run.run_id)?;
         connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run.run_id)])?;
         return Ok(());
     }

@@ -105,7 +105,7 @@ impl Runs for SqliteStorage {
         self.writer
             .write(move |connection| {
                 let Some(found) = find(connection, thread_id, run_id)? else { return Ok(None) };
-                checkpoints::undo(connection, &[run_id])?;
+                checkpoints::undo(connection, run_id)?;
                 connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run_id)])?;
                 // The head may be another now; it is computed when somebody asks.
                 connection.prepare_cached("UPDATE thread SET state = NULL WHERE id = ?1")?.execute([key(thread_id)])?;

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use threadyard_core::{
-    checkpoints::{CheckpointQuery, PruneStrategy, PutWrites, Write, Writer},
-    testkit::sample_checkpoint,
+    checkpoints::{CheckpointQuery, PruneStrategy, PutCheckpoint, PutWrites, Write, Writer},
+    testkit::{new_run, sample_checkpoint},
 };
 
-use crate::{Backend, run};
+use crate::{Backend, at, run};
 
 fn write(index: i64, data: &'static [u8]) -> Write {
     Write {
@@ -101,8 +101,36 @@ async fn threads_are_copied_pruned_and_deleted() {
     prune(PruneStrategy::Delete).await.unwrap();
     assert!(left("t").await.is_empty());
     assert_eq!(left("copy").await.len(), 2);
-    backend.storage.delete_run_checkpoints(vec![run(1)]).await.unwrap();
-    assert_eq!(left("copy").await.len(), 2);
     backend.storage.delete_checkpoints("copy").await.unwrap();
+    assert!(left("copy").await.is_empty());
+}
+
+#[tokio::test]
+async fn checkpoints_are_deleted_by_the_run_that_their_metadata_name() {
+    let backend = Backend::new();
+    let named = |thread: &str, id: &str, run_id: &str| PutCheckpoint {
+        metadata: Bytes::from(format!(r#"{{"source":"loop","run_id":"{run_id}"}}"#)),
+        ..sample_checkpoint(thread, id, None)
+    };
+    for put in [named("t", "1", "first"), named("t", "2", "second"), sample_checkpoint("t", "3", None)] {
+        backend.storage.put_checkpoint(Writer::Call, put).await.unwrap();
+    }
+    let thread_id = backend.thread(1).await;
+    backend.storage.create_run(new_run(run(1), thread_id, at(0))).await.unwrap();
+    let claimed = backend.claim(1, at(0)).await.remove(0);
+    let (own, thread) = (claimed.run.run_id.to_string(), claimed.run.thread_id.to_string());
+    for put in [named(&thread, "1", &own), named(&thread, "2", "first")] {
+        backend.storage.put_checkpoint(Writer::Run(claimed.lease), put).await.unwrap();
+    }
+    backend.storage.copy_checkpoints(&thread, "copy").await.unwrap();
+    let left = async |thread: &str| {
+        let query = CheckpointQuery { thread: Some(thread.into()), ..CheckpointQuery::default() };
+        let found = backend.storage.list_checkpoints(query).await.unwrap();
+        found.into_iter().map(|it| it.id).collect::<Vec<_>>()
+    };
+    backend.storage.delete_run_checkpoints(vec!["first".into()]).await.unwrap();
+    assert_eq!((left("t").await, left(&thread).await), (vec!["3".into(), "2".into()], vec!["1".to_owned()]));
+    backend.storage.delete_run_checkpoints(vec![own]).await.unwrap();
+    assert!(left(&thread).await.is_empty());
     assert!(left("copy").await.is_empty());
 }
