@@ -1,6 +1,9 @@
-//! Repository chores: `cargo xtask test` sets up and runs everything, `cargo xtask tidy` checks conventions.
+//! Repository chores: `cargo xtask test` sets up and runs everything, `cargo xtask bench` measures, `cargo xtask
+//! tidy` checks conventions.
 
+mod bench;
 mod conformance;
+mod python;
 mod shell;
 mod test;
 mod tidy;
@@ -20,6 +23,8 @@ struct Cli {
 enum Chore {
     /// Sets up what the tests need, and runs all of them.
     Test,
+    /// Measures the CPU per run next to the bare graphs.
+    Bench(bench::Options),
     /// Checks the conventions of docs/STYLE.md.
     Tidy,
 }
@@ -27,6 +32,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test => test::run(),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Tidy => tidy::run(),
     };
     match outcome {

@@ -1,11 +1,11 @@
 //! `cargo xtask test`: sets up Python and Node packages below `target/`, then runs the tests of every language.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
 
 use crate::{
-    conformance,
+    conformance, python,
     shell::{command, has, root, step},
     tidy,
 };
@@ -15,7 +15,8 @@ const PYTHON_PACKAGES: &str = "e2e/python/requirements.txt";
 
 pub(crate) fn run() -> anyhow::Result<()> {
     tidy::run()?;
-    let python = python_environment()?;
+    let environment = root().join("target/test-env/py");
+    let python = python::environment(&environment, PYTHON_PACKAGES)?;
     node_packages()?;
 
     step("lints", command("cargo").args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
@@ -26,7 +27,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
         step("Rust tests", command("cargo").args(["test", "--workspace"]))?;
     }
     let binary = root().join("target/debug/threadyard");
-    let environment = root().join("target/test-env/py");
     let pytest = |what: &str, folder: &str| {
         let mut tests = command(&python);
         tests.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", folder]);
@@ -42,24 +42,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
     conformance::run(&python, &binary, &environment)?;
     println!("all tests passed");
     Ok(())
-}
-
-fn python_environment() -> anyhow::Result<PathBuf> {
-    let folder = root().join("target/test-env/py");
-    let python = folder.join("bin/python");
-    let wanted = std::fs::read_to_string(root().join(PYTHON_PACKAGES))?;
-    let marker = folder.join("complete");
-    if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    if !has("python3", &["-c", "import sys; assert sys.version_info >= (3, 11)"]) {
-        bail!("the tests need Python 3.11 or newer; install it as `python3`");
-    }
-    step("making a Python environment", command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", PYTHON_PACKAGES];
-    step("installing Python packages", command(&python).args(install))?;
-    std::fs::write(marker, wanted)?;
-    Ok(python)
 }
 
 fn node_packages() -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 mod assistants;
 mod checkpoints;
+mod docs;
 mod error;
 mod extract;
 mod router;

@@ -10,7 +10,7 @@ use serde_json::json;
 use threadyard_engine::Engine;
 use tower_http::cors::{AllowHeaders, AllowMethods, Any, CorsLayer};
 
-use super::{assistants, checkpoints, runs, stateless_runs, system, threads};
+use super::{assistants, checkpoints, docs, runs, stateless_runs, system, threads};
 
 /// The largest body that is read, as in the official server.
 const MAX_BODY: usize = 300 << 20;
@@ -30,6 +30,7 @@ routes! {
     "/": get system::ok;
     "/ok": get system::ok;
     "/info": get system::info;
+    "/docs": get docs::page;
 
     "/assistants/search": post assistants::search;
     "/assistants/count": post assistants::count;
@@ -83,7 +84,6 @@ pub const REFUSED: &[&str] = &[
     "/store/namespaces",
     "/metrics",
     "/openapi.json",
-    "/docs",
     "/mcp",
     "/a2a/{assistant_id}",
 ];

@@ -36,6 +36,7 @@ pub(super) async fn dev(args: &ServerArgs, reload: bool) -> anyhow::Result<()> {
     let url = app.url();
     eprintln!("\n  Threadyard serves your graphs\n");
     eprintln!("  API     {url}");
+    eprintln!("  Docs    {url}/docs");
     eprintln!("  Studio  https://smith.langchain.com/studio/?baseUrl={url}");
     eprintln!("  State   {}\n", app.data_folder.display());
     until_stopped(app, args).await

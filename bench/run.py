@@ -1,0 +1,130 @@
+"""Measures a server next to the bare graphs in one run, and prints a table and a plot.
+
+Rounds of the floor, of ours and of the peer alternate, so that what else the machine does hits all of them; what is
+reported are medians.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+import matplotlib
+from cases import CASES
+from load import load
+
+matplotlib.use("svg")
+from matplotlib import pyplot  # noqa: E402
+
+HERE = Path(__file__).parent
+Round = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--binary", type=Path, required=True, help="the server to measure")
+    arguments.add_argument("--out", type=Path, required=True, help="the folder for the table and the plot")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--peer", help="URL of another server on this machine that serves bench/project")
+    arguments.add_argument("--peer-share", type=float, default=0.1, help="how many of the runs the peer gets")
+    options = arguments.parse_args()
+
+    floor: list[Round] = []
+    ours: list[Round] = []
+    peer: list[Round] = []
+    with tempfile.TemporaryDirectory() as data:
+        server, url = start(options.binary, Path(data))
+        try:
+            for number in range(options.rounds):
+                print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+                floor.append(json.loads(subprocess.check_output([sys.executable, HERE / "floor.py"])))
+                ours.append(load(url))
+                if options.peer:
+                    peer.append(load(options.peer, options.peer_share))
+        finally:
+            server.terminate()
+            server.wait()
+    table = render(floor, ours, peer)
+    print(table)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "bench.md").write_text(table)
+    (options.out / "bench.json").write_text(json.dumps({"floor": floor, "ours": ours, "peer": peer}, indent=1))
+    plot(floor, ours, peer, options.out / "bench.svg")
+    print(f"written to {options.out}", file=sys.stderr)
+
+
+def start(binary: Path, data: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """The binary on bench/project, when it serves; `--port 0` would hide the port."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [binary, "serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", data / "state"]
+    command += ["--config", HERE / "project" / "langgraph.json"]
+    log = open(data / "log", "wb")  # noqa: SIM115
+    server = subprocess.Popen(command, stdout=log, stderr=log)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            http = HTTPConnection("127.0.0.1", port, timeout=10)
+            http.request("GET", "/ok")
+            if http.getresponse().status == 200:
+                return server, f"http://127.0.0.1:{port}"
+        except OSError:
+            time.sleep(0.05)
+    server.kill()
+    raise SystemExit(f"the server did not come up:\n{(data / 'log').read_text()}")
+
+
+def median(rounds: list[Round], graph: str, what: str) -> float:
+    return statistics.median(round[graph][what] for round in rounds)
+
+
+def render(floor: list[Round], ours: list[Round], peer: list[Round]) -> str:
+    heads = ["", "bare graph, CPU ms", "ours, CPU ms", "ours : bare", "ours, latency ms"]
+    heads += ["peer, CPU ms", "peer : ours", "peer, latency ms"] if peer else []
+    rows = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
+    for case in CASES:
+        least, own = median(floor, case.graph, "cpu_s"), median(ours, case.graph, "cpu_s")
+        row = [case.title, ms(least), ms(own), f"{own / least:.2f}", ms(median(ours, case.graph, "latency_s"))]
+        if peer:
+            other = median(peer, case.graph, "cpu_s")
+            row += [ms(other), f"{other / own:.1f}", ms(median(peer, case.graph, "latency_s"))]
+        rows.append(row)
+    memory = f"Memory of all processes after the last round: ours {ours[-1]['memory']['mib']:.0f} MiB"
+    memory += f", peer {peer[-1]['memory']['mib']:.0f} MiB" if peer else ""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    notes = f"CPU per run of all processes, medians of {len(ours)} interleaved rounds; latency of one run at a time."
+    return "\n".join([*lines, "", notes, "", memory + ".", ""])
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f}"
+
+
+def plot(floor: list[Round], ours: list[Round], peer: list[Round], target: Path) -> None:
+    """CPU per run relative to the bare graph."""
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    series = [("bare graph", floor), ("ours", ours)] + ([("peer", peer)] if peer else [])
+    width = 0.8 / len(series)
+    for number, (name, rounds) in enumerate(series):
+        ratios = [median(rounds, case.graph, "cpu_s") / median(floor, case.graph, "cpu_s") for case in CASES]
+        bars = axes.bar([i + number * width for i in range(len(CASES))], ratios, width, label=name)
+        axes.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], fontsize=8)
+    axes.set_xticks([i + width * (len(series) - 1) / 2 for i in range(len(CASES))], [case.title for case in CASES])
+    axes.set_ylabel("CPU per run, bare graph = 1")
+    if peer:
+        axes.set_yscale("log")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(target)
+
+
+if __name__ == "__main__":
+    main()

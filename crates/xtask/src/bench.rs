@@ -1,0 +1,37 @@
+//! `cargo xtask bench`: CPU per run of the release binary next to the bare graphs, and next to another server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    python,
+    shell::{command, root, step},
+};
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Another server on this machine that serves bench/project, to be measured in the same rounds
+    #[arg(long, value_name = "URL")]
+    peer: Option<String>,
+    /// How often everything is measured; medians are reported
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// The folder for the table and the plot
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let environment = root().join("target/bench-env");
+    let python = python::environment(&environment, "bench/requirements.txt")?;
+    step("building", command("cargo").args(["build", "--release", "--package", "threadyard"]))?;
+    let mut bench = command(python);
+    bench.arg("bench/run.py").arg("--binary").arg(root().join("target/release/threadyard"));
+    bench.arg("--out").arg(&options.out).args(["--rounds", &options.rounds.to_string()]);
+    if let Some(peer) = &options.peer {
+        bench.args(["--peer", peer]);
+    }
+    step("measuring", bench.env("VIRTUAL_ENV", &environment))
+}
