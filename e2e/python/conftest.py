@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """The built binary, serving a project."""
 
-    def __init__(self, project: Path, data: Path, **env: str) -> None:
+    def __init__(self, project: Path, data: Path, *flags: str, reload: bool = False, **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._data = data
         self._log = open(data.with_suffix(".log"), "ab")  # noqa: SIM115 - closed by stop.
-        command = [os.environ["THREADYARD_BIN"], "dev", "--no-reload", "--port", str(self.port)]
-        command += ["--config", str(project / "langgraph.json"), "--data-dir", str(data)]
+        command = [os.environ["THREADYARD_BIN"], "dev", "--port", str(self.port), "--data-dir", str(data)]
+        command += ["--config", str(project / "langgraph.json"), *flags, *([] if reload else ["--no-reload"])]
         self.process = subprocess.Popen(command, env={**os.environ, **env}, stdout=self._log, stderr=self._log)
         self._wait_until_up()
 
@@ -48,6 +48,9 @@ class Server:
 
     def log(self) -> str:
         return self._data.with_suffix(".log").read_text()
+
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        until(lambda: self.log().count(text) >= times, lambda: f"`{text}` is not in the log:\n{self.log()}")
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -91,6 +94,14 @@ class Receiver:
         self._http.server_close()
 
 
+def until(holds: Callable[[], bool], complaint: Callable[[], str] | str, seconds: float = 20) -> None:
+    """Waits until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, complaint if isinstance(complaint, str) else complaint()
+        time.sleep(0.02)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -109,13 +120,30 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers that share one data folder, one after the other."""
     servers: list[Server] = []
 
-    def start(project: str = "examples/quickstart", **env: str) -> Server:
-        servers.append(Server(ROOT / project, tmp_path / "data", **env))
+    def start(
+        project: str | Path = "examples/quickstart", *flags: str, data: Path = tmp_path / "data", **more: Any
+    ) -> Server:
+        servers.append(Server(ROOT / project, data, *flags, **more))
         return servers[-1]
 
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a project: `project({"graph id": "./file.py:name"}, {"file.py": "…"}, env=…)`."""
+
+    def write(graphs: dict[str, Any], files: dict[str, str], **config: Any) -> Path:
+        folder = tmp_path / "project"
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        (folder / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs, **config}))
+        return folder
+
+    return write
 
 
 @pytest.fixture

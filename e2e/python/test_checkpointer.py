@@ -1,6 +1,6 @@
 """LangGraph's own conformance suite for checkpointers, run by a node of a graph on the real server."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 from langgraph_sdk import get_sync_client
@@ -43,10 +43,8 @@ graph = StateGraph(State).add_node(check).add_edge(START, "check")
 
 
 @pytest.mark.parametrize("durability", ["sync", "async"])
-def test_langgraph_conformance(serve, tmp_path: Path, durability: str) -> None:
-    (tmp_path / "suite.py").write_text(GRAPH)
-    (tmp_path / "langgraph.json").write_text('{"graphs": {"suite": "./suite.py:graph"}, "dependencies": ["."]}')
-    server = serve(str(tmp_path))
+def test_langgraph_conformance(serve: Any, project: Any, durability: str) -> None:
+    server = serve(project({"suite": "./suite.py:graph"}, {"suite.py": GRAPH}))
     client = get_sync_client(url=server.url)
     report = client.runs.wait(None, "suite", input={}, durability=durability)
     assert report["saver"] == "HostSaver"

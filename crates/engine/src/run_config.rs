@@ -23,6 +23,9 @@ pub(crate) fn merge(assistant: &Assistant, config: &Object, context: &Object) ->
     if !given.is_empty() && !context.is_empty() {
         return Err(Error::Refused("give either `config.configurable` or `context`, not both".into()));
     }
+    if let Some(limit) = config.get("recursion_limit").filter(|limit| !limit.is_i64() && !limit.is_null()) {
+        return Err(Error::Invalid(format!("config.recursion_limit: {limit} must be an integer")));
+    }
     let mut configurable = object(&assistant.config, "configurable");
     let mut runtime_context = assistant.context.clone();
     let overlay = if context.is_empty() { given } else { context.clone() };
@@ -46,6 +49,13 @@ pub(crate) fn name_run(config: &mut Object, names: &RunNames<'_>) {
     config.insert("configurable".into(), configurable.into());
 }
 
+/// Adds the run's metadata, under those that the config itself brought.
+pub(crate) fn add_metadata(config: &mut Object, metadata: &Object) {
+    let mut all = metadata.clone();
+    all.extend(object(config, "metadata"));
+    config.insert("metadata".into(), all.into());
+}
+
 /// What a run is called.
 pub(crate) struct RunNames<'a> {
     pub(crate) run_id: RunId,
@@ -58,7 +68,6 @@ pub(crate) fn for_attempt(claimed: &ClaimedRun) -> Object {
     let run = &claimed.run;
     let mut config = run.kwargs.config.clone();
     let mut metadata = claimed.thread_metadata.clone();
-    metadata.extend(run.metadata.clone());
     metadata.extend(object(&config, "metadata"));
     metadata.insert("graph_id".into(), run.graph_id.clone().into());
     metadata.insert("assistant_id".into(), run.assistant_id.to_string().into());
@@ -121,6 +130,12 @@ mod tests {
         let (config, context) = merged(json!({"tags": ["b"]}), json!({"y": 3})).unwrap();
         assert_eq!(config, json!({"tags": ["b"], "configurable": {"x": 1, "y": 3}}));
         assert_eq!(context, json!({"x": 1, "y": 3}));
+    }
+
+    #[test]
+    fn a_recursion_limit_is_an_integer() {
+        assert!(merged(json!({"recursion_limit": 3}), json!({})).is_ok());
+        assert!(matches!(merged(json!({"recursion_limit": "x"}), json!({})), Err(Error::Invalid(_))));
     }
 
     #[test]

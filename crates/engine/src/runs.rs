@@ -170,9 +170,10 @@ impl Engine {
     fn new_run(&self, request: RunRequest, choice: ThreadChoice, assistant: &Assistant) -> Result<NewRun> {
         let now = self.ambient.now();
         let run_id = RunId(self.ambient.ordered());
-        let (thread_id, make_thread, temporary) = match choice {
-            ThreadChoice::Existing(id, make) => (id, make, false),
-            ThreadChoice::New(temporary) => (ThreadId(self.ambient.ordered()), true, temporary),
+        // Upstream: the metadata of a stateless run do not name its graph.
+        let (thread_id, make_thread, temporary, names_graph) = match choice {
+            ThreadChoice::Existing(id, make) => (id, make, false, true),
+            ThreadChoice::New(temporary) => (ThreadId(self.ambient.ordered()), true, temporary, false),
         };
         let run_config::MergedConfig { mut config, context } =
             run_config::merge(assistant, &request.config, &request.context)?;
@@ -188,6 +189,10 @@ impl Engine {
         let mut metadata = assistant.metadata.clone();
         metadata.extend(request.metadata.clone());
         metadata.extend(belongs.clone());
+        if !names_graph {
+            metadata.shift_remove("graph_id");
+        }
+        run_config::add_metadata(&mut config, &metadata);
 
         let kwargs = RunKwargs {
             input: if request.command.is_some() { None } else { request.input },

@@ -114,6 +114,8 @@ const IMAGE_KEYS: [&str; 15] = [
 ];
 /// Keys without which a project would be served differently, or less safely, than its author means.
 const REFUSED_KEYS: [&str; 4] = ["auth", "encryption", "webhooks", "serde"];
+/// Graphs in these files need a worker that does not exist yet.
+const SCRIPTS: [&str; 7] = [".ts:", ".tsx:", ".mts:", ".cts:", ".js:", ".mjs:", ".cjs:"];
 const KNOWN_KEYS: [&str; 6] = ["graphs", "dependencies", "env", "http", "store", "checkpointer"];
 
 impl Project {
@@ -155,12 +157,20 @@ impl Project {
         for key in without_effect.iter().filter(|key| !IMAGE_KEYS.contains(&key.as_str())) {
             tracing::warn!(key, "the configuration has a key that this server does not know");
         }
+        let is_local = |dependency: &&String| dependency.starts_with('.') || dependency.starts_with('/');
+        if let Some(absent) = known.dependencies.iter().filter(is_local).find(|local| !folder.join(local).exists()) {
+            return Err(invalid(format!("`dependencies` names `{absent}`, which does not exist")));
+        }
         let graphs = known.graphs.into_iter().map(|(id, entry)| graph(id, entry)).collect::<Result<Vec<_>, _>>();
         let graphs = graphs.map_err(invalid)?;
         if graphs.is_empty() {
             return Err(invalid(
                 "`graphs` is empty; name at least one, such as {\"agent\": \"./agent.py:graph\"}".into(),
             ));
+        }
+        let is_script = |graph: &&Graph| SCRIPTS.iter().any(|extension| graph.path.contains(extension));
+        if let Some(script) = graphs.iter().find(is_script) {
+            return unsupported(format!("graphs.{}: {}", script.id, script.path));
         }
         Ok(Self {
             env: env(known.env, &folder).map_err(invalid)?,
@@ -197,7 +207,8 @@ fn graph(id: String, entry: Value) -> Result<Graph, String> {
 fn env(env: Option<Value>, folder: &Path) -> Result<Env, String> {
     match env {
         None => Ok(Env::Map(BTreeMap::new())),
-        Some(Value::String(file)) => Ok(Env::File(folder.join(file))),
+        Some(Value::String(file)) if folder.join(&file).is_file() => Ok(Env::File(folder.join(file))),
+        Some(Value::String(file)) => Err(format!("`env` names the file `{file}`, which does not exist")),
         Some(Value::Object(map)) => {
             let text = |(name, value)| match value {
                 Value::String(value) => Ok((name, value)),
@@ -244,6 +255,9 @@ mod tests {
             (r#"{"graphs": {"a": "./a.py:g"}, "store": {"index": {}}}"#, "`store.index`"),
             (r#"{"graphs": {"a": "./a.py"}}"#, "graphs.a"),
             (r#"{"graphs": {"a": {}}}"#, "graphs.a"),
+            (r#"{"graphs": {"a": "./a.ts:g"}}"#, "`graphs.a: ./a.ts:g`"),
+            (r#"{"graphs": {"a": "./a.py:g"}, "dependencies": ["./gone"]}"#, "`./gone`"),
+            (r#"{"graphs": {"a": "./a.py:g"}, "env": "gone.env"}"#, "`gone.env`"),
             (r#"{"graphs": {}}"#, "`graphs` is empty"),
             (r#"{"graphs": "#, "EOF"),
             ("{}", "missing field `graphs`"),

@@ -47,11 +47,11 @@ fn matters(root: &Path, path: &Path, rules: &Gitignore) -> bool {
     let Ok(below) = path.strip_prefix(root) else { return false };
     let hidden = |part: &std::ffi::OsStr| {
         let name = part.to_string_lossy();
-        (name.starts_with('.') && name != ".env") || matches!(&*name, "__pycache__" | "node_modules")
+        name.starts_with('.') || matches!(&*name, "__pycache__" | "node_modules")
     };
     let source = path.extension().is_some_and(|extension| {
-        ["py", "json", "toml", "yaml", "yml", "txt", "md", "env"].iter().any(|known| extension == *known)
-    }) || path.file_name().is_some_and(|name| name == ".env");
+        ["py", "json", "toml", "yaml", "yml", "txt", "md"].iter().any(|known| extension == *known)
+    });
     source && !below.iter().any(hidden) && !rules.matched_path_or_any_parents(PathBuf::from(below), false).is_ignore()
 }
 
@@ -68,7 +68,7 @@ mod tests {
         for (path, expected) in [
             ("/p/agent.py", true),
             ("/p/src/deep/prompts.yaml", true),
-            ("/p/.env", true),
+            ("/p/.env", false),
             ("/p/.threadyard/threadyard.db", false),
             ("/p/.venv/lib/x.py", false),
             ("/p/__pycache__/agent.cpython-311.pyc", false),

@@ -20,6 +20,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     node_packages()?;
 
     step("lints", command("cargo").args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    if has("cargo", &["deny", "--version"]) {
+        step("dependencies", command("cargo").args(["deny", "check", "bans", "licenses", "sources"]))?;
+    } else {
+        println!("── dependencies: not checked, since cargo-deny is not installed");
+    }
     step("building", command("cargo").args(["build", "--workspace", "--all-targets"]))?;
     if has("cargo", &["nextest", "--version"]) {
         step("Rust tests", command("cargo").args(["nextest", "run", "--workspace"]))?;

@@ -3,8 +3,7 @@
 use axum::{
     Json,
     extract::{Path, State},
-    http::HeaderMap,
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,13 +11,13 @@ use threadyard_core::{
     assistants::{AssistantQuery, AssistantSort},
     ids::AssistantId,
     json::{Object, RawJson},
-    page::{Order, Page, Window},
 };
 use threadyard_engine::Engine;
 
 use super::{
     error::Answer,
-    extract::{Body, Ids, Query, flag, id, invalid, window},
+    extract::{Body, Ids, Query, flag, id, invalid},
+    page::{SortOrder, columns, paged, window},
 };
 
 #[derive(Deserialize)]
@@ -44,22 +43,6 @@ enum Sort {
     GraphId,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum SortOrder {
-    Asc,
-    Desc,
-}
-
-impl SortOrder {
-    pub(super) fn or_newest(order: Option<Self>) -> Order {
-        match order {
-            Some(Self::Asc) => Order::Ascending,
-            Some(Self::Desc) | None => Order::Descending,
-        }
-    }
-}
-
 impl Search {
     fn query(&self) -> AssistantQuery {
         let sort_by = match self.sort_by {
@@ -79,10 +62,25 @@ impl Search {
     }
 }
 
+/// What `select` may name.
+const COLUMNS: &[&str] = &[
+    "assistant_id",
+    "graph_id",
+    "name",
+    "description",
+    "config",
+    "context",
+    "metadata",
+    "version",
+    "created_at",
+    "updated_at",
+];
+
 pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {
     let window = window(search.limit, search.offset)?;
+    let select = columns(search.select.as_deref(), COLUMNS)?;
     let page = engine.search_assistants(search.query(), window).await?;
-    Ok(paged(page, window, search.select.as_deref()))
+    Ok(paged(page, window, select))
 }
 
 pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
@@ -138,32 +136,4 @@ pub(super) async fn subgraphs_of(
     Query(subgraphs): Query<Subgraphs>,
 ) -> Answer<Json<RawJson>> {
     Ok(Json(engine.assistant_subgraphs(id(&assistant)?, Some(namespace), subgraphs.recurse).await?))
-}
-
-/// A page with the headers that tell whether there is another.
-pub(super) fn paged<T: serde::Serialize>(page: Page<T>, window: Window, select: Option<&[String]>) -> Response {
-    let shown = u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
-    let mut headers = HeaderMap::new();
-    headers.insert("x-pagination-total", (window.offset + shown + u32::from(page.more)).into());
-    if page.more {
-        headers.insert("x-pagination-next", (window.offset + window.limit).into());
-    }
-    match select {
-        None => (headers, Json(page.rows)).into_response(),
-        Some(keys) => {
-            let rows: Vec<_> = page.rows.iter().map(|row| selected(row, keys)).collect();
-            (headers, Json(rows)).into_response()
-        }
-    }
-}
-
-/// Only these keys of a row.
-pub(super) fn selected(row: &impl serde::Serialize, keys: &[String]) -> Value {
-    match serde_json::to_value(row) {
-        Ok(Value::Object(mut row)) => {
-            row.retain(|key, _| keys.contains(key));
-            Value::Object(row)
-        }
-        _ => Value::Null,
-    }
 }

@@ -8,7 +8,6 @@ use axum::{
     http::request::Parts,
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use threadyard_core::page::Window;
 use threadyard_engine::Error;
 
 use super::error::ApiError;
@@ -74,15 +73,6 @@ pub(super) fn unsupported<T>(what: &str) -> Result<T, ApiError> {
     Err(ApiError(Error::Unsupported(what.to_owned())))
 }
 
-/// The part of a search that is wanted: 1 to 1000 rows, 10 unless said.
-pub(super) fn window(limit: Option<u32>, offset: Option<u32>) -> Result<Window, ApiError> {
-    let limit = limit.unwrap_or(10);
-    if !(1..=1000).contains(&limit) {
-        return Err(invalid(format!("limit: {limit} must be between 1 and 1000")));
-    }
-    Ok(Window { limit, offset: offset.unwrap_or(0) })
-}
-
 /// Tells a key that is null from one that is absent: null is read as the inner type, which refuses it.
 pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -95,4 +85,10 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
         "false" | "False" | "0" => Ok(false),
         other => Err(serde::de::Error::custom(format!("`{other}` must be true or false"))),
     }
+}
+
+/// All values of a query parameter that may be given several times.
+pub(super) fn repeated(query: Option<&str>, name: &str) -> Vec<String> {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -22,7 +22,8 @@ use threadyard_engine::{CheckpointRef, Engine, Error, RunRequest, ThreadChoice};
 use super::{
     checkpoints::checkpoint,
     error::{Answer, ApiError},
-    extract::{Body, Ids, Query, flag, given, id, invalid},
+    extract::{Body, Ids, Query, flag, given, id, invalid, repeated},
+    page::{columns, selected},
     sse::{self, Watchdog},
 };
 
@@ -206,21 +207,42 @@ pub(super) struct List {
     status: Option<String>,
 }
 
+/// What `select` may name.
+const COLUMNS: &[&str] = &[
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "created_at",
+    "updated_at",
+    "status",
+    "metadata",
+    "kwargs",
+    "multitask_strategy",
+    "langsmith_session_name",
+];
+
 pub(super) async fn list(
     State(engine): State<Engine>,
     Ids((thread_id,)): Ids<(ThreadId,)>,
     Query(list): Query<List>,
-) -> Answer<Json<Vec<Run>>> {
+    RawQuery(query): RawQuery,
+) -> Answer {
+    let select = repeated(query.as_deref(), "select");
+    let select = columns((!select.is_empty()).then_some(&select[..]), COLUMNS)?;
     let status = match list.status.as_deref().map(RunStatus::parse) {
         // Upstream: an unknown status matches nothing.
         Some(None) => {
             engine.thread(thread_id).await?;
-            return Ok(Json(Vec::new()));
+            return Ok(Json(Vec::<Run>::new()).into_response());
         }
         known => known.flatten(),
     };
     let window = Window { limit: list.limit.unwrap_or(10), offset: list.offset.unwrap_or(0) };
-    Ok(Json(engine.list_runs(RunQuery { thread_id, status }, window).await?.rows))
+    let runs = engine.list_runs(RunQuery { thread_id, status }, window).await?.rows;
+    Ok(match select {
+        None => Json(runs).into_response(),
+        Some(columns) => Json(runs.iter().map(|run| selected(run, columns)).collect::<Vec<_>>()).into_response(),
+    })
 }
 
 pub(super) async fn get(State(engine): State<Engine>, Ids((thread, run)): Ids<(ThreadId, RunId)>) -> Answer<Json<Run>> {
@@ -270,16 +292,17 @@ pub(super) async fn join_stream_of(
 ) -> Answer {
     let modes = modes(join.stream_mode.as_deref())?;
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
+    let place = at(thread, run);
+    let headers = places(&place, Some(&format!("{place}/stream")));
     match engine.join_stream(thread, run, last, modes).await {
         Ok(stream) => {
-            let place = at(thread, run);
-            let headers = places(&place, Some(&format!("{place}/stream")));
             let watchdog = Watchdog::new(engine, thread, run, join.cancel_on_disconnect);
             Ok(sse::events(stream, watchdog, headers))
         }
         // Upstream: the failure is in the stream.
         Err(Error::NotFound(_)) => {
-            Ok(sse::single("error", &json!({ "error": "HTTPException", "message": "404: Run not found" })))
+            let error = json!({ "error": "HTTPException", "message": "404: Run not found" });
+            Ok(sse::single("error", &error, headers))
         }
         Err(error) => Err(error.into()),
     }
@@ -319,6 +342,7 @@ pub(super) async fn cancel(
         }
     };
     engine.cancel_run(thread, run, action, cancel.wait).await?;
-    let headers = places(&at(thread, run), None);
+    let place = at(thread, run);
+    let headers = places(&place, Some(&format!("{place}/join")));
     Ok(if cancel.wait { (headers, Json(json!({}))).into_response() } else { StatusCode::ACCEPTED.into_response() })
 }

@@ -74,9 +74,9 @@ pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) 
 }
 
 /// A stream of one event, for failures that belong into the stream.
-pub(super) fn single(name: &str, data: &serde_json::Value) -> Response {
+pub(super) fn single(name: &str, data: &serde_json::Value, headers: HeaderMap) -> Response {
     let text = format!("event: {name}\r\ndata: {data}\r\n\r\n");
-    event_stream(stream::iter([Bytes::from(text)]), HeaderMap::new())
+    event_stream(stream::iter([Bytes::from(text)]), headers)
 }
 
 fn event_stream(chunks: impl Stream<Item = Bytes> + Send + 'static, mut headers: HeaderMap) -> Response {

@@ -16,9 +16,9 @@ use threadyard_core::{
 use threadyard_engine::{Engine, Error};
 
 use super::{
-    assistants::{SortOrder, paged},
     error::{Answer, ApiError},
-    extract::{Body, Ids, id, invalid, unsupported, window},
+    extract::{Body, Ids, id, invalid, unsupported},
+    page::{SortOrder, columns, paged, window},
 };
 
 #[derive(Deserialize)]
@@ -88,7 +88,7 @@ pub(super) struct Search {
     offset: Option<u32>,
     sort_by: Option<Sort>,
     sort_order: Option<SortOrder>,
-    select: Option<Vec<Column>>,
+    select: Option<Vec<String>>,
     extract: Option<Object>,
 }
 
@@ -102,36 +102,18 @@ enum Sort {
     StateUpdatedAt,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Column {
-    ThreadId,
-    CreatedAt,
-    UpdatedAt,
-    StateUpdatedAt,
-    Metadata,
-    Config,
-    Status,
-    Values,
-    Interrupts,
-}
-
-impl Column {
-    fn name(self) -> String {
-        let name = match self {
-            Self::ThreadId => "thread_id",
-            Self::CreatedAt => "created_at",
-            Self::UpdatedAt => "updated_at",
-            Self::StateUpdatedAt => "state_updated_at",
-            Self::Metadata => "metadata",
-            Self::Config => "config",
-            Self::Status => "status",
-            Self::Values => "values",
-            Self::Interrupts => "interrupts",
-        };
-        name.to_owned()
-    }
-}
+/// What `select` may name.
+const COLUMNS: &[&str] = &[
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+    "metadata",
+    "config",
+    "status",
+    "values",
+    "interrupts",
+];
 
 impl Search {
     fn query(&self) -> Result<ThreadQuery, ApiError> {
@@ -161,9 +143,9 @@ pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Sear
         return unsupported("`extract`");
     }
     let window = window(search.limit, search.offset)?;
+    let select = columns(search.select.as_deref(), COLUMNS)?;
     let page = engine.search_threads(search.query()?, window).await?;
-    let select: Option<Vec<_>> = search.select.map(|columns| columns.into_iter().map(Column::name).collect());
-    Ok(paged(page, window, select.as_deref()))
+    Ok(paged(page, window, select))
 }
 
 pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
