@@ -49,6 +49,14 @@ pub(crate) fn name_run(config: &mut Object, names: &RunNames<'_>) {
     config.insert("configurable".into(), configurable.into());
 }
 
+/// What the metadata of runs and threads say about the assistant.
+pub(crate) fn belongs_to(assistant: &Assistant) -> Object {
+    let mut belongs = Object::new();
+    belongs.insert("graph_id".into(), assistant.graph_id.clone().into());
+    belongs.insert("assistant_id".into(), assistant.assistant_id.to_string().into());
+    belongs
+}
+
 /// Adds the run's metadata, under those that the config itself brought.
 pub(crate) fn add_metadata(config: &mut Object, metadata: &Object) {
     let mut all = metadata.clone();

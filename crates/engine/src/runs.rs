@@ -170,10 +170,9 @@ impl Engine {
     fn new_run(&self, request: RunRequest, choice: ThreadChoice, assistant: &Assistant) -> Result<NewRun> {
         let now = self.ambient.now();
         let run_id = RunId(self.ambient.ordered());
-        // Upstream: the metadata of a stateless run do not name its graph.
-        let (thread_id, make_thread, temporary, names_graph) = match choice {
-            ThreadChoice::Existing(id, make) => (id, make, false, true),
-            ThreadChoice::New(temporary) => (ThreadId(self.ambient.ordered()), true, temporary, false),
+        let (thread_id, make_thread, temporary) = match choice {
+            ThreadChoice::Existing(id, make) => (id, make, false),
+            ThreadChoice::New(temporary) => (ThreadId(self.ambient.ordered()), true, temporary),
         };
         let run_config::MergedConfig { mut config, context } =
             run_config::merge(assistant, &request.config, &request.context)?;
@@ -183,33 +182,19 @@ impl Engine {
             request.checkpoint.apply(configurable);
         }
 
-        let mut belongs = Object::new();
-        belongs.insert("graph_id".into(), assistant.graph_id.clone().into());
-        belongs.insert("assistant_id".into(), assistant.assistant_id.to_string().into());
+        let belongs = run_config::belongs_to(assistant);
         let mut metadata = assistant.metadata.clone();
         metadata.extend(request.metadata.clone());
         metadata.extend(belongs.clone());
-        if !names_graph {
+        // Upstream: the metadata of a stateless run do not name its graph.
+        if matches!(choice, ThreadChoice::New(_)) {
             metadata.shift_remove("graph_id");
         }
         run_config::add_metadata(&mut config, &metadata);
 
-        let kwargs = RunKwargs {
-            input: if request.command.is_some() { None } else { request.input },
-            command: request.command,
-            config,
-            context,
-            stream_mode: if request.stream_mode.is_empty() { vec![StreamMode::Values] } else { request.stream_mode },
-            interrupt_before: request.interrupt_before,
-            interrupt_after: request.interrupt_after,
-            webhook: request.webhook,
-            feedback_keys: request.feedback_keys,
-            temporary,
-            subgraphs: request.stream_subgraphs,
-            resumable: request.stream_resumable,
-            checkpoint_during: request.durability != Durability::Exit,
-            durability: request.durability,
-        };
+        let thread_metadata = request.metadata.clone();
+        let (due_at, multitask_strategy) = (now + request.after, request.multitask_strategy);
+        let kwargs = kwargs(request, config, context, temporary);
         let run = Run {
             run_id,
             thread_id,
@@ -219,7 +204,7 @@ impl Engine {
             status: RunStatus::Pending,
             metadata,
             kwargs,
-            multitask_strategy: request.multitask_strategy,
+            multitask_strategy,
             langsmith_session_name: None,
             graph_id: assistant.graph_id.clone(),
             attempt: 0,
@@ -228,8 +213,8 @@ impl Engine {
         };
         Ok(NewRun {
             run,
-            due_at: now + request.after,
-            create_thread: make_thread.then_some(request.metadata),
+            due_at,
+            create_thread: make_thread.then_some(thread_metadata),
             thread_metadata: belongs,
             thread_config,
             webhooks_enabled: self.settings.webhooks_enabled,
@@ -263,6 +248,26 @@ impl Engine {
         self.bus.close(run_id, threadyard_core::bus::Closing::default());
         self.bus.wake(Topic::Deliveries);
         self.bus.wake(Topic::Runs);
+    }
+}
+
+/// What the run is to be executed with.
+fn kwargs(request: RunRequest, config: Object, context: Object, temporary: bool) -> RunKwargs {
+    RunKwargs {
+        input: if request.command.is_some() { None } else { request.input },
+        command: request.command,
+        config,
+        context,
+        stream_mode: if request.stream_mode.is_empty() { vec![StreamMode::Values] } else { request.stream_mode },
+        interrupt_before: request.interrupt_before,
+        interrupt_after: request.interrupt_after,
+        webhook: request.webhook,
+        feedback_keys: request.feedback_keys,
+        temporary,
+        subgraphs: request.stream_subgraphs,
+        resumable: request.stream_resumable,
+        checkpoint_during: request.durability != Durability::Exit,
+        durability: request.durability,
     }
 }
 

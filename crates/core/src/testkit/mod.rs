@@ -2,6 +2,8 @@
 
 mod builders;
 mod clock;
+mod runtime;
 
 pub use builders::{new_run, sample_checkpoint};
 pub use clock::{CountingIds, ManualClock, ambient};
+pub use runtime::{ScriptedRun, ScriptedRuntime};

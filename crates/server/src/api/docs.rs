@@ -1,5 +1,7 @@
 //! `/docs`: the routes of this server as a page for people, made from the table of routes.
 
+use std::fmt::Write;
+
 use axum::response::Html;
 
 use super::router::{REFUSED, SERVED};
@@ -8,11 +10,14 @@ use super::router::{REFUSED, SERVED};
 const REFERENCE: &str = "https://docs.langchain.com/langsmith/server-api-ref";
 
 pub(super) async fn page() -> Html<String> {
-    let served: String = SERVED
-        .iter()
-        .map(|(method, path)| format!("<tr><td>{}</td><td><code>{path}</code></td></tr>\n", method.to_uppercase()))
-        .collect();
-    let refused: String = REFUSED.iter().map(|path| format!("<li><code>{path}</code></li>\n")).collect();
+    let served = SERVED.iter().fold(String::new(), |mut rows, (method, path)| {
+        let _ = writeln!(rows, "<tr><td>{}</td><td><code>{path}</code></td></tr>", method.to_uppercase());
+        rows
+    });
+    let refused = REFUSED.iter().fold(String::new(), |mut items, path| {
+        let _ = writeln!(items, "<li><code>{path}</code></li>");
+        items
+    });
     let version = env!("CARGO_PKG_VERSION");
     Html(format!(
         "<!doctype html>

@@ -1,0 +1,144 @@
+//! A runtime whose runs do what a test tells them, step by step.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::{
+    json::{RawJson, raw},
+    runtime::{
+        GraphCall, GraphError, GraphInfo, GraphRuntime, RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError,
+        SessionEvent, StopReason,
+    },
+    stream::StreamEvent,
+};
+
+/// Hands every run that the engine starts to the test.
+pub struct ScriptedRuntime {
+    graphs: Vec<GraphInfo>,
+    begun: mpsc::UnboundedSender<ScriptedRun>,
+    runs: Mutex<mpsc::UnboundedReceiver<ScriptedRun>>,
+}
+
+/// A run in the hands of a test.
+pub struct ScriptedRun {
+    /// What the engine asked for.
+    pub job: RunJob,
+    said: mpsc::UnboundedSender<SessionEvent>,
+    stops: mpsc::UnboundedReceiver<StopReason>,
+}
+
+impl ScriptedRuntime {
+    /// A project with the graph `echo`, and `broken`, which can't be loaded.
+    pub fn start() -> Arc<Self> {
+        let error = GraphError { error: "SyntaxError".into(), message: "broken on purpose".into(), traceback: None };
+        let graph = |id: &str, failure| GraphInfo { id: id.into(), description: None, failure };
+        let (begun, runs) = mpsc::unbounded_channel();
+        let graphs = vec![graph("echo", None), graph("broken", Some(error))];
+        Arc::new(Self { graphs, begun, runs: Mutex::new(runs) })
+    }
+
+    /// Waits for the next run that the engine starts.
+    pub async fn next_run(&self) -> ScriptedRun {
+        self.runs.lock().await.recv().await.expect("the runtime holds a sender itself")
+    }
+
+    /// The next run, if one was started already.
+    pub async fn started_run(&self) -> Option<ScriptedRun> {
+        self.runs.lock().await.try_recv().ok()
+    }
+}
+
+#[async_trait]
+impl GraphRuntime for ScriptedRuntime {
+    fn graphs(&self) -> Vec<GraphInfo> {
+        self.graphs.clone()
+    }
+
+    fn revision(&self) -> String {
+        "1".into()
+    }
+
+    fn slots(&self) -> u32 {
+        4
+    }
+
+    async fn start(&self, job: RunJob) -> Result<Box<dyn RunSession>, RuntimeError> {
+        let ((said, heard), (stop, stops)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let _ = self.begun.send(ScriptedRun { job, said, stops });
+        Ok(Box::new(Session { heard, stop }))
+    }
+
+    /// Answers what was asked.
+    async fn call(&self, call: GraphCall) -> Result<RawJson, RuntimeError> {
+        Ok(call.args)
+    }
+
+    async fn shutdown(&self, _grace: Duration) {}
+}
+
+impl ScriptedRun {
+    /// Says something.
+    pub fn say(&self, name: &str, data: &impl Serialize) {
+        let event = StreamEvent { name: name.into(), data: raw(data).get().to_owned().into() };
+        let _ = self.said.send(SessionEvent::Events(vec![event]));
+    }
+
+    /// Ends with these values.
+    pub fn succeed(&self, values: &impl Serialize) {
+        self.end(RunEnd { values: Some(raw(values)), ..end(RunEndStatus::Success) });
+    }
+
+    /// Pauses at an interrupt.
+    pub fn pause(&self, values: &impl Serialize) {
+        let interrupts = raw(&serde_json::json!({ "task": [{ "id": "i", "value": "go on?" }] }));
+        let end = end(RunEndStatus::Success);
+        self.end(RunEnd { values: Some(raw(values)), interrupts: Some(interrupts), has_next: true, ..end });
+    }
+
+    /// Raises.
+    pub fn raise(&self, error: &str, message: &str) {
+        let error = GraphError { error: error.into(), message: message.into(), traceback: None };
+        self.end(RunEnd { error: Some(error), ..end(RunEndStatus::Error) });
+    }
+
+    /// Loses its process.
+    pub fn lose(&self) {
+        let lost = RuntimeError::WorkerLost("it was ended by signal 9".into());
+        let _ = self.said.send(SessionEvent::Lost(lost));
+    }
+
+    /// Waits until the run is told to stop, and obeys.
+    pub async fn stopped(&mut self) -> StopReason {
+        let reason = self.stops.recv().await.expect("the engine let go of the run");
+        self.end(end(RunEndStatus::Cancelled));
+        reason
+    }
+
+    fn end(&self, end: RunEnd) {
+        let _ = self.said.send(SessionEvent::Ended(end));
+    }
+}
+
+fn end(status: RunEndStatus) -> RunEnd {
+    RunEnd { status, result: None, values: None, state: None, interrupts: None, has_next: false, error: None }
+}
+
+struct Session {
+    heard: mpsc::UnboundedReceiver<SessionEvent>,
+    stop: mpsc::UnboundedSender<StopReason>,
+}
+
+#[async_trait]
+impl RunSession for Session {
+    async fn next(&mut self) -> SessionEvent {
+        let gone = || SessionEvent::Lost(RuntimeError::WorkerLost("the test let go of the run".into()));
+        self.heard.recv().await.unwrap_or_else(gone)
+    }
+
+    fn cancel(&self, reason: StopReason) {
+        let _ = self.stop.send(reason);
+    }
+}

@@ -1,0 +1,96 @@
+//! Attempts: what happens to a run when the process that executes it, or its server, dies.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Map, json};
+use threadyard_backends::SqliteStorage;
+use threadyard_core::{
+    ids::{LeaseId, RunId, ThreadId},
+    runs::{ClaimRuns, EndStatus, Ending, RunStatus},
+    storage::{Storage, StorageError},
+    testkit::{ManualClock, new_run, sample_checkpoint},
+    threads::ThreadStatus,
+};
+use uuid::Uuid;
+
+use crate::{SOON, Stage, json_of, read};
+
+#[tokio::test]
+async fn a_lost_worker_means_another_attempt_that_readers_see() {
+    let stage = Stage::set().await;
+    let started = stage.run().await;
+    let first = stage.runtime.next_run().await;
+    first.say("values", &json!({ "x": 1 }));
+    let checkpoint = sample_checkpoint(&started.run.thread_id.to_string(), "1", None);
+    stage.storage.put_checkpoint(first.job.writer(), checkpoint).await.unwrap();
+    first.lose();
+
+    let second = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    assert_eq!((second.job.attempt, second.job.resume), (2, true));
+    assert_eq!(second.job.head.as_ref().unwrap().id, "1");
+    let late = sample_checkpoint(&started.run.thread_id.to_string(), "2", Some("1"));
+    let refused = stage.storage.put_checkpoint(first.job.writer(), late).await;
+    assert!(matches!(refused, Err(StorageError::LeaseLost)), "the first attempt writes no more");
+    second.succeed(&json!({ "x": 2 }));
+    let attempts: Vec<_> = read(started.stream).await.into_iter().filter(|(name, _)| name == "metadata").collect();
+    assert_eq!(attempts.iter().map(|(_, data)| data["attempt"].clone()).collect::<Vec<_>>(), [json!(1), json!(2)]);
+    assert_eq!(stage.status(&started.run).await, RunStatus::Success);
+}
+
+#[tokio::test]
+async fn without_a_checkpoint_the_next_attempt_begins_anew() {
+    let stage = Stage::set().await;
+    let started = stage.run().await;
+    stage.runtime.next_run().await.lose();
+    let second = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    assert_eq!((second.job.attempt, second.job.resume), (2, false));
+    assert_eq!(second.job.input.as_ref().unwrap().get(), r#"{"x":1}"#);
+    second.succeed(&json!({}));
+    stage.result(started).await;
+}
+
+#[tokio::test]
+async fn the_third_loss_is_the_last() {
+    let stage = Stage::set().await;
+    let started = stage.run().await;
+    let run = started.run.clone();
+    for attempt in 1..=3 {
+        let execution = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
+        assert_eq!(execution.job.attempt, attempt);
+        execution.lose();
+    }
+    let result = stage.result(started).await;
+    assert_eq!(result["__error__"]["error"], "MaxAttemptsExceeded");
+    assert!(result["__error__"]["message"].as_str().unwrap().contains("signal 9"));
+    assert_eq!(stage.status(&run).await, RunStatus::Error);
+    assert_eq!(stage.thread_status(run.thread_id).await, ThreadStatus::Error);
+}
+
+#[tokio::test]
+async fn a_run_whose_server_died_is_taken_over_when_its_lease_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder.path()).unwrap());
+    let now = threadyard_core::ambient::Clock::now(&*ManualClock::start());
+    let (run_id, thread_id) = (RunId(Uuid::from_u64_pair(8, 1)), ThreadId(Uuid::from_u64_pair(8, 2)));
+    let mut new = new_run(run_id, thread_id, now);
+    new.create_thread = Some(Map::new());
+    storage.create_run(new).await.unwrap();
+    let until = now + Duration::from_secs(30);
+    let lease_id = LeaseId(Uuid::from_u64_pair(8, 3));
+    let dead = storage.claim_runs(ClaimRuns { lease_id, limit: 1, now, until }).await.unwrap().runs.remove(0);
+
+    let stage = Stage::set_on(storage, folder, |_| {}).await;
+    let other = stage.run().await;
+    let neighbour = stage.runtime.next_run().await;
+    assert_eq!(neighbour.job.run_id(), other.run.run_id, "the lease still holds");
+    stage.advance(Duration::from_secs(31));
+    let taken = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    assert_eq!((taken.job.run_id(), taken.job.attempt), (run_id, 2));
+    let at = now + Duration::from_secs(32);
+    let late = Ending { status: EndStatus::Success, error: None, values: None, thread: None, at };
+    let refused = stage.storage.finish_run(dead.lease, late).await;
+    assert!(matches!(refused, Err(StorageError::LeaseLost)), "the dead server's late end does not count");
+    taken.succeed(&json!({ "x": 2 }));
+    let joined = tokio::time::timeout(SOON, stage.engine.join_run(thread_id, run_id)).await.unwrap().unwrap();
+    assert_eq!(json_of(&joined), json!({ "x": 2 }));
+}

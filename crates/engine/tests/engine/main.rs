@@ -1,0 +1,153 @@
+//! The engine with real storage and a runtime that the test plays.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod attempts;
+mod cancel;
+mod runs;
+mod webhooks;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
+use threadyard_core::{
+    bus::{EventBus, Topic},
+    ids::{RunId, ThreadId},
+    json::{Object, raw},
+    runs::{Run, RunStatus},
+    storage::Storage,
+    testkit::{ManualClock, ScriptedRuntime, ambient},
+    threads::ThreadStatus,
+};
+use threadyard_engine::{
+    CheckpointRef, Engine, Faults, Parts, RunRequest, RunStream, Settings, StartedRun, TargetPolicy, ThreadChoice,
+};
+
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Stage {
+    engine: Engine,
+    runtime: Arc<ScriptedRuntime>,
+    storage: Arc<dyn Storage>,
+    bus: Arc<dyn EventBus>,
+    clock: Arc<ManualClock>,
+    _folder: TempDir,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        Self::set_with(|_| {}).await
+    }
+
+    async fn set_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder.path()).unwrap());
+        Self::set_on(storage, folder, change).await
+    }
+
+    async fn set_on(storage: Arc<dyn Storage>, folder: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            concurrency: 4,
+            run_timeout: Duration::from_mins(1),
+            max_attempts: 3,
+            lease: Duration::from_millis(200),
+            webhooks_enabled: true,
+            webhook_targets: TargetPolicy::AnyHost,
+            faults: Faults::new(None),
+        };
+        change(&mut settings);
+        let (ambient, clock) = ambient();
+        let bus: Arc<dyn EventBus> = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
+        let runtime = ScriptedRuntime::start();
+        let parts = Parts { storage: storage.clone(), bus: bus.clone(), runtime: runtime.clone(), ambient, settings };
+        let engine = Engine::start(parts).await.unwrap();
+        Self { engine, runtime, storage, bus, clock, _folder: folder }
+    }
+
+    /// Moves the clock, and wakes the loops, which otherwise look at it when real time has passed.
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        self.bus.wake(Topic::Runs);
+        self.bus.wake(Topic::Deliveries);
+    }
+
+    async fn thread(&self) -> ThreadId {
+        self.engine.create_thread(None, Object::new(), false).await.unwrap().thread_id
+    }
+
+    /// Creates a run on a thread of its own.
+    async fn run(&self) -> StartedRun {
+        let thread = self.thread().await;
+        self.run_on(thread, request()).await
+    }
+
+    async fn run_on(&self, thread: ThreadId, request: RunRequest) -> StartedRun {
+        self.engine.create_run(request, ThreadChoice::Existing(thread, false)).await.unwrap()
+    }
+
+    async fn result(&self, started: StartedRun) -> Value {
+        let StartedRun { run, stream } = started;
+        let result = tokio::time::timeout(SOON, self.engine.wait_for(run.thread_id, run.run_id, stream)).await;
+        json_of(&result.unwrap().unwrap())
+    }
+
+    async fn status(&self, run: &Run) -> RunStatus {
+        self.engine.run(run.thread_id, run.run_id).await.unwrap().status
+    }
+
+    async fn thread_status(&self, thread: ThreadId) -> ThreadStatus {
+        self.engine.thread(thread).await.unwrap().status
+    }
+
+    /// Waits until a run has this status.
+    async fn until(&self, thread: ThreadId, run: RunId, status: RunStatus) {
+        let reached = async {
+            while self.engine.run(thread, run).await.unwrap().status != status {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(SOON, reached).await.unwrap_or_else(|_| panic!("the run did not become {status:?}"));
+    }
+}
+
+fn request() -> RunRequest {
+    RunRequest {
+        assistant: "echo".into(),
+        input: Some(raw(&json!({ "x": 1 }))),
+        command: None,
+        checkpoint: CheckpointRef::default(),
+        metadata: Object::new(),
+        config: Object::new(),
+        context: Object::new(),
+        webhook: None,
+        interrupt_before: None,
+        interrupt_after: None,
+        stream_mode: Vec::new(),
+        stream_subgraphs: false,
+        stream_resumable: false,
+        feedback_keys: None,
+        multitask_strategy: threadyard_core::runs::MultitaskStrategy::default(),
+        after: Duration::ZERO,
+        durability: threadyard_core::runs::Durability::default(),
+    }
+}
+
+fn json_of(bytes: &Bytes) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+/// Everything that a stream says, to its end.
+async fn read(mut stream: RunStream) -> Vec<(String, Value)> {
+    let all = async {
+        let mut read = Vec::new();
+        while let Some((_, events)) = stream.next().await {
+            read.extend(events.into_iter().map(|event| (event.name.into(), json_of(&event.data))));
+        }
+        read
+    };
+    tokio::time::timeout(SOON, all).await.unwrap()
+}
