@@ -142,7 +142,8 @@ async fn a_run_for_later_waits_for_its_time() {
     let later = stage.run_on(thread, RunRequest { after: Duration::from_millis(50), ..request() }).await;
     // Another run that is due shows that the queue was looked at.
     let due = stage.run().await;
-    assert_eq!(stage.runtime.next_run().await.job.run_id(), due.run.run_id);
+    let running = stage.runtime.next_run().await;
+    assert_eq!(running.job.run_id(), due.run.run_id);
     assert_eq!(stage.status(&later.run).await, RunStatus::Pending);
     stage.advance(Duration::from_millis(50));
     let run = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
