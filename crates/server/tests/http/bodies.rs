@@ -1,0 +1,95 @@
+//! What requests may hold, and how the API answers those that make no sense.
+
+use axum::http::{StatusCode, header};
+use serde_json::json;
+
+use crate::{Api, json};
+
+#[tokio::test]
+async fn nonsense_is_refused_with_a_sentence_that_names_it() {
+    let api = Api::start().await;
+    let thread = api.thread().await;
+    let runs = format!("/threads/{thread}/runs");
+    for (method, path, body, status, named) in [
+        ("POST", "/threads", "{not json", 422, "column"),
+        ("POST", "/threads", "[]", 422, "body"),
+        ("POST", "/threads", r#"{"thread_id": "x"}"#, 422, "`x`"),
+        ("GET", "/threads/x", "", 422, "`x`"),
+        ("POST", runs.as_str(), "{}", 422, "assistant_id"),
+        ("POST", runs.as_str(), r#"{"assistant_id": "echo", "stream_mode": "loud"}"#, 422, "body"),
+        ("POST", runs.as_str(), r#"{"assistant_id": "echo", "after_seconds": -1}"#, 422, "after_seconds"),
+        ("POST", runs.as_str(), r#"{"assistant_id": "echo", "webhook": "x"}"#, 422, "webhook"),
+        ("POST", runs.as_str(), r#"{"assistant_id": "echo", "webhook": "http://127.0.0.1/"}"#, 422, "not public"),
+        (
+            "POST",
+            runs.as_str(),
+            r#"{"assistant_id": "echo", "config": {"recursion_limit": "x"}}"#,
+            422,
+            "recursion_limit",
+        ),
+        ("POST", runs.as_str(), r#"{"assistant_id": "broken"}"#, 503, "`broken`"),
+        ("GET", &format!("{runs}?select=colour"), "", 422, "`colour`"),
+        ("POST", "/threads/search", r#"{"select": ["colour"]}"#, 422, "`colour`"),
+        ("POST", "/threads/search", r#"{"limit": 1001}"#, 422, "limit"),
+        ("POST", "/assistants/search", r#"{"select": ["colour"]}"#, 422, "`colour`"),
+        ("POST", "/runs/batch", "[]", 422, "empty"),
+        ("POST", "/store/items/search", "{}", 501, "/store/items/search"),
+        ("POST", "/threads", r#"{"ttl": {"ttl": 1}}"#, 501, "ttl"),
+        ("GET", "/nowhere", "", 404, "Not Found"),
+        ("PUT", "/threads", "{}", 405, "Method Not Allowed"),
+    ] {
+        let (got, answer) = json(api.send(method, path, body).await).await;
+        let detail = answer["detail"].as_str().unwrap_or_default();
+        assert_eq!(got.as_u16(), status, "{method} {path} {body}: {answer}");
+        assert!(detail.contains(named), "{method} {path} {body}: {detail}");
+    }
+    assert_eq!(json(api.send("GET", &runs, "").await).await.1, json!([]), "nothing of it was stored");
+}
+
+#[tokio::test]
+async fn only_the_columns_that_were_asked_for_are_shown() {
+    let api = Api::start().await;
+    let thread = api.thread().await;
+    let create = r#"{"assistant_id": "echo", "input": {}, "metadata": {"a": 1}}"#;
+    let (_, run) = json(api.send("POST", &format!("/threads/{thread}/runs"), create).await).await;
+    let listed = api.send("GET", &format!("/threads/{thread}/runs?select=run_id&select=thread_id"), "").await;
+    assert_eq!(json(listed).await.1, json!([{ "run_id": run["run_id"], "thread_id": thread }]));
+    let found = api.send("POST", "/threads/search", r#"{"select": ["thread_id"]}"#).await;
+    assert_eq!(json(found).await.1, json!([{ "thread_id": thread }]));
+}
+
+#[tokio::test]
+async fn a_run_shows_what_it_is_executed_with() {
+    let api = Api::start().await;
+    let thread = api.thread().await;
+    let create = r#"{"assistant_id": "echo", "input": {"x": 1}, "metadata": {"a": 1}, "config": {"tags": ["t"]}}"#;
+    let answer = api.send("POST", &format!("/threads/{thread}/runs"), create).await;
+    let place = answer.headers()[header::CONTENT_LOCATION].to_str().unwrap().to_owned();
+    let (status, run) = json(answer).await;
+    assert_eq!((status, &run["status"]), (StatusCode::OK, &json!("pending")));
+    assert_eq!(place, format!("/threads/{thread}/runs/{}", run["run_id"].as_str().unwrap()));
+    assert_eq!(run["metadata"], run["kwargs"]["config"]["metadata"]);
+    assert_eq!((&run["metadata"]["a"], &run["metadata"]["graph_id"]), (&json!(1), &json!("echo")));
+    assert_eq!(run["kwargs"]["config"]["configurable"]["thread_id"], thread);
+    assert_eq!((&run["kwargs"]["input"], &run["kwargs"]["stream_mode"]), (&json!({ "x": 1 }), &json!(["values"])));
+}
+
+#[tokio::test]
+async fn browsers_of_any_origin_may_ask() {
+    let api = Api::start().await;
+    let headers = [("origin", "https://smith.langchain.com"), ("access-control-request-method", "POST")];
+    let answer = api.send_with("OPTIONS", "/threads", &headers, "").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+}
+
+#[tokio::test]
+async fn the_page_of_routes_lists_all_of_them() {
+    let api = Api::start().await;
+    let page = axum::body::to_bytes(api.send("GET", "/docs", "").await.into_body(), 1 << 20).await.unwrap();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    let paths = threadyard::api::SERVED.iter().map(|(_, path)| path).chain(threadyard::api::REFUSED);
+    for path in paths {
+        assert!(page.contains(&format!("<code>{path}</code>")), "{path}");
+    }
+}

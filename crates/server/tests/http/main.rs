@@ -1,0 +1,103 @@
+//! The HTTP API without a network: the router, real storage, and a runtime that the test plays.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bodies;
+mod streams;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{Request, Response, StatusCode},
+};
+use futures_util::StreamExt;
+use serde_json::Value;
+use tempfile::TempDir;
+use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
+use threadyard_core::{ambient::Ambient, testkit::ScriptedRuntime};
+use threadyard_engine::{Engine, Faults, Parts, Settings, TargetPolicy};
+use tower::ServiceExt;
+
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Api {
+    router: Router,
+    runtime: Arc<ScriptedRuntime>,
+    _folder: TempDir,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Arc::new(SqliteStorage::open(folder.path()).unwrap());
+        let settings = Settings {
+            concurrency: 4,
+            run_timeout: Duration::from_hours(1),
+            max_attempts: 3,
+            lease: Duration::from_mins(1),
+            webhooks_enabled: true,
+            webhook_targets: TargetPolicy::PublicOnly,
+            faults: Faults::new(None),
+        };
+        let ambient = Ambient::system();
+        let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
+        let runtime = ScriptedRuntime::start();
+        let parts = Parts { storage, bus, runtime: runtime.clone(), ambient, settings };
+        let engine = Engine::start(parts).await.unwrap();
+        Self { router: threadyard::api::router(engine), runtime, _folder: folder }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &str) -> Response<Body> {
+        self.send_with(method, path, &[], body).await
+    }
+
+    async fn send_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        tokio::time::timeout(SOON, self.router.clone().oneshot(request)).await.unwrap().unwrap()
+    }
+
+    async fn thread(&self) -> String {
+        json(self.send("POST", "/threads", "{}").await).await.1["thread_id"].as_str().unwrap().to_owned()
+    }
+
+    async fn status_of(&self, place: &str) -> Value {
+        json(self.send("GET", place, "").await).await.1["status"].clone()
+    }
+}
+
+async fn json(answer: Response<Body>) -> (StatusCode, Value) {
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
+}
+
+/// The pieces of an answer as they come.
+struct Pieces(axum::body::BodyDataStream);
+
+impl Pieces {
+    fn of(answer: Response<Body>) -> Self {
+        assert_eq!(answer.status(), StatusCode::OK);
+        Self(answer.into_body().into_data_stream())
+    }
+
+    /// The next piece, or nothing at the end.
+    async fn next(&mut self) -> Option<String> {
+        let piece: Option<Result<Bytes, _>> = tokio::time::timeout(SOON, self.0.next()).await.unwrap();
+        piece.map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap())
+    }
+
+    async fn rest(mut self) -> String {
+        let mut text = String::new();
+        while let Some(piece) = self.next().await {
+            text.push_str(&piece);
+        }
+        text
+    }
+}
