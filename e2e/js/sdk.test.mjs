@@ -9,23 +9,36 @@ import { after, before, test } from "node:test";
 import { Client } from "@langchain/langgraph-sdk";
 
 const root = join(import.meta.dirname, "../..");
-let server, client, receiver, hooks;
+const input = { messages: [{ role: "human", content: "hi" }] };
+const servers = [];
+let client, gallery, receiver, hooks;
 
-before(async () => {
+async function serve(example) {
   const data = mkdtempSync(join(tmpdir(), "threadyard-js-"));
   const probe = createServer().listen(0, "127.0.0.1");
   await new Promise((done) => probe.once("listening", done));
   const { port } = probe.address();
   await new Promise((done) => probe.close(done));
-  const config = join(root, "examples/quickstart/langgraph.json");
+  const config = join(root, "examples", example, "langgraph.json");
   const args = ["dev", "--no-reload", "--port", String(port), "--config", config, "--data-dir", data];
-  server = spawn(process.env.THREADYARD_BIN, args, { stdio: "ignore" });
-  client = new Client({ apiUrl: `http://127.0.0.1:${port}` });
+  const server = spawn(process.env.THREADYARD_BIN, args, { stdio: "ignore" });
+  servers.push(server);
   for (let up = false; !up; ) {
     assert.equal(server.exitCode, null, "the server ended");
     up = await fetch(`http://127.0.0.1:${port}/ok`).then((answer) => answer.ok, () => false);
     if (!up) await new Promise((done) => setTimeout(done, 10));
   }
+  return new Client({ apiUrl: `http://127.0.0.1:${port}` });
+}
+
+async function all(stream) {
+  const parts = [];
+  for await (const part of stream) parts.push(part);
+  return parts;
+}
+
+before(async () => {
+  [client, gallery] = await Promise.all([serve("quickstart"), serve("gallery")]);
   const arrived = [];
   const waiting = [];
   hooks = () => (arrived.length ? Promise.resolve(arrived.shift()) : new Promise((done) => waiting.push(done)));
@@ -40,14 +53,13 @@ before(async () => {
 });
 
 after(() => {
-  server?.kill("SIGKILL");
+  for (const server of servers) server.kill("SIGKILL");
   receiver?.close();
 });
 
 test("a streamed run says its tokens and its webhook arrives", async () => {
   const thread = await client.threads.create();
   const webhook = `http://127.0.0.1:${receiver.address().port}/hook?token=abc`;
-  const input = { messages: [{ role: "human", content: "hi" }] };
   let said = "";
   const stream = client.runs.stream(thread.thread_id, "agent", { input, streamMode: "messages-tuple", webhook });
   for await (const part of stream) if (part.event === "messages") said += part.data[0].content;
@@ -61,10 +73,94 @@ test("a streamed run says its tokens and its webhook arrives", async () => {
 
 test("runs are created, joined and listed", async () => {
   const thread = await client.threads.create();
-  const input = { messages: [{ role: "human", content: "hi" }] };
   const run = await client.runs.create(thread.thread_id, "agent", { input });
   assert.equal(run.status, "pending");
   const values = await client.runs.join(thread.thread_id, run.run_id);
   assert.equal(values.messages.length, 2);
   assert.deepEqual((await client.runs.list(thread.thread_id)).map((it) => it.status), ["success"]);
+});
+
+test("threads are made, changed, found and deleted", async () => {
+  const thread = await client.threads.create({ metadata: { owner: "ann" } });
+  assert.equal(thread.status, "idle");
+  await client.threads.update(thread.thread_id, { metadata: { kind: "test" } });
+  const found = await client.threads.search({ metadata: { owner: "ann", kind: "test" } });
+  assert.deepEqual(found.map((it) => it.thread_id), [thread.thread_id]);
+  await client.threads.delete(thread.thread_id);
+  await assert.rejects(client.threads.get(thread.thread_id), /404/);
+});
+
+test("default assistants are found and described", async () => {
+  const [assistant] = await gallery.assistants.search({ graphId: "progress" });
+  assert.equal(assistant.name, "progress");
+  const schemas = await gallery.assistants.getSchemas(assistant.assistant_id);
+  assert.ok("done" in schemas.state_schema.properties);
+});
+
+test("an interrupt waits and resumes", async () => {
+  const { thread_id } = await gallery.threads.create();
+  const values = await gallery.runs.wait(thread_id, "review", { input: { topic: "looms" } });
+  assert.equal(values.__interrupt__[0].value.question, "Publish this?");
+  assert.equal((await gallery.threads.get(thread_id)).status, "interrupted");
+  const resumed = await gallery.runs.wait(thread_id, "review", { command: { resume: true } });
+  assert.equal(resumed.approved, true);
+  const history = await gallery.threads.getHistory(thread_id);
+  assert.deepEqual(history.map((state) => state.next), [[], ["review"], ["draft"], ["__start__"]]);
+});
+
+test("a state update takes the place of a node", async () => {
+  const { thread_id } = await gallery.threads.create({ graphId: "review" });
+  await gallery.threads.updateState(thread_id, { values: { topic: "x", draft: "mine" }, asNode: "draft" });
+  assert.deepEqual((await gallery.threads.getState(thread_id)).next, ["review"]);
+  assert.equal((await gallery.runs.wait(thread_id, "review", { input: null })).draft, "mine");
+});
+
+for (const mode of ["values", "updates", "messages", "messages-tuple", "events", "debug", "tasks", "checkpoints"]) {
+  test(`the stream mode ${mode} speaks`, async () => {
+    const parts = await all(gallery.runs.stream(null, "tools", { input, streamMode: mode }));
+    const names = new Set(parts.map((part) => part.event.split("/")[0]));
+    assert.deepEqual(names, new Set(["metadata", mode === "messages-tuple" ? "messages" : mode]));
+  });
+}
+
+test("several modes and subgraphs are streamed together", async () => {
+  const config = { configurable: { steps: 2 } };
+  const options = { input: {}, config, streamMode: ["custom", "updates"], streamSubgraphs: true };
+  const parts = await all(gallery.runs.stream(null, "progress", options));
+  assert.deepEqual(parts.filter((part) => part.event.startsWith("custom")).map((part) => part.data), [
+    { step: 1, of: 2 },
+    { step: 2, of: 2 },
+  ]);
+  assert.ok(parts.some((part) => part.event.startsWith("updates|")));
+});
+
+test("a resumable stream is joined behind an event", async () => {
+  const { thread_id } = await client.threads.create();
+  const parts = await all(client.runs.stream(thread_id, "agent", { input, streamMode: "values", streamResumable: true }));
+  const run = parts[0].data.run_id;
+  const rest = await all(client.runs.joinStream(thread_id, run, { lastEventId: parts[1].id }));
+  assert.deepEqual(rest.map((part) => part.data), parts.slice(2).map((part) => part.data));
+});
+
+test("runs are cancelled and deleted", async () => {
+  const { thread_id } = await client.threads.create();
+  const later = await client.runs.create(thread_id, "agent", { input, afterSeconds: 60 });
+  await client.runs.cancel(thread_id, later.run_id, true);
+  assert.equal((await client.runs.get(thread_id, later.run_id)).status, "interrupted");
+  await client.runs.delete(thread_id, later.run_id);
+  await assert.rejects(client.runs.get(thread_id, later.run_id), /404/);
+});
+
+test("stateless runs and batches bring their own threads", async () => {
+  const values = await client.runs.wait(null, "agent", { input });
+  assert.equal(values.messages.length, 2);
+  const batch = await client.runs.createBatch([{ assistantId: "agent", input }, { assistantId: "agent", input }]);
+  assert.notEqual(batch[0].thread_id, batch[1].thread_id);
+});
+
+test("wrong requests are refused", async () => {
+  await assert.rejects(client.threads.get("not-a-uuid"), /422/);
+  await assert.rejects(client.runs.wait(null, "nobody", { input }), /4\d\d/);
+  const { thread_id } = await client.threads.create();
+  await assert.rejects(client.runs.create(thread_id, "agent", { input, webhook: "not a url" }), /422/);
 });

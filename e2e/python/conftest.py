@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -94,6 +95,15 @@ class Receiver:
         self._http.server_close()
 
 
+def write_project(folder: Path, graphs: dict[str, Any], files: dict[str, str], **config: Any) -> Path:
+    """A folder with a `langgraph.json`."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs, **config}))
+    return folder
+
+
 def until(holds: Callable[[], bool], complaint: Callable[[], str] | str, seconds: float = 20) -> None:
     """Waits until something holds."""
     deadline = time.monotonic() + seconds
@@ -135,15 +145,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 def project(tmp_path: Path) -> Callable[..., Path]:
     """Writes a project: `project({"graph id": "./file.py:name"}, {"file.py": "…"}, env=…)`."""
 
-    def write(graphs: dict[str, Any], files: dict[str, str], **config: Any) -> Path:
-        folder = tmp_path / "project"
-        for name, text in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
-        (folder / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs, **config}))
-        return folder
-
-    return write
+    return functools.partial(write_project, tmp_path / "project")
 
 
 @pytest.fixture
