@@ -36,6 +36,55 @@ pub struct Assistant {
     pub description: Option<String>,
 }
 
+/// One state of an assistant; every change makes another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AssistantVersion {
+    /// Whose it is.
+    pub assistant_id: AssistantId,
+    /// Counts the states, from 1.
+    pub version: i64,
+    /// The graph it ran.
+    pub graph_id: String,
+    /// Its RunnableConfig.
+    pub config: Object,
+    /// Its runtime context.
+    pub context: Object,
+    /// Its annotations.
+    pub metadata: Object,
+    /// When this state came to be.
+    pub created_at: Timestamp,
+    /// What people called it.
+    pub name: String,
+    /// What it was for.
+    pub description: Option<String>,
+}
+
+/// What came of making an assistant.
+#[derive(Clone, Debug)]
+pub enum CreatedAssistant {
+    /// It is new.
+    New(Assistant),
+    /// The id was taken; this is the assistant that has it.
+    Existing(Assistant),
+}
+
+/// A change of an assistant; what is absent stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct AssistantPatch {
+    /// Another graph.
+    pub graph_id: Option<String>,
+    /// Takes the place of the config.
+    pub config: Option<Object>,
+    /// Takes the place of the context.
+    pub context: Option<Object>,
+    /// Laid over the metadata, key by key at the top level.
+    pub metadata: Object,
+    /// Another name.
+    pub name: Option<String>,
+    /// Another description.
+    pub description: Option<String>,
+}
+
 /// Which assistants to find.
 #[derive(Clone, Debug)]
 pub struct AssistantQuery {
@@ -72,6 +121,31 @@ pub trait Assistants: Send + Sync {
     async fn assistant(&self, id: AssistantId) -> Result<Option<Assistant>>;
     /// The assistants that match, in order.
     async fn search_assistants(&self, query: AssistantQuery, window: Window) -> Result<Page<Assistant>>;
+    /// Makes an assistant, in its first version, unless its id is taken.
+    async fn create_assistant(&self, assistant: Assistant) -> Result<CreatedAssistant>;
+    /// Changes an assistant, which makes its next version.
+    async fn patch_assistant(
+        &self,
+        id: AssistantId,
+        patch: AssistantPatch,
+        now: Timestamp,
+    ) -> Result<Option<Assistant>>;
+    /// The versions whose metadata contain these, newest first, or `None` when there is no such assistant.
+    async fn assistant_versions(
+        &self,
+        id: AssistantId,
+        metadata: Object,
+        window: Window,
+    ) -> Result<Option<Vec<AssistantVersion>>>;
+    /// Makes an earlier version the one that runs use.
+    async fn select_assistant_version(
+        &self,
+        id: AssistantId,
+        version: i64,
+        now: Timestamp,
+    ) -> Result<Option<Assistant>>;
+    /// Deletes an assistant with its versions; its runs stay. Says whether there was one.
+    async fn delete_assistant(&self, id: AssistantId) -> Result<bool>;
     /// How many assistants match.
     async fn count_assistants(&self, query: AssistantQuery) -> Result<u64>;
 }

@@ -2,16 +2,106 @@
 
 use serde_json::json;
 use threadyard_core::{
-    assistants::{Assistant, AssistantQuery},
+    assistants::{Assistant, AssistantPatch, AssistantQuery, AssistantVersion, CreatedAssistant},
     ids::AssistantId,
-    json::{RawJson, raw},
+    json::{Object, RawJson, Value, raw},
     page::{Page, Window},
     runtime::{CallOperation, GraphCall},
 };
 
 use crate::{Engine, Error, Result};
 
+/// An assistant that somebody asks for, or a change of one.
+#[derive(Clone, Debug, Default)]
+pub struct AssistantRequest {
+    /// The graph.
+    pub graph_id: Option<String>,
+    /// A RunnableConfig.
+    pub config: Object,
+    /// The runtime context; an empty one takes away what was there.
+    pub context: Option<Object>,
+    /// Free annotations.
+    pub metadata: Object,
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+}
+
 impl Engine {
+    /// Makes an assistant. `keep_existing` accepts that the id is taken and answers the assistant that has it.
+    pub async fn create_assistant(
+        &self,
+        id: Option<AssistantId>,
+        request: AssistantRequest,
+        keep_existing: bool,
+    ) -> Result<Assistant> {
+        self.check_graph(request.graph_id.as_deref())?;
+        let now = self.ambient.now();
+        let Mirrored { config, context } = mirrored(request.config, request.context)?;
+        let assistant = Assistant {
+            assistant_id: id.unwrap_or_else(|| AssistantId(self.ambient.random())),
+            graph_id: request.graph_id.unwrap_or_default(),
+            config: config.unwrap_or_default(),
+            context: context.unwrap_or_default(),
+            metadata: request.metadata,
+            name: request.name.unwrap_or_else(|| "Untitled".into()),
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            description: request.description,
+        };
+        match self.storage.create_assistant(assistant).await? {
+            CreatedAssistant::New(assistant) => Ok(assistant),
+            CreatedAssistant::Existing(assistant) if keep_existing => Ok(assistant),
+            CreatedAssistant::Existing(assistant) => {
+                Err(Error::Conflict(format!("assistant `{}` already exists", assistant.assistant_id)))
+            }
+        }
+    }
+
+    /// Changes an assistant, which makes its next version.
+    pub async fn patch_assistant(&self, id: AssistantId, request: AssistantRequest) -> Result<Assistant> {
+        self.check_graph(request.graph_id.as_deref())?;
+        let Mirrored { config, context } = mirrored(request.config, request.context)?;
+        let patch = AssistantPatch {
+            graph_id: request.graph_id,
+            config,
+            context,
+            metadata: request.metadata,
+            name: request.name,
+            description: request.description,
+        };
+        self.storage.patch_assistant(id, patch, self.ambient.now()).await?.ok_or(Error::NotFound("assistant"))
+    }
+
+    /// The versions of an assistant, newest first.
+    pub async fn assistant_versions(
+        &self,
+        id: AssistantId,
+        metadata: Object,
+        window: Window,
+    ) -> Result<Vec<AssistantVersion>> {
+        self.storage.assistant_versions(id, metadata, window).await?.ok_or(Error::NotFound("assistant"))
+    }
+
+    /// Makes an earlier version the one that runs use.
+    pub async fn select_assistant_version(&self, id: AssistantId, version: i64) -> Result<Assistant> {
+        let chosen = self.storage.select_assistant_version(id, version, self.ambient.now()).await?;
+        chosen.ok_or(Error::NotFound("assistant or version"))
+    }
+
+    /// Deletes an assistant, and if asked the threads that it worked on last.
+    pub async fn delete_assistant(&self, id: AssistantId, with_threads: bool) -> Result<()> {
+        if !self.storage.delete_assistant(id).await? {
+            return Err(Error::NotFound("assistant"));
+        }
+        if with_threads {
+            self.delete_threads_of(id).await?;
+        }
+        Ok(())
+    }
+
     /// The assistant with this id.
     pub async fn assistant(&self, id: AssistantId) -> Result<Assistant> {
         self.storage.assistant(id).await?.ok_or(Error::NotFound("assistant"))
@@ -78,5 +168,29 @@ impl Engine {
     async fn ask(&self, assistant: &Assistant, operation: CallOperation, args: serde_json::Value) -> Result<RawJson> {
         let call = GraphCall { operation, graph_id: assistant.graph_id.clone(), args: raw(&args) };
         Ok(self.runtime.call(call).await?)
+    }
+}
+
+/// A config and a context that say the same.
+struct Mirrored {
+    config: Option<Object>,
+    context: Option<Object>,
+}
+
+/// `config.configurable` and `context` mirror each other: whichever is given sets the other, so only one may be.
+fn mirrored(config: Object, context: Option<Object>) -> Result<Mirrored> {
+    let configurable = match config.get("configurable") {
+        Some(Value::Object(configurable)) if !configurable.is_empty() => Some(configurable.clone()),
+        _ => None,
+    };
+    let named = context.as_ref().filter(|context| !context.is_empty());
+    match (configurable, named) {
+        (Some(_), Some(_)) => Err(Error::Refused("give either `config.configurable` or `context`, not both".into())),
+        (Some(configurable), None) => Ok(Mirrored { config: Some(config), context: Some(configurable) }),
+        (None, Some(named)) => {
+            let config = Object::from_iter([("configurable".to_owned(), named.clone().into())]);
+            Ok(Mirrored { config: Some(config), context })
+        }
+        (None, None) => Ok(Mirrored { config: Some(config).filter(|config| !config.is_empty()), context }),
     }
 }

@@ -15,6 +15,7 @@ mod stream;
 mod threads;
 mod webhook_client;
 
+pub use assistants::AssistantRequest;
 pub use checkpoints::{CheckpointRef, HistoryQuery, UpdateState, UpdatedState};
 pub use engine::{Engine, Parts, Settings};
 pub use error::{Error, Result};

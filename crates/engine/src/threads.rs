@@ -2,7 +2,7 @@
 
 use threadyard_core::{
     bus::Topic,
-    ids::ThreadId,
+    ids::{AssistantId, ThreadId},
     json::Object,
     page::{Page, Window},
     runtime::StopReason,
@@ -41,6 +41,24 @@ impl Engine {
     /// Lays metadata over the thread's own.
     pub async fn patch_thread(&self, id: ThreadId, metadata: Object) -> Result<Thread> {
         self.storage.patch_thread(id, metadata, self.ambient.now()).await?.ok_or(Error::NotFound("thread"))
+    }
+
+    /// Deletes the threads that this assistant worked on last.
+    pub(crate) async fn delete_threads_of(&self, assistant: AssistantId) -> Result<()> {
+        let metadata = Object::from_iter([("assistant_id".to_owned(), assistant.to_string().into())]);
+        let query = ThreadQuery { metadata, ..ThreadQuery::default() };
+        loop {
+            let found = self.search_threads(query.clone(), Window { limit: 1000, offset: 0 }).await?;
+            if found.rows.is_empty() {
+                return Ok(());
+            }
+            for thread in found.rows {
+                match self.delete_thread(thread.thread_id).await {
+                    Ok(()) | Err(Error::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
     }
 
     /// Deletes a thread with all it holds; a run that goes on there is stopped.

@@ -3,22 +3,117 @@
 use axum::{
     Json,
     extract::{Path, State},
+    http::StatusCode,
     response::IntoResponse,
 };
 use serde::Deserialize;
 use serde_json::Value;
 use threadyard_core::{
-    assistants::{AssistantQuery, AssistantSort},
+    assistants::{Assistant, AssistantQuery, AssistantSort, AssistantVersion},
     ids::AssistantId,
     json::{Object, RawJson},
 };
-use threadyard_engine::Engine;
+use threadyard_engine::{AssistantRequest, Engine};
 
 use super::{
     error::Answer,
     extract::{Body, Ids, Query, flag, id, invalid},
-    page::{SortOrder, columns, paged, window},
+    page::{IfExists, SortOrder, columns, paged, window},
 };
+
+/// What an assistant is made of.
+#[derive(Deserialize)]
+pub(super) struct Fields {
+    graph_id: Option<String>,
+    config: Option<Object>,
+    context: Option<Object>,
+    metadata: Option<Object>,
+    name: Option<String>,
+    description: Option<String>,
+}
+
+impl From<Fields> for AssistantRequest {
+    fn from(fields: Fields) -> Self {
+        Self {
+            graph_id: fields.graph_id,
+            config: fields.config.unwrap_or_default(),
+            context: fields.context,
+            metadata: fields.metadata.unwrap_or_default(),
+            name: fields.name,
+            description: fields.description,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Create {
+    assistant_id: Option<String>,
+    if_exists: Option<IfExists>,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer<Json<Assistant>> {
+    if create.fields.graph_id.is_none() {
+        return Err(invalid("graph_id: is required"));
+    }
+    let assistant_id = create.assistant_id.as_deref().map(id).transpose()?;
+    let keep = create.if_exists == Some(IfExists::DoNothing);
+    Ok(Json(engine.create_assistant(assistant_id, create.fields.into(), keep).await?))
+}
+
+pub(super) async fn patch(
+    State(engine): State<Engine>,
+    Ids((id,)): Ids<(AssistantId,)>,
+    Body(fields): Body<Fields>,
+) -> Answer<Json<Assistant>> {
+    Ok(Json(engine.patch_assistant(id, fields.into()).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Delete {
+    #[serde(default, deserialize_with = "flag")]
+    delete_threads: bool,
+}
+
+pub(super) async fn delete(
+    State(engine): State<Engine>,
+    Ids((id,)): Ids<(AssistantId,)>,
+    Query(delete): Query<Delete>,
+) -> Answer<StatusCode> {
+    engine.delete_assistant(id, delete.delete_threads).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Versions {
+    metadata: Option<Object>,
+    limit: Option<u32>,
+    offset: Option<u32>,
+}
+
+pub(super) async fn versions(
+    State(engine): State<Engine>,
+    Ids((id,)): Ids<(AssistantId,)>,
+    Body(versions): Body<Versions>,
+) -> Answer<Json<Vec<AssistantVersion>>> {
+    let window = window(versions.limit, versions.offset)?;
+    Ok(Json(engine.assistant_versions(id, versions.metadata.unwrap_or_default(), window).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Latest {
+    version: Option<i64>,
+}
+
+pub(super) async fn latest(
+    State(engine): State<Engine>,
+    Ids((id,)): Ids<(AssistantId,)>,
+    Body(latest): Body<Latest>,
+) -> Answer<Json<Assistant>> {
+    // Upstream: a missing version is one that does not exist.
+    Ok(Json(engine.select_assistant_version(id, latest.version.unwrap_or_default()).await?))
+}
 
 #[derive(Deserialize)]
 pub(super) struct Search {

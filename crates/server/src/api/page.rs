@@ -1,4 +1,4 @@
-//! Searches: which part of the rows is wanted, in which order, and which columns.
+//! What the nouns have in common: searches with their order, columns and pages, and ids that are taken.
 
 use axum::{
     Json,
@@ -10,6 +10,14 @@ use serde_json::Value;
 use threadyard_core::page::{Order, Page, Window};
 
 use super::{error::ApiError, extract::invalid};
+
+/// What to do when the id of something new is taken.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum IfExists {
+    Raise,
+    DoNothing,
+}
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]

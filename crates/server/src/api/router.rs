@@ -32,9 +32,12 @@ routes! {
     "/info": get system::info;
     "/docs": get docs::page;
 
+    "/assistants": post assistants::create;
     "/assistants/search": post assistants::search;
     "/assistants/count": post assistants::count;
-    "/assistants/{assistant_id}": get assistants::get;
+    "/assistants/{assistant_id}": get assistants::get, patch assistants::patch, delete assistants::delete;
+    "/assistants/{assistant_id}/versions": post assistants::versions;
+    "/assistants/{assistant_id}/latest": post assistants::latest;
     "/assistants/{assistant_id}/schemas": get assistants::schemas;
     "/assistants/{assistant_id}/graph": get assistants::graph;
     "/assistants/{assistant_id}/subgraphs": get assistants::subgraphs;
@@ -66,9 +69,6 @@ routes! {
 
 /// Routes of the official server that answer 501 with a sentence until they are built.
 pub const REFUSED: &[&str] = &[
-    "/assistants",
-    "/assistants/{assistant_id}/versions",
-    "/assistants/{assistant_id}/latest",
     "/threads/prune",
     "/threads/{thread_id}/copy",
     "/threads/{thread_id}/storage",

@@ -18,7 +18,7 @@ use threadyard_engine::{Engine, Error};
 use super::{
     error::{Answer, ApiError},
     extract::{Body, Ids, id, invalid, unsupported},
-    page::{SortOrder, columns, paged, window},
+    page::{IfExists, SortOrder, columns, paged, window},
 };
 
 #[derive(Deserialize)]
@@ -29,13 +29,6 @@ pub(super) struct Create {
     if_exists: Option<IfExists>,
     ttl: Option<Object>,
     supersteps: Option<Vec<Value>>,
-}
-
-#[derive(Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum IfExists {
-    Raise,
-    DoNothing,
 }
 
 pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer<Json<Thread>> {
