@@ -17,6 +17,7 @@ GRAPH = """
 import asyncio, os, sys, time
 from pathlib import Path
 from typing import TypedDict
+from langgraph.config import get_store
 from langgraph.graph import START, StateGraph
 
 
@@ -27,6 +28,7 @@ class State(TypedDict, total=False):
     ended: float
     pid: int
     first: int
+    errors: list[str]
 
 
 async def first(state: State) -> State:
@@ -63,13 +65,28 @@ async def talk(state: State) -> State:
     return {"pid": os.getpid()}
 
 
+async def ask_nonsense(state: State) -> State:
+    errors = []
+    for ask in (
+        lambda: get_store().asearch(("a",), limit=-1),
+        lambda: get_store().asearch(("a",), offset=2**40),
+        lambda: get_store().alist_namespaces(max_depth=-1),
+    ):
+        try:
+            await ask()
+        except Exception as error:
+            errors.append(type(error).__name__)
+    return {"errors": errors, "pid": os.getpid()}
+
+
 fragile = StateGraph(State).add_node(first).add_node(die_once).add_edge(START, "first").add_edge("first", "die_once")
 deadly = StateGraph(State).add_node(die).add_edge(START, "die")
 sleeper = StateGraph(State).add_node(sleep).add_edge(START, "sleep")
 blocker = StateGraph(State).add_node(block).add_edge(START, "block")
 talker = StateGraph(State).add_node(talk).add_edge(START, "talk")
+asker = StateGraph(State).add_node(ask_nonsense).add_edge(START, "ask_nonsense")
 """
-NAMES = ("fragile", "deadly", "sleeper", "blocker", "talker")
+NAMES = ("fragile", "deadly", "sleeper", "blocker", "talker", "asker")
 
 
 @pytest.fixture
@@ -176,3 +193,11 @@ def test_a_dead_zygote_is_replaced_by_starting_workers(serve: Any, folder: Path)
     started = time.monotonic()
     assert client.runs.wait(None, "talker", input={})["pid"] != worker
     assert time.monotonic() - started < 20
+
+
+def test_a_request_that_makes_no_sense_raises_where_it_was_made(serve: Any, folder: Path) -> None:
+    client = get_sync_client(url=serve(folder).url)
+    before = client.runs.wait(None, "talker", input={})["pid"]
+    answer = client.runs.wait(None, "asker", input={})
+    assert len(answer["errors"]) == 3, answer
+    assert answer["pid"] == client.runs.wait(None, "talker", input={})["pid"] == before, "a worker died of it"

@@ -5,6 +5,8 @@ use std::{future::Future, pin::Pin};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{json::Object, runs::Lease, storage::Result};
 
 /// Resolves when the operation it stands for has committed. The operation's place in the order of writes is taken when
@@ -119,7 +121,8 @@ pub struct CheckpointQuery {
 }
 
 /// What to keep of a thread's checkpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PruneStrategy {
     /// The newest of each namespace.
     KeepLatest,

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod items;
 pub mod json;
 pub mod page;
+pub mod retention;
 mod run_kwargs;
 pub mod runs;
 pub mod runtime;

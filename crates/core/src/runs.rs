@@ -10,6 +10,7 @@ use crate::{
     ids::{AssistantId, LeaseId, RunId, ThreadId},
     json::{Object, RawJson},
     page::{Page, Window},
+    retention::ThreadTtl,
     storage::Result,
     threads::ThreadUpdate,
     time::Timestamp,
@@ -115,6 +116,8 @@ pub struct NewRun {
     pub due_at: Timestamp,
     /// What to do when the thread does not exist: make it with this metadata, or refuse.
     pub create_thread: Option<Object>,
+    /// How long a thread is kept that is made for this run.
+    pub thread_ttl: Option<ThreadTtl>,
     /// Laid over the thread's metadata.
     pub thread_metadata: Object,
     /// Replaces the thread's config.
@@ -329,6 +332,8 @@ pub trait Runs: Send + Sync {
     async fn run_by_id(&self, run_id: RunId) -> Result<Option<Run>>;
     /// The runs of a thread, newest first.
     async fn search_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>>;
+    /// The runs that are pending, running, or either, with their threads.
+    async fn open_runs(&self, status: Option<RunStatus>) -> Result<Vec<(ThreadId, RunId)>>;
     /// Leases runs that are due.
     async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns>;
     /// Keeps the leases with this id alive; those that were lost stay lost.

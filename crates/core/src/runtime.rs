@@ -186,6 +186,7 @@ pub enum CallOperation {
     StateGet,
     StateHistory,
     StateUpdate,
+    StateReplay,
     Schemas,
     Draw,
     Subgraphs,

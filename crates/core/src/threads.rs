@@ -7,6 +7,7 @@ use crate::{
     ids::{RunId, ThreadId},
     json::{Object, RawJson},
     page::{Order, Page, Window},
+    retention::ThreadTtl,
     storage::Result,
     time::Timestamp,
 };
@@ -54,11 +55,38 @@ pub struct Thread {
     pub status: ThreadStatus,
     /// The config of its last run, without its configurable keys.
     pub config: Object,
-    /// The state's values, null until a run ended or the state was updated.
-    pub values: Option<RawJson>,
+    /// The state's values.
+    #[serde(skip_serializing_if = "ThreadValues::are_unknown")]
+    pub values: ThreadValues,
     /// What the last ended run left; absent from the wire until then.
     #[serde(flatten)]
     pub outcome: Option<ThreadOutcome>,
+}
+
+/// The values of a thread's state, as far as its row knows them.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum ThreadValues {
+    /// No run has ended and the state was not updated.
+    None,
+    /// The thread is a copy on which nothing has run; its checkpoints know. Absent from the wire.
+    Unknown,
+    /// As the last ended run or state update left them.
+    Known(RawJson),
+}
+
+impl ThreadValues {
+    fn are_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+
+    /// The values, when they are known.
+    pub fn known(self) -> Option<RawJson> {
+        match self {
+            Self::Known(values) => Some(values),
+            Self::None | Self::Unknown => None,
+        }
+    }
 }
 
 /// What the last ended run or state update left on a thread.
@@ -77,6 +105,8 @@ pub struct NewThread {
     pub thread_id: ThreadId,
     /// Its first metadata.
     pub metadata: Object,
+    /// How long it is kept; for ever when nobody said.
+    pub ttl: Option<ThreadTtl>,
     /// The present moment.
     pub now: Timestamp,
 }
@@ -152,6 +182,44 @@ pub struct ThreadUpdate {
     pub state: Option<SavedState>,
 }
 
+/// A change of a thread's row; what is absent stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadPatch {
+    /// Laid over the thread's metadata, key by key at the top level.
+    pub metadata: Object,
+    /// How long it is kept from now on.
+    pub ttl: Option<ThreadTtl>,
+}
+
+/// What the checkpoints of a thread occupy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadStorage {
+    /// Checkpoints with their metadata.
+    pub checkpoints: Usage,
+    /// Values that are kept beside their checkpoints, by channel, in the order of their names.
+    pub channels: Vec<(String, Usage)>,
+    /// Writes of tasks.
+    pub pending_writes: Usage,
+}
+
+/// Rows and what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// How many rows.
+    pub count: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// The open runs that went with a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedThread {
+    /// These never started.
+    pub pending: Vec<RunId>,
+    /// These go on somewhere; their later writes are refused.
+    pub running: Vec<RunId>,
+}
+
 /// What became of a state update's thread row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdatedThread {
@@ -174,11 +242,14 @@ pub trait Threads: Send + Sync {
     async fn search_threads(&self, query: ThreadQuery, window: Window) -> Result<Page<Thread>>;
     /// How many threads match.
     async fn count_threads(&self, query: ThreadQuery) -> Result<u64>;
-    /// Lays `metadata` over the thread's own, key by key at the top level.
-    async fn patch_thread(&self, id: ThreadId, metadata: Object, now: Timestamp) -> Result<Option<Thread>>;
+    /// Changes a thread's row.
+    async fn patch_thread(&self, id: ThreadId, patch: ThreadPatch, now: Timestamp) -> Result<Option<Thread>>;
+    /// Makes a thread with the metadata and checkpoints of another, but without its runs.
+    async fn copy_thread(&self, source: ThreadId, target: ThreadId, now: Timestamp) -> Result<Option<Thread>>;
+    /// What the checkpoints of a thread occupy.
+    async fn thread_storage(&self, id: ThreadId) -> Result<Option<ThreadStorage>>;
     /// Writes what a state update left.
     async fn update_thread(&self, id: ThreadId, update: ThreadUpdate, now: Timestamp) -> Result<UpdatedThread>;
-    /// Deletes the thread with its runs and checkpoints; its webhook deliveries stay. Returns the runs that were
-    /// running, whose later writes are refused, or `None` when there is no such thread.
-    async fn delete_thread(&self, id: ThreadId) -> Result<Option<Vec<RunId>>>;
+    /// Deletes the thread with its runs and checkpoints; its webhook deliveries stay. `None`: there is no such thread.
+    async fn delete_thread(&self, id: ThreadId) -> Result<Option<DeletedThread>>;
 }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::{
     ids::{LeaseId, RunId, ThreadId},
     json::{Object, RawJson, Value, raw},
-    runs::{EndStatus, Ending, Run},
+    runs::{EndStatus, Ending, Run, RunKwargs},
     storage::Result,
     threads::ThreadStatus,
     time::Timestamp,
@@ -153,7 +152,7 @@ struct Body<'a> {
     assistant_id: crate::ids::AssistantId,
     status: &'static str,
     metadata: &'a Object,
-    kwargs: Value,
+    kwargs: RunKwargs,
     multitask_strategy: crate::runs::MultitaskStrategy,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -200,12 +199,12 @@ fn body<'a>(run: &'a Run, ending: &'a Ending) -> Body<'a> {
 }
 
 /// The run's kwargs without what is nobody's business outside: credentials, internals, and the webhook's own secrets.
-fn public_kwargs(run: &Run) -> Value {
-    let mut kwargs = json!(run.kwargs);
-    if let Some(Value::Object(configurable)) = kwargs.pointer_mut("/config/configurable") {
+fn public_kwargs(run: &Run) -> RunKwargs {
+    let mut kwargs = run.kwargs.clone();
+    if let Some(Value::Object(configurable)) = kwargs.config.get_mut("configurable") {
         configurable.retain(|key, _| !key.starts_with("langgraph_auth_") && !key.starts_with("__"));
     }
-    kwargs["webhook"] = run.kwargs.webhook.as_deref().map(without_secrets).into();
+    kwargs.webhook = kwargs.webhook.as_deref().map(without_secrets);
     kwargs
 }
 
@@ -234,6 +233,19 @@ mod tests {
         assert_eq!(waits.iter().sum::<Duration>().as_secs(), 272_172);
         assert_eq!(retry_wait(1, 1.0), Some(Duration::from_millis(2_400)));
         assert_eq!(retry_wait(0, 0.0), None);
+    }
+
+    #[test]
+    fn the_body_carries_input_that_only_its_author_understands() {
+        let odd = r#"{"x":"\ud800","y":1e999}"#;
+        let now = Timestamp(0);
+        let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
+        run.kwargs.input = Some(crate::json::raw_from_text(odd.into()).unwrap());
+        run.kwargs.webhook = Some("https://example.com/hook?token=secret".into());
+        let ending = Ending { status: EndStatus::Success, error: None, values: None, thread: None, at: now };
+        let delivery = delivery_for(&run, &ending).unwrap();
+        assert!(delivery.body.get().contains(odd));
+        assert!(!delivery.body.get().contains("secret"));
     }
 
     #[test]

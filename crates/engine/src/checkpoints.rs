@@ -1,6 +1,6 @@
 //! A thread's state: its head, its history, and changing it from outside a run.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use threadyard_core::{
     ids::ThreadId,
@@ -56,6 +56,13 @@ pub struct UpdatedState {
     pub configurable: Object,
 }
 
+#[derive(Serialize)]
+struct UpdateArgs {
+    config: Value,
+    values: Option<RawJson>,
+    as_node: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct UpdateAnswer {
     config: Object,
@@ -99,7 +106,7 @@ impl Engine {
         }
         let Some(graph_id) = graph_of(&head) else { return Ok(raw(&empty_state())) };
         let args = json!({ "config": state_config(id, at), "subgraphs": subgraphs });
-        self.ask_state(CallOperation::StateGet, graph_id, args).await
+        self.ask_state(CallOperation::StateGet, graph_id, raw(&args)).await
     }
 
     /// The states of a thread, newest first.
@@ -112,7 +119,7 @@ impl Engine {
             "before": query.before,
             "filter": query.metadata,
         });
-        self.ask_state(CallOperation::StateHistory, graph_id, args).await
+        self.ask_state(CallOperation::StateHistory, graph_id, raw(&args)).await
     }
 
     /// Writes to a thread's state as if a node had, and answers the checkpoint that made.
@@ -125,8 +132,31 @@ impl Engine {
             Error::Refused(format!("thread `{id}` has no graph yet; set metadata.graph_id or run it"))
         })?;
         let config = state_config(id, &update.checkpoint);
-        let args = json!({ "config": config, "values": update.values, "as_node": update.as_node });
-        let answer = self.ask_state(CallOperation::StateUpdate, graph_id, args).await?;
+        let args = UpdateArgs { config, values: update.values, as_node: update.as_node };
+        self.write_state(id, CallOperation::StateUpdate, graph_id, raw(&args)).await
+    }
+
+    /// Writes supersteps to a thread as if a run had made them.
+    pub async fn replay_supersteps(&self, id: ThreadId, supersteps: &[Value]) -> Result<()> {
+        let head = self.head(id).await?;
+        let graph_id = graph_of(&head)
+            .ok_or_else(|| Error::Refused(format!("thread `{id}` has no graph; set metadata.graph_id")))?;
+        if !self.runtime.graphs().iter().any(|graph| graph.id == graph_id) {
+            let known = self.graph_ids();
+            return Err(Error::Refused(format!("graph `{graph_id}` is not in the project, which has: {known}")));
+        }
+        let args = json!({ "config": state_config(id, &CheckpointRef::default()), "supersteps": supersteps });
+        self.write_state(id, CallOperation::StateReplay, graph_id, raw(&args)).await.map(|_| ())
+    }
+
+    async fn write_state(
+        &self,
+        id: ThreadId,
+        operation: CallOperation,
+        graph_id: String,
+        args: RawJson,
+    ) -> Result<UpdatedState> {
+        let answer = self.ask_state(operation, graph_id, args).await?;
         let answer: UpdateAnswer = understood(&answer)?;
         let values = understood::<StateValues>(&answer.state)?.values;
         let thread = ThreadUpdate {
@@ -149,8 +179,8 @@ impl Engine {
         self.storage.thread_head(id).await?.ok_or(Error::NotFound("thread"))
     }
 
-    async fn ask_state(&self, operation: CallOperation, graph_id: String, args: Value) -> Result<RawJson> {
-        Ok(self.runtime.call(GraphCall { operation, graph_id, args: raw(&args) }).await?)
+    async fn ask_state(&self, operation: CallOperation, graph_id: String, args: RawJson) -> Result<RawJson> {
+        Ok(self.runtime.call(GraphCall { operation, graph_id, args }).await?)
     }
 }
 

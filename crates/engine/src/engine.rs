@@ -8,6 +8,7 @@ use threadyard_core::{
     bus::EventBus,
     ids::AssistantId,
     json::{Object, Value},
+    retention::ThreadTtl,
     runtime::GraphRuntime,
     storage::Storage,
 };
@@ -44,8 +45,27 @@ pub struct Settings {
     pub webhooks_enabled: bool,
     /// Where webhooks may go.
     pub webhook_targets: TargetPolicy,
+    /// How long threads are kept, unless who makes them says otherwise.
+    pub thread_ttl: Option<ThreadTtl>,
+    /// How threads whose time is over are looked for.
+    pub sweep: Sweep,
     /// Where a test lets this process die.
     pub faults: Faults,
+}
+
+/// How often what is kept no longer is looked for, and how much of it at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// The time between two sweeps.
+    pub every: Duration,
+    /// How many are treated in one transaction.
+    pub limit: u32,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self { every: Duration::from_mins(5), limit: 1000 }
+    }
 }
 
 /// All use cases. Cheap to clone.

@@ -17,9 +17,10 @@ mod webhook_client;
 
 pub use assistants::AssistantRequest;
 pub use checkpoints::{CheckpointRef, HistoryQuery, UpdateState, UpdatedState};
-pub use engine::{Engine, Parts, Settings};
+pub use engine::{Engine, Parts, Settings, Sweep};
 pub use error::{Error, Result};
 pub use faults::Faults;
-pub use runs::{RunRequest, StartedRun, ThreadChoice};
+pub use runs::{CancelRuns, RunRequest, StartedRun, ThreadChoice};
 pub use stream::RunStream;
+pub use threads::ThreadRequest;
 pub use webhook_client::{TargetPolicy, check_webhook_url};

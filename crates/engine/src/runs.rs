@@ -70,6 +70,15 @@ pub enum ThreadChoice {
     New(bool),
 }
 
+/// Which runs to stop together.
+#[derive(Clone, Debug)]
+pub enum CancelRuns {
+    /// These of one thread.
+    OfThread(ThreadId, Vec<RunId>),
+    /// All that are pending, all that are running, or both.
+    WithStatus(Option<RunStatus>),
+}
+
 /// A run in the queue, with the stream of what it will say.
 pub struct StartedRun {
     /// The run.
@@ -81,12 +90,33 @@ pub struct StartedRun {
 impl Engine {
     /// Puts a run into the queue. Its stream is open before the run can begin, so nothing of it is missed.
     pub async fn create_run(&self, request: RunRequest, choice: ThreadChoice) -> Result<StartedRun> {
+        let new = self.prepare_run(request, choice).await?;
+        self.enqueue(new).await
+    }
+
+    /// Puts several runs into the queue, or none when one of them makes no sense.
+    pub async fn create_runs(&self, requests: Vec<(RunRequest, ThreadChoice)>) -> Result<Vec<Run>> {
+        let mut prepared = Vec::with_capacity(requests.len());
+        for (request, choice) in requests {
+            prepared.push(self.prepare_run(request, choice).await?);
+        }
+        let mut runs = Vec::with_capacity(prepared.len());
+        for new in prepared {
+            runs.push(self.enqueue(new).await?.run);
+        }
+        Ok(runs)
+    }
+
+    async fn prepare_run(&self, request: RunRequest, choice: ThreadChoice) -> Result<NewRun> {
         let assistant = self.resolve_assistant(&request.assistant).await?;
         self.check_loaded(&assistant.graph_id)?;
         if let Some(url) = &request.webhook {
             check_webhook_url(url, self.settings.webhook_targets)?;
         }
-        let new = self.new_run(request, choice, &assistant)?;
+        self.new_run(request, choice, &assistant)
+    }
+
+    async fn enqueue(&self, new: NewRun) -> Result<StartedRun> {
         let run = new.run.clone();
         self.bus.open(run.run_id, run.kwargs.resumable);
         let stream = self.open_stream(&run);
@@ -148,6 +178,23 @@ impl Engine {
         }
         self.bus.wake(Topic::Runs);
         Ok(())
+    }
+
+    /// Stops several runs at once. An error when there is none to stop.
+    pub async fn cancel_runs(&self, which: CancelRuns, action: CancelAction) -> Result<()> {
+        let runs: Vec<_> = match which {
+            CancelRuns::OfThread(thread, runs) => runs.into_iter().map(|run| (thread, run)).collect(),
+            CancelRuns::WithStatus(status) => self.storage.open_runs(status).await?,
+        };
+        let mut found = false;
+        for (thread, run) in runs {
+            match self.cancel_run(thread, run, action, false).await {
+                Ok(()) => found = true,
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if found { Ok(()) } else { Err(Error::NotFound("run to cancel")) }
     }
 
     async fn stop_run(&self, thread_id: ThreadId, run_id: RunId, cancel: CancelRequest, wait: bool) -> Result<()> {
@@ -215,6 +262,7 @@ impl Engine {
             run,
             due_at,
             create_thread: make_thread.then_some(thread_metadata),
+            thread_ttl: self.settings.thread_ttl,
             thread_metadata: belongs,
             thread_config,
             webhooks_enabled: self.settings.webhooks_enabled,

@@ -5,7 +5,7 @@ use serde_json::json;
 use threadyard_core::{
     bus::{Closing, From, Received, Subscription},
     ids::{RunId, ThreadId},
-    runs::{Run, RunStatus},
+    runs::{Run, RunError, RunStatus},
     stream::{EventId, StreamEvent, StreamMode},
 };
 
@@ -25,8 +25,15 @@ impl RunStream {
     pub async fn next(&mut self) -> Option<(EventId, Vec<StreamEvent>)> {
         match self.subscription.as_mut()?.next().await {
             Received::Events(first, events) => Some((first, events)),
-            // The reader comes back with the last id it saw.
-            Received::Lagged | Received::Closed(_) => None,
+            Received::Lagged => {
+                self.subscription = None;
+                let message = "the reader fell so far behind that events are lost; the thread's state has what the run \
+                    does, and a resumable stream can be joined behind the last id";
+                let error = RunError { error: "StreamLagged".into(), message: message.into() };
+                let event = StreamEvent { name: "error".into(), data: json!(error).to_string().into() };
+                Some((EventId::START, vec![event]))
+            }
+            Received::Closed(_) => None,
         }
     }
 
@@ -97,7 +104,7 @@ impl Engine {
         if let Some((RunStatus::Error, Some(error))) = run.map(|run| (run.status, run.error)) {
             return Ok(Bytes::from(json!({ "__error__": error }).to_string()));
         }
-        let values = self.storage.thread(thread_id).await?.and_then(|thread| thread.values);
+        let values = self.storage.thread(thread_id).await?.and_then(|thread| thread.values.known());
         Ok(values
             .map_or_else(|| Bytes::from_static(b"{}"), |values| Bytes::from(String::from(Box::<str>::from(values)))))
     }

@@ -20,6 +20,9 @@ use crate::{
     protocol::{CpPut, CpWrites, Tuple, kind, read},
 };
 
+/// The bit that tells ids of a worker's requests.
+const REQUEST: u64 = 1 << 63;
+
 /// What callbacks work with.
 #[derive(Clone)]
 pub(crate) struct Callbacks {
@@ -29,8 +32,19 @@ pub(crate) struct Callbacks {
 }
 
 impl Callbacks {
-    /// Serves one frame. Puts take their place in the order of writes before this returns.
+    /// Serves one frame. A request that makes no sense, which user code may well have caused, is answered with an error.
     pub(crate) fn serve(&self, connection: &Arc<Connection>, frame: &Frame) -> Result<(), FrameError> {
+        match self.begin(connection, frame) {
+            Err(FrameError::Body(why)) if frame.id & REQUEST != 0 => {
+                refuse(connection, frame.id, "ValueError", &why);
+                Ok(())
+            }
+            begun => begun,
+        }
+    }
+
+    /// Begins to serve a frame. Puts take their place in the order of writes before this returns.
+    fn begin(&self, connection: &Arc<Connection>, frame: &Frame) -> Result<(), FrameError> {
         match frame.kind {
             kind::CP_PUT => {
                 let put: CpPut = read(&frame.body)?;
@@ -153,18 +167,21 @@ fn pack(value: &impl Serialize) -> Bytes {
 }
 
 fn reply(connection: &Connection, id: u64, result: Result<Bytes, StorageError>) {
-    let mut body = BytesMut::new();
     match result {
-        Ok(result) => {
-            body.put_u8(0);
-            body.put_slice(&result);
-        }
-        Err(error) => {
-            let error = serde_json::json!({ "error": "StorageError", "message": error.to_string() });
-            body.put_u8(1);
-            body.put_slice(error.to_string().as_bytes());
-        }
+        Ok(result) => send_reply(connection, id, 0, &result),
+        Err(error) => refuse(connection, id, "StorageError", &error.to_string()),
     }
+}
+
+fn refuse(connection: &Connection, id: u64, class: &str, message: &str) {
+    let error = serde_json::json!({ "error": class, "message": message });
+    send_reply(connection, id, 1, error.to_string().as_bytes());
+}
+
+fn send_reply(connection: &Connection, id: u64, status: u8, result: &[u8]) {
+    let mut body = BytesMut::with_capacity(1 + result.len());
+    body.put_u8(status);
+    body.put_slice(result);
     connection.send(Frame { kind: kind::REPLY, id, body: body.freeze() });
 }
 

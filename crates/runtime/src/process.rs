@@ -29,6 +29,9 @@ use crate::{
     zygote::{Launch, Zygote},
 };
 
+/// The grace of workers with old code: their runs end with the code they began with.
+const UNTIL_THEY_END: Duration = Duration::from_hours(24 * 365);
+
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
 pub struct ProcessRuntimeConfig {
@@ -297,7 +300,7 @@ async fn reload(runtime: Arc<ProcessRuntime>, mut watch: Watch) {
                 *runtime.generation.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
                 runtime.keep_full(&new);
                 old.retired.cancel();
-                runtime.callbacks.tasks.spawn(async move { stop_all(&old, Duration::from_mins(1)).await });
+                runtime.callbacks.tasks.spawn(async move { stop_all(&old, UNTIL_THEY_END).await });
             }
             Err(error) => {
                 tracing::error!(%error, "the changed code can't be loaded; going on with what was loaded before");

@@ -63,7 +63,7 @@ impl App {
             reload: mode.reload,
         };
         let runtime = ProcessRuntime::start(config, storage.clone(), ambient.clone()).await?;
-        let settings = args.engine_settings(runtime.slots(), project.webhooks_enabled, mode.webhook_targets);
+        let settings = args.engine_settings(runtime.slots(), &project, mode.webhook_targets);
         let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
         let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
 

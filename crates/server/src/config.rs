@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use threadyard_engine::{Faults, Settings, TargetPolicy};
+use threadyard_engine::{Faults, Settings, Sweep, TargetPolicy};
+use threadyard_runtime::Project;
 
 /// What `dev` and `serve` share.
 #[derive(Args, Clone, Debug)]
@@ -58,14 +59,20 @@ impl ServerArgs {
     }
 
     /// What the engine is to know.
-    pub fn engine_settings(&self, slots: u32, webhooks_enabled: bool, webhook_targets: TargetPolicy) -> Settings {
+    pub fn engine_settings(&self, slots: u32, project: &Project, webhook_targets: TargetPolicy) -> Settings {
+        let usual = Sweep::default();
         Settings {
             concurrency: slots,
             run_timeout: Duration::from_secs(self.run_timeout_secs),
             max_attempts: 3,
             lease: Duration::from_secs(30),
-            webhooks_enabled,
+            webhooks_enabled: project.webhooks_enabled,
             webhook_targets,
+            thread_ttl: project.thread_ttl,
+            sweep: Sweep {
+                every: project.sweep.every.unwrap_or(usual.every),
+                limit: project.sweep.limit.unwrap_or(usual.limit),
+            },
             faults: Faults::new(self.kill_at.clone()),
         }
     }

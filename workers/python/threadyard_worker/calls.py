@@ -7,11 +7,13 @@ from typing import Any
 
 import orjson
 from langgraph.errors import EmptyInputError, InvalidUpdateError
+from langgraph.types import StateUpdate
 
 from .connection import Connection
 from .encoding import to_json
 from .failures import error_body
 from .graphs import Access, Graphs, UnknownGraph, Use
+from .run import make_command
 from .schemas import drawing, graph_schemas, subgraph_schemas
 from .scope import Scope, current
 from .state import open_interrupts, read_state, thread_state
@@ -74,6 +76,25 @@ async def _state_update(use: Use, config: Args, args: Args) -> Any:
         changed = await use.graph.aupdate_state(config, args.get("values"), as_node=args.get("as_node"))
     except (TypeError, ValueError, KeyError) as error:
         raise BadRequest(f"the update does not fit the graph: {type(error).__name__}: {error}") from error
+    return await _written(use, config, changed)
+
+
+async def _state_replay(use: Use, config: Args, args: Args) -> Any:
+    try:
+        supersteps = [[_update(update) for update in superstep["updates"]] for superstep in args["supersteps"]]
+        changed = await use.graph.abulk_update_state(config, supersteps)
+    except (TypeError, ValueError, KeyError) as error:
+        raise BadRequest(f"the supersteps do not fit the graph: {type(error).__name__}: {error}") from error
+    return await _written(use, config, changed)
+
+
+def _update(update: Args) -> StateUpdate:
+    command = update.get("command")
+    values = update.get("values") if command is None else make_command(command)
+    return StateUpdate(values=values, as_node=update["as_node"])
+
+
+async def _written(use: Use, config: Args, changed: Args) -> Any:
     snapshot = await read_state(use.graph, config["configurable"]["thread_id"])
     return {
         "config": {"configurable": coordinates(changed)},
@@ -99,6 +120,7 @@ _OPERATIONS: dict[str, tuple[Any, Access]] = {
     "state_get": (_state_get, "threads.read"),
     "state_history": (_state_history, "threads.read"),
     "state_update": (_state_update, "threads.update"),
+    "state_replay": (_state_replay, "threads.update"),
     "schemas": (_schemas, "assistants.read"),
     "draw": (_draw, "assistants.read"),
     "subgraphs": (_subgraphs, "assistants.read"),

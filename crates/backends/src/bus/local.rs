@@ -18,7 +18,7 @@ use tokio::sync::{Notify, futures::OwnedNotified};
 /// The limits of the bus.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalBusConfig {
-    /// How many bytes of a run's events are kept; readers further behind are told that they lag.
+    /// How many bytes of a run's events are kept for its slowest reader; readers further behind are told that they lag.
     pub max_bytes: usize,
     /// How long a resumable stream stays readable after its run ended.
     pub keep: Duration,
@@ -26,7 +26,7 @@ pub struct LocalBusConfig {
 
 impl Default for LocalBusConfig {
     fn default() -> Self {
-        Self { max_bytes: 16 << 20, keep: Duration::from_mins(2) }
+        Self { max_bytes: 64 << 20, keep: Duration::from_mins(2) }
     }
 }
 
@@ -52,7 +52,26 @@ struct LogState {
     first: u64,
     bytes: usize,
     keep: bool,
+    /// Where the readers are, by their numbers.
+    places: HashMap<u64, u64>,
+    next_reader: u64,
     closed: Option<(Closing, Instant)>,
+}
+
+impl LogState {
+    /// Forgets what nobody needs any more, and of the rest what is over the limit.
+    fn trim(&mut self, max_bytes: usize) {
+        let end = self.first + self.events.len() as u64;
+        let needed = if self.keep { self.first } else { self.places.values().copied().min().unwrap_or(end) };
+        while let Some(event) = self.events.front() {
+            if self.first >= needed && (self.bytes <= max_bytes || self.events.len() == 1) {
+                return;
+            }
+            self.bytes -= size(event);
+            self.events.pop_front();
+            self.first += 1;
+        }
+    }
 }
 
 impl LocalBus {
@@ -95,6 +114,8 @@ impl EventBus for LocalBus {
             first: 1,
             bytes: 0,
             keep,
+            places: HashMap::new(),
+            next_reader: 0,
             closed: None,
         };
         logs.insert(run, Arc::new(Log { state: Mutex::new(state), changed: Arc::default() }));
@@ -106,28 +127,28 @@ impl EventBus for LocalBus {
             let mut state = guard(&log.state);
             state.bytes += events.iter().map(size).sum::<usize>();
             state.events.extend(events);
-            while state.bytes > self.config.max_bytes && state.events.len() > 1 {
-                let dropped = state.events.pop_front().as_ref().map_or(0, size);
-                state.bytes -= dropped;
-                state.first += 1;
-            }
+            state.trim(self.config.max_bytes);
         }
         log.changed.notify_waiters();
     }
 
     fn subscribe(&self, run: RunId, from: From) -> Option<Box<dyn Subscription>> {
         let log = self.log(run)?;
-        let next = {
-            let state = guard(&log.state);
+        let (id, next) = {
+            let mut state = guard(&log.state);
             let end = state.first + state.events.len() as u64;
-            match from {
+            let next = match from {
                 From::After(EventId::START) => 1,
                 From::After(id) if id.epoch_ms == state.epoch_ms => id.seq.saturating_add(1).min(end),
                 // After an id of another time, nothing of what it followed is known here.
                 From::Now | From::After(_) => end,
-            }
+            };
+            let id = state.next_reader;
+            state.next_reader += 1;
+            state.places.insert(id, next);
+            (id, next)
         };
-        Some(Box::new(Reader { log, next }))
+        Some(Box::new(Reader { log, id, next }))
     }
 
     fn close(&self, run: RunId, closing: Closing) {
@@ -169,6 +190,7 @@ fn size(event: &StreamEvent) -> usize {
 /// A place in a run's log.
 struct Reader {
     log: Arc<Log>,
+    id: u64,
     /// The place of the next event to read.
     next: u64,
 }
@@ -189,8 +211,9 @@ impl Subscription for Reader {
 
 impl Reader {
     fn look(&mut self) -> Option<Received> {
-        let state = guard(&self.log.state);
+        let mut state = guard(&self.log.state);
         if self.next < state.first {
+            self.next = state.first;
             return Some(Received::Lagged);
         }
         let skip = usize::try_from(self.next - state.first).unwrap_or(usize::MAX);
@@ -200,6 +223,16 @@ impl Reader {
         }
         let first = EventId { epoch_ms: state.epoch_ms, seq: self.next };
         self.next += new.len() as u64;
+        state.places.insert(self.id, self.next);
+        state.trim(usize::MAX);
         Some(Received::Events(first, new))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = guard(&self.log.state);
+        state.places.remove(&self.id);
+        state.trim(usize::MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! Checkpoints in SQLite: what LangGraph saves, found by thread, namespace and id, and never looked into beyond the
 //! channel versions that say which blobs belong to it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,11 +16,11 @@ use threadyard_core::{
         Writer,
     },
     ids::RunId,
-    storage::{Result, StorageError},
+    storage::Result,
 };
 
 use super::{
-    Done, SqliteStorage, queue,
+    Done, SqliteStorage, lineages, queue,
     rows::{all, first, key, lineage_key, lineage_name},
 };
 
@@ -45,24 +45,24 @@ impl Checkpoints for SqliteStorage {
 
     async fn delete_checkpoints(&self, thread: &str) -> Result<()> {
         let thread = lineage_key(thread);
-        self.writer.write(move |connection| forget(connection, &thread)).await
+        self.writer.write(move |connection| lineages::forget(connection, &thread)).await
     }
 
     async fn delete_run_checkpoints(&self, runs: Vec<String>) -> Result<()> {
-        self.writer.write(move |connection| forget_runs(connection, &runs)).await
+        self.writer.write(move |connection| lineages::forget_runs(connection, &runs)).await
     }
 
     async fn copy_checkpoints(&self, source: &str, target: &str) -> Result<()> {
         let (source, target) = (lineage_key(source), lineage_key(target));
-        self.writer.write(move |connection| copy(connection, &source, &target)).await
+        self.writer.write(move |connection| lineages::copy(connection, &source, &target)).await
     }
 
     async fn prune_checkpoints(&self, threads: Vec<String>, strategy: PruneStrategy) -> Result<()> {
         self.writer
             .write(move |connection| {
                 threads.iter().try_for_each(|thread| match strategy {
-                    PruneStrategy::Delete => forget(connection, &lineage_key(thread)),
-                    PruneStrategy::KeepLatest => keep_latest(connection, &lineage_key(thread)),
+                    PruneStrategy::Delete => lineages::forget(connection, &lineage_key(thread)),
+                    PruneStrategy::KeepLatest => lineages::keep_latest(connection, &lineage_key(thread)),
                 })
             })
             .await
@@ -76,7 +76,7 @@ struct Versions {
     channel_versions: HashMap<String, serde_json::Value>,
 }
 
-fn versions(checkpoint: &[u8]) -> Done<HashMap<String, String>> {
+pub(super) fn versions(checkpoint: &[u8]) -> Done<HashMap<String, String>> {
     let versions: Versions = serde_json::from_slice(checkpoint)?;
     let text = |version| match version {
         serde_json::Value::String(text) => text,
@@ -85,12 +85,12 @@ fn versions(checkpoint: &[u8]) -> Done<HashMap<String, String>> {
     Ok(versions.channel_versions.into_iter().map(|(channel, version)| (channel, text(version))).collect())
 }
 
-fn lineage(connection: &Connection, thread: &Value) -> Done<Option<i64>> {
+pub(super) fn lineage(connection: &Connection, thread: &Value) -> Done<Option<i64>> {
     let mut query = connection.prepare_cached("SELECT k FROM lineage WHERE thread = ?1")?;
     Ok(query.query_row([thread], |row| row.get(0)).optional()?)
 }
 
-fn make_lineage(connection: &Connection, thread: &Value) -> Done<i64> {
+pub(super) fn make_lineage(connection: &Connection, thread: &Value) -> Done<i64> {
     if let Some(found) = lineage(connection, thread)? {
         return Ok(found);
     }
@@ -269,99 +269,4 @@ fn blobs(connection: &Connection, row: &Stored) -> Done<Vec<Blob>> {
 /// Whether a run has left a checkpoint.
 pub(super) fn written_by(connection: &Connection, run: RunId) -> Done<bool> {
     Ok(connection.prepare_cached("SELECT 1 FROM checkpoint WHERE run = ?1")?.exists([key(run)])?)
-}
-
-/// Deletes everything of a thread.
-pub(super) fn forget(connection: &Connection, thread: &Value) -> Done<()> {
-    let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
-    for sql in [
-        "DELETE FROM checkpoint WHERE lineage = ?1",
-        "DELETE FROM blob WHERE lineage = ?1",
-        "DELETE FROM pending_write WHERE lineage = ?1",
-        "DELETE FROM lineage WHERE k = ?1",
-    ] {
-        connection.prepare_cached(sql)?.execute([lineage])?;
-    }
-    Ok(())
-}
-
-/// Deletes the checkpoints that a run wrote, and what belongs to them alone.
-pub(super) fn undo(connection: &Connection, run: RunId) -> Done<()> {
-    delete(connection, "run = ?1", &key(run))
-}
-
-/// Deletes the checkpoints whose metadata name these runs, which need not be the ones that wrote them.
-fn forget_runs(connection: &Connection, runs: &[String]) -> Done<()> {
-    for run in runs {
-        delete(connection, "named_run = ?1", run)?;
-        if let Ok(run) = run.parse::<RunId>() {
-            delete(connection, "run = ?1 AND named_run IS NULL", &key(run))?;
-        }
-    }
-    Ok(())
-}
-
-fn delete(connection: &Connection, of_run: &str, run: &dyn ToSql) -> Done<()> {
-    let mut query = connection.prepare_cached(&format!("SELECT DISTINCT lineage FROM checkpoint WHERE {of_run}"))?;
-    let touched = all(&mut query, &[run], |row| Ok(row.get::<_, i64>(0)?))?;
-    connection.prepare_cached(&format!("DELETE FROM checkpoint WHERE {of_run}"))?.execute([run])?;
-    touched.into_iter().try_for_each(|lineage| sweep(connection, lineage))
-}
-
-fn keep_latest(connection: &Connection, thread: &Value) -> Done<()> {
-    let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
-    connection
-        .prepare_cached(
-            "DELETE FROM checkpoint WHERE lineage = ?1 AND id < (
-                 SELECT max(id) FROM checkpoint AS newer WHERE newer.lineage = ?1 AND newer.ns = checkpoint.ns)",
-        )?
-        .execute([lineage])?;
-    sweep(connection, lineage)
-}
-
-/// Deletes the blobs and writes of a thread that no checkpoint refers to any more.
-fn sweep(connection: &Connection, lineage: i64) -> Done<()> {
-    let mut kept = HashSet::new();
-    let mut query = connection.prepare_cached("SELECT ns, checkpoint FROM checkpoint WHERE lineage = ?1")?;
-    for (ns, checkpoint) in
-        all(&mut query, &[&lineage], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?
-    {
-        kept.extend(versions(&checkpoint)?.into_iter().map(|(channel, version)| (ns.clone(), channel, version)));
-    }
-    let mut query = connection.prepare_cached("SELECT ns, channel, version FROM blob WHERE lineage = ?1")?;
-    let stored = all(&mut query, &[&lineage], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let mut delete = connection
-        .prepare_cached("DELETE FROM blob WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4")?;
-    for blob in stored.iter().filter(|blob| !kept.contains(*blob)) {
-        let (ns, channel, version): &(String, String, String) = blob;
-        delete.execute(params![lineage, ns, channel, version])?;
-    }
-    connection
-        .prepare_cached(
-            "DELETE FROM pending_write WHERE lineage = ?1 AND NOT EXISTS (
-                 SELECT 1 FROM checkpoint WHERE checkpoint.lineage = ?1 AND checkpoint.ns = pending_write.ns
-                     AND checkpoint.id = pending_write.checkpoint)",
-        )?
-        .execute([lineage])?;
-    Ok(())
-}
-
-fn copy(connection: &Connection, source: &Value, target: &Value) -> Done<()> {
-    let Some(from) = lineage(connection, source)? else { return Ok(()) };
-    let to = make_lineage(connection, target)?;
-    if from == to {
-        return Err(StorageError::Bug("a thread can't be copied onto itself".into()).into());
-    }
-    for sql in [
-        "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, named_run)
-         SELECT ?2, ns, id, parent, checkpoint, metadata,
-             coalesce(named_run, json_extract(CAST(metadata AS TEXT), '$.run_id'))
-         FROM checkpoint WHERE lineage = ?1",
-        "INSERT OR REPLACE INTO blob SELECT ?2, ns, channel, version, kind, data FROM blob WHERE lineage = ?1",
-        "INSERT OR REPLACE INTO pending_write
-         SELECT ?2, ns, checkpoint, task, idx, path, channel, kind, data FROM pending_write WHERE lineage = ?1",
-    ] {
-        connection.prepare_cached(sql)?.execute([from, to])?;
-    }
-    Ok(())
 }

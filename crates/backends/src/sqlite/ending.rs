@@ -7,7 +7,7 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, checkpoints, queue,
+    Done, lineages, queue,
     rows::{first, key, run, text},
     threads,
 };
@@ -28,7 +28,7 @@ pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<(
         return Ok(());
     }
     if ending.status == EndStatus::Rollback {
-        checkpoints::undo(connection, run.run_id)?;
+        lineages::undo(connection, run.run_id)?;
         connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run.run_id)])?;
         return Ok(());
     }
@@ -38,10 +38,10 @@ pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<(
             "UPDATE run SET status = ?2, error = ?3, lease_id = NULL, lease_until = NULL, updated_at = ?4 WHERE id = ?1",
         )?
         .execute(params![key(run.run_id), ending.status.run_status().as_str(), error, ending.at.0])?;
-    if let Some(thread) = &ending.thread {
-        threads::leave(connection, run.thread_id, thread, ending.at)?;
+    match &ending.thread {
+        Some(thread) => threads::leave(connection, run.thread_id, thread, ending.at).map(|_| ()),
+        None => threads::keep(connection, run.thread_id, ending.at),
     }
-    Ok(())
 }
 
 /// Writes the delivery of the run's webhook. Its id comes from the run, so a repeated ending adds nothing.

@@ -4,8 +4,10 @@ mod assistants;
 mod checkpoints;
 mod ending;
 mod items;
+mod lineages;
 mod queue;
 mod readers;
+mod retention;
 mod rows;
 mod runs;
 mod threads;
@@ -107,7 +109,8 @@ fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
         let pattern: Value = parse(call.get_raw(1).as_str()?)?;
         Ok(match document {
             None => false,
-            Some(document) => filter::contains(&parse(document)?, &pattern),
+            // JSON that is too deep or too odd to be understood matches nothing.
+            Some(document) => parse(document).is_ok_and(|document| filter::contains(&document, &pattern)),
         })
     })?;
     Ok(connection)

@@ -11,12 +11,13 @@ use threadyard_core::{
         ExpiredRuns, Lease, MultitaskStrategy, NewRun, Run, RunQuery, RunStatus, Runs,
     },
     storage::Result,
+    threads::NewThread,
     time::Timestamp,
 };
 
 use super::{
-    Done, SqliteStorage, checkpoints, ending, queue,
-    rows::{all, decoded, first, key, name, run},
+    Done, SqliteStorage, ending, lineages, queue,
+    rows::{all, decoded, first, key, name, run, uuid},
     threads,
 };
 
@@ -49,6 +50,19 @@ impl Runs for SqliteStorage {
                 let limit = i64::from(window.limit) + 1;
                 let parameters: [&dyn ToSql; 4] = [&key(query.thread_id), &status, &limit, &window.offset];
                 Ok(Page::from_probe(all(&mut statement, &parameters, run)?, window))
+            })
+            .await
+    }
+
+    async fn open_runs(&self, status: Option<RunStatus>) -> Result<Vec<(ThreadId, RunId)>> {
+        self.readers
+            .read(move |connection| {
+                let mut query = connection.prepare_cached(
+                    "SELECT thread_id, id FROM run
+                     WHERE status IN ('pending', 'running') AND (?1 IS NULL OR status = ?1) ORDER BY k",
+                )?;
+                let status = status.map(RunStatus::as_str);
+                all(&mut query, &[&status], |row| Ok((ThreadId(uuid(row, "thread_id")?), RunId(uuid(row, "id")?))))
             })
             .await
     }
@@ -105,7 +119,7 @@ impl Runs for SqliteStorage {
         self.writer
             .write(move |connection| {
                 let Some(found) = find(connection, thread_id, run_id)? else { return Ok(None) };
-                checkpoints::undo(connection, run_id)?;
+                lineages::undo(connection, run_id)?;
                 connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run_id)])?;
                 // The head may be another now; it is computed when somebody asks.
                 connection.prepare_cached("UPDATE thread SET state = NULL WHERE id = ?1")?.execute([key(thread_id)])?;
@@ -124,7 +138,8 @@ fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
     let thread_id = new.run.thread_id;
     let now = new.run.created_at;
     if let Some(metadata) = &new.create_thread {
-        threads::insert(connection, thread_id, metadata, now)?;
+        let thread = NewThread { thread_id, metadata: metadata.clone(), ttl: new.thread_ttl, now };
+        threads::insert(connection, &thread)?;
     }
     let mut query = connection.prepare_cached("SELECT k FROM thread WHERE id = ?1")?;
     let Some(thread) = first(&mut query, &[&key(thread_id)], |row| Ok(row.get::<_, i64>(0)?))? else {
@@ -135,11 +150,9 @@ fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
     };
     insert(connection, thread, &new)?;
     threads::merge_metadata(connection, thread_id, new.thread_metadata)?;
-    connection.prepare_cached("UPDATE thread SET config = ?2, updated_at = ?3 WHERE k = ?1")?.execute(params![
-        thread,
-        serde_json::to_string(&new.thread_config)?,
-        now.0
-    ])?;
+    connection
+        .prepare_cached("UPDATE thread SET config = ?2, updated_at = ?3, expires_at = ?3 + ttl WHERE k = ?1")?
+        .execute(params![thread, serde_json::to_string(&new.thread_config)?, now.0])?;
     Ok(CreatedRun::Created { ended, stopping })
 }
 

@@ -6,10 +6,12 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     json::Object,
     page::{Page, Window},
+    retention::ThreadTtl,
+    runs::RunStatus,
     storage::Result,
     threads::{
-        CreatedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome, ThreadQuery, ThreadSort, ThreadStatus,
-        ThreadUpdate, Threads, UpdatedThread,
+        CreatedThread, DeletedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome, ThreadPatch,
+        ThreadQuery, ThreadSort, ThreadStatus, ThreadStorage, ThreadUpdate, ThreadValues, Threads, UpdatedThread,
     },
     time::Timestamp,
 };
@@ -17,8 +19,8 @@ use threadyard_core::{
 use super::{
     Done, SqliteStorage,
     assistants::direction,
-    checkpoints,
-    rows::{all, first, json, key, lineage_key, object, text, time, uuid, word},
+    lineages,
+    rows::{all, first, json, key, lineage_key, name, object, text, time, uuid, word},
 };
 
 /// A thread's row with its derived status.
@@ -31,7 +33,7 @@ impl Threads for SqliteStorage {
     async fn create_thread(&self, new: NewThread) -> Result<CreatedThread> {
         self.writer
             .write(move |connection| {
-                let made = insert(connection, new.thread_id, &new.metadata, new.now)?;
+                let made = insert(connection, &new)?;
                 let thread = find(connection, new.thread_id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
                 Ok(if made { CreatedThread::New(thread) } else { CreatedThread::Existing(thread) })
             })
@@ -81,14 +83,32 @@ impl Threads for SqliteStorage {
             .await
     }
 
-    async fn patch_thread(&self, id: ThreadId, metadata: Object, now: Timestamp) -> Result<Option<Thread>> {
+    async fn patch_thread(&self, id: ThreadId, patch: ThreadPatch, now: Timestamp) -> Result<Option<Thread>> {
         self.writer
             .write(move |connection| {
-                merge_metadata(connection, id, metadata)?;
+                merge_metadata(connection, id, patch.metadata)?;
+                let (ttl, strategy) = ttl(patch.ttl)?;
                 connection
-                    .prepare_cached("UPDATE thread SET updated_at = ?2 WHERE id = ?1")?
-                    .execute(params![key(id), now.0])?;
+                    .prepare_cached(
+                        "UPDATE thread SET updated_at = ?2, ttl = coalesce(?3, ttl),
+                             ttl_strategy = coalesce(?4, ttl_strategy), expires_at = ?2 + coalesce(?3, ttl)
+                         WHERE id = ?1",
+                    )?
+                    .execute(params![key(id), now.0, ttl, strategy])?;
                 find(connection, id)
+            })
+            .await
+    }
+
+    async fn copy_thread(&self, source: ThreadId, target: ThreadId, now: Timestamp) -> Result<Option<Thread>> {
+        self.writer.write(move |connection| copy(connection, source, target, now)).await
+    }
+
+    async fn thread_storage(&self, id: ThreadId) -> Result<Option<ThreadStorage>> {
+        self.readers
+            .read(move |connection| match find(connection, id)? {
+                None => Ok(None),
+                Some(_) => lineages::usage(connection, &lineage_key(&id.to_string())).map(Some),
             })
             .await
     }
@@ -97,7 +117,7 @@ impl Threads for SqliteStorage {
         self.writer.write(move |connection| leave(connection, id, &update, now)).await
     }
 
-    async fn delete_thread(&self, id: ThreadId) -> Result<Option<Vec<RunId>>> {
+    async fn delete_thread(&self, id: ThreadId) -> Result<Option<DeletedThread>> {
         self.writer.write(move |connection| delete(connection, id)).await
     }
 }
@@ -131,14 +151,40 @@ fn find(connection: &Connection, id: ThreadId) -> Done<Option<Thread>> {
 }
 
 /// Makes a thread unless there is one. Says whether it did.
-pub(super) fn insert(connection: &Connection, id: ThreadId, metadata: &Object, now: Timestamp) -> Done<bool> {
+pub(super) fn insert(connection: &Connection, new: &NewThread) -> Done<bool> {
+    let (ttl, strategy) = ttl(new.ttl)?;
     let made = connection
         .prepare_cached(
-            "INSERT INTO thread (id, metadata, config, rest_status, created_at, updated_at, state_updated_at)
-             VALUES (?1, ?2, '{}', 'idle', ?3, ?3, ?3) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO thread (id, metadata, config, rest_status, created_at, updated_at, state_updated_at, ttl,
+                 ttl_strategy, expires_at)
+             VALUES (?1, ?2, '{}', 'idle', ?3, ?3, ?3, ?4, ?5, ?3 + ?4) ON CONFLICT (id) DO NOTHING",
         )?
-        .execute(params![key(id), serde_json::to_string(metadata)?, now.0])?;
+        .execute(params![key(new.thread_id), serde_json::to_string(&new.metadata)?, new.now.0, ttl, strategy])?;
     Ok(made == 1)
+}
+
+/// A time to live as columns hold it.
+fn ttl(ttl: Option<ThreadTtl>) -> Done<(Option<i64>, Option<String>)> {
+    let Some(ttl) = ttl else { return Ok((None, None)) };
+    Ok((Some(i64::try_from(ttl.ttl.as_micros()).unwrap_or(i64::MAX)), Some(name(&ttl.strategy)?)))
+}
+
+/// Copies a thread with its checkpoints, whose metadata then name the copy.
+fn copy(connection: &Connection, source: ThreadId, target: ThreadId, now: Timestamp) -> Done<Option<Thread>> {
+    let made = connection
+        .prepare_cached(
+            "INSERT INTO thread (id, metadata, config, rest_status, created_at, updated_at, state_updated_at, copied, ttl,
+                 ttl_strategy, expires_at)
+             SELECT ?2, metadata, '{}', 'idle', ?3, ?3, ?3, 1, ttl, ttl_strategy, ?3 + ttl FROM thread WHERE id = ?1",
+        )?
+        .execute(params![key(source), key(target), now.0])?;
+    if made == 0 {
+        return Ok(None);
+    }
+    let (from, to) = (source.to_string(), target.to_string());
+    lineages::copy(connection, &lineage_key(&from), &lineage_key(&to))?;
+    lineages::rename(connection, &to)?;
+    find(connection, target)
 }
 
 /// Lays `metadata` over the thread's own.
@@ -164,7 +210,7 @@ pub(super) fn leave(
     let changed = connection
         .prepare_cached(
             "UPDATE thread SET rest_status = ?2, state_values = coalesce(?3, state_values), interrupts = ?4, error = ?5,
-                 state = ?6, state_revision = ?7, updated_at = ?8, state_updated_at = ?8
+                 state = ?6, state_revision = ?7, updated_at = ?8, state_updated_at = ?8, expires_at = ?8 + ttl
              WHERE id = ?1",
         )?
         .execute(params![
@@ -180,18 +226,27 @@ pub(super) fn leave(
     Ok(if changed == 1 { UpdatedThread::Done } else { UpdatedThread::Missing })
 }
 
+/// Begins a thread's time to live anew.
+pub(super) fn keep(connection: &Connection, id: ThreadId, now: Timestamp) -> Done<()> {
+    connection
+        .prepare_cached("UPDATE thread SET expires_at = ?2 + ttl WHERE id = ?1 AND ttl IS NOT NULL")?
+        .execute(params![key(id), now.0])?;
+    Ok(())
+}
+
 /// Deletes a thread with its runs and checkpoints; its deliveries stay.
-pub(super) fn delete(connection: &Connection, id: ThreadId) -> Done<Option<Vec<RunId>>> {
+pub(super) fn delete(connection: &Connection, id: ThreadId) -> Done<Option<DeletedThread>> {
     let mut query = connection.prepare_cached("SELECT k FROM thread WHERE id = ?1")?;
     let Some(thread) = first(&mut query, &[&key(id)], |row| Ok(row.get::<_, i64>(0)?))? else {
         return Ok(None);
     };
-    let mut query = connection.prepare_cached("SELECT id FROM run WHERE thread = ?1 AND status = 'running'")?;
-    let running = all(&mut query, &[&thread], |row| Ok(RunId(uuid(row, "id")?)))?;
+    let mut query = connection.prepare_cached("SELECT id FROM run WHERE thread = ?1 AND status = ?2")?;
+    let mut with = |status: RunStatus| all(&mut query, &[&thread, &status.as_str()], |row| Ok(RunId(uuid(row, "id")?)));
+    let open = DeletedThread { pending: with(RunStatus::Pending)?, running: with(RunStatus::Running)? };
     connection.prepare_cached("DELETE FROM run WHERE thread = ?1")?.execute([thread])?;
     connection.prepare_cached("DELETE FROM thread WHERE k = ?1")?.execute([thread])?;
-    checkpoints::forget(connection, &lineage_key(&id.to_string()))?;
-    Ok(Some(running))
+    lineages::forget(connection, &lineage_key(&id.to_string()))?;
+    Ok(Some(open))
 }
 
 fn thread(row: &Row<'_>) -> Done<Thread> {
@@ -207,7 +262,11 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
         metadata: object("thread", row, "metadata")?,
         status: word("thread", row, "derived_status")?,
         config: object("thread", row, "config")?,
-        values: json("thread", row, "state_values")?,
+        values: match json("thread", row, "state_values")? {
+            Some(values) => ThreadValues::Known(values),
+            None if row.get("copied")? => ThreadValues::Unknown,
+            None => ThreadValues::None,
+        },
         outcome,
     })
 }

@@ -1,6 +1,11 @@
 //! The one thread that writes: it takes what is queued, does it in one transaction, and answers after the commit.
 
-use std::{io, sync::mpsc, thread};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
+    thread,
+};
 
 use rusqlite::Connection;
 use threadyard_core::{checkpoints::Committed, storage::StorageError};
@@ -115,7 +120,9 @@ fn commit(connection: &Connection) -> Result<(), StorageError> {
 /// Runs an operation so that its failure undoes it and nothing else of the group.
 fn isolated<T>(connection: &Connection, operation: impl FnOnce(&Connection) -> Done<T>) -> Done<T> {
     connection.prepare_cached("SAVEPOINT operation")?.execute([])?;
-    match operation(connection) {
+    // A panic must not take the only writer with it, and with it every later write.
+    let outcome = catch_unwind(AssertUnwindSafe(|| operation(connection)));
+    match outcome.unwrap_or_else(|_| Err(StorageError::Bug("a write panicked; see the log".into()).into())) {
         Ok(value) => {
             connection.prepare_cached("RELEASE operation")?.execute([])?;
             Ok(value)
@@ -131,5 +138,26 @@ fn isolated<T>(connection: &Connection, operation: impl FnOnce(&Connection) -> D
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::Found(StorageError::Bug(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_that_panics_fails_alone() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE t (x)").unwrap();
+        let writer = Writer::start(connection).unwrap();
+        let insert = |it: &Connection| Ok(it.execute("INSERT INTO t VALUES (1)", [])?);
+        let panics = writer.write(move |it| {
+            insert(it)?;
+            if it.is_autocommit() { Ok(()) } else { panic!("on purpose") }
+        });
+        assert!(matches!(panics.await, Err(StorageError::Bug(_))));
+        writer.write(insert).await.unwrap();
+        let count = |it: &Connection| Ok(it.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?);
+        assert_eq!(writer.write(count).await, Ok(1));
     }
 }

@@ -67,9 +67,26 @@ async fn a_stream_that_is_not_kept_is_gone_after_its_end() {
 async fn who_falls_too_far_behind_is_told() {
     let bus = bus(10);
     bus.open(run(1), false);
-    let reader = bus.subscribe(run(1), From::Now).unwrap();
+    let mut reader = bus.subscribe(run(1), From::Now).unwrap();
     bus.append(run(1), events(&["aaaa", "bbbb", "cccc"]));
-    assert!(read(reader).await.2);
+    assert!(matches!(reader.next().await, Received::Lagged));
+    // It goes on with what is left, so that who only waits for the end gets there.
+    bus.close(run(1), Closing::default());
+    assert_eq!(read(reader).await.0, ["cccc"]);
+}
+
+#[tokio::test]
+async fn only_what_a_reader_still_needs_counts() {
+    let bus = bus(10);
+    bus.open(run(1), false);
+    let mut reader = bus.subscribe(run(1), From::Now).unwrap();
+    for name in ["aaaa", "bbbb", "cccc"] {
+        bus.append(run(1), events(&[name]));
+        assert!(matches!(reader.next().await, Received::Events(_, events) if &*events[0].name == name));
+    }
+    drop(reader);
+    bus.append(run(1), events(&["dddd"]));
+    assert!(bus.subscribe(run(1), From::Now).is_some());
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod bus;
 mod checkpoints;
 mod items;
 mod queue;
+mod retention;
 mod threads;
 mod webhooks;
 
@@ -46,7 +47,7 @@ impl Backend {
 
     async fn thread(&self, n: u64) -> ThreadId {
         let thread_id = thread(n);
-        let new = NewThread { thread_id, metadata: Object::new(), now: at(0) };
+        let new = NewThread { thread_id, metadata: Object::new(), ttl: None, now: at(0) };
         self.storage.create_thread(new).await.unwrap();
         thread_id
     }

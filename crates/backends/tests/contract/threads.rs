@@ -4,11 +4,12 @@ use serde_json::json;
 use threadyard_core::{
     assistants::{Assistant, AssistantQuery, AssistantSort},
     ids::AssistantId,
-    json::{Object, Value, raw},
+    json::{Object, Value, raw, raw_from_text},
     page::{Order, Window},
     testkit::new_run,
     threads::{
-        CreatedThread, NewThread, SavedState, ThreadOutcome, ThreadQuery, ThreadStatus, ThreadUpdate, UpdatedThread,
+        CreatedThread, DeletedThread, NewThread, SavedState, ThreadOutcome, ThreadPatch, ThreadQuery, ThreadStatus,
+        ThreadUpdate, UpdatedThread,
     },
 };
 
@@ -18,10 +19,14 @@ fn object(value: Value) -> Object {
     if let Value::Object(object) = value { object } else { Object::new() }
 }
 
+fn patch(metadata: Value) -> ThreadPatch {
+    ThreadPatch { metadata: object(metadata), ttl: None }
+}
+
 #[tokio::test]
 async fn an_id_is_taken_once() {
     let backend = Backend::new();
-    let new = |metadata| NewThread { thread_id: thread(1), metadata: object(metadata), now: at(0) };
+    let new = |metadata| NewThread { thread_id: thread(1), metadata: object(metadata), ttl: None, now: at(0) };
     assert!(matches!(backend.storage.create_thread(new(json!({"a": 1}))).await.unwrap(), CreatedThread::New(_)));
     let CreatedThread::Existing(kept) = backend.storage.create_thread(new(json!({"b": 2}))).await.unwrap() else {
         panic!("the id was taken");
@@ -36,7 +41,7 @@ async fn searches_match_metadata_values_status_and_ids() {
         backend.thread(n).await;
         backend
             .storage
-            .patch_thread(thread(n), object(json!({"n": n, "deep": {"x": 1}})), at(i64::try_from(n).unwrap()))
+            .patch_thread(thread(n), patch(json!({"n": n, "deep": {"x": 1}})), at(i64::try_from(n).unwrap()))
             .await
             .unwrap();
     }
@@ -70,12 +75,16 @@ async fn searches_match_metadata_values_status_and_ids() {
 }
 
 #[tokio::test]
-async fn deleting_a_thread_takes_its_runs_and_names_the_running_one() {
+async fn deleting_a_thread_takes_its_runs_and_names_the_open_ones() {
     let backend = Backend::new();
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     let held = backend.claim(1, at(1)).await.remove(0);
-    assert_eq!(backend.storage.delete_thread(thread(1)).await.unwrap(), Some(vec![run(1)]));
+    backend.storage.create_run(new_run(run(2), thread(1), at(0))).await.unwrap();
+    assert_eq!(
+        backend.storage.delete_thread(thread(1)).await.unwrap(),
+        Some(DeletedThread { pending: vec![run(2)], running: vec![run(1)] })
+    );
     assert_eq!(backend.storage.delete_thread(thread(1)).await.unwrap(), None);
     assert!(backend.storage.run_by_id(run(1)).await.unwrap().is_none());
     assert!(backend.storage.finish_run(held.lease, success(at(2))).await.is_err());
@@ -128,4 +137,22 @@ async fn assistants_are_registered_once_and_found() {
         let page = backend.storage.search_assistants(query, Window { limit: 10, offset: 0 }).await.unwrap();
         assert_eq!(page.rows.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), expected);
     }
+}
+
+#[tokio::test]
+async fn values_that_can_not_be_understood_match_nothing() {
+    let backend = Backend::new();
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    for (n, values) in
+        [(1, r#"{"x":"\ud800"}"#.to_owned()), (2, format!(r#"{{"x":{deep}}}"#)), (3, r#"{"x":1}"#.into())]
+    {
+        backend.thread(n).await;
+        let outcome = ThreadOutcome { interrupts: raw(&json!({})), error: None };
+        let values = Some(raw_from_text(values).unwrap());
+        let update = ThreadUpdate { status: ThreadStatus::Idle, values, outcome, state: None };
+        backend.storage.update_thread(thread(n), update, at(1)).await.unwrap();
+    }
+    let query = ThreadQuery { values: object(json!({ "x": 1 })), ..ThreadQuery::default() };
+    let found = backend.storage.search_threads(query, Window { limit: 10, offset: 0 }).await.unwrap();
+    assert_eq!(found.rows.into_iter().map(|it| it.thread_id).collect::<Vec<_>>(), [thread(3)]);
 }

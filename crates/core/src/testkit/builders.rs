@@ -48,6 +48,7 @@ pub fn new_run(run_id: RunId, thread_id: ThreadId, now: Timestamp) -> NewRun {
         run,
         due_at: now,
         create_thread: None,
+        thread_ttl: None,
         thread_metadata: Object::new(),
         thread_config: Object::new(),
         webhooks_enabled: true,

@@ -3,6 +3,7 @@
 
 mod dispatcher;
 mod leases;
+mod sweeper;
 mod webhook_sender;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ const SAFETY_POLL: Duration = Duration::from_secs(5);
 pub(crate) fn start(engine: &Engine) {
     engine.tasks.spawn(dispatcher::run(engine.clone()));
     engine.tasks.spawn(leases::run(engine.clone()));
+    engine.tasks.spawn(sweeper::run(engine.clone()));
     if engine.settings.webhooks_enabled {
         engine.tasks.spawn(webhook_sender::run(engine.clone()));
     }

@@ -1,19 +1,19 @@
 //! Attempts: what happens to a run when the process that executes it, or its server, dies.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Map, json};
-use threadyard_backends::SqliteStorage;
+use threadyard_backends::LocalBusConfig;
 use threadyard_core::{
     ids::{LeaseId, RunId, ThreadId},
     runs::{ClaimRuns, EndStatus, Ending, RunStatus},
-    storage::{Storage, StorageError},
+    storage::StorageError,
     testkit::{ManualClock, new_run, sample_checkpoint},
     threads::ThreadStatus,
 };
 use uuid::Uuid;
 
-use crate::{SOON, Stage, json_of, read};
+use crate::{SOON, Stage, json_of, read, storage};
 
 #[tokio::test]
 async fn a_lost_worker_means_another_attempt_that_readers_see() {
@@ -68,8 +68,7 @@ async fn the_third_loss_is_the_last() {
 
 #[tokio::test]
 async fn a_run_whose_server_died_is_taken_over_when_its_lease_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder.path()).unwrap());
+    let (storage, folder) = storage();
     let now = threadyard_core::ambient::Clock::now(&*ManualClock::start());
     let (run_id, thread_id) = (RunId(Uuid::from_u64_pair(8, 1)), ThreadId(Uuid::from_u64_pair(8, 2)));
     let mut new = new_run(run_id, thread_id, now);
@@ -79,7 +78,7 @@ async fn a_run_whose_server_died_is_taken_over_when_its_lease_ends() {
     let lease_id = LeaseId(Uuid::from_u64_pair(8, 3));
     let dead = storage.claim_runs(ClaimRuns { lease_id, limit: 1, now, until }).await.unwrap().runs.remove(0);
 
-    let stage = Stage::set_on(storage, folder, |_| {}).await;
+    let stage = Stage::set_on(storage, folder, LocalBusConfig::default(), |_| {}).await;
     let other = stage.run().await;
     let neighbour = stage.runtime.next_run().await;
     assert_eq!(neighbour.job.run_id(), other.run.run_id, "the lease still holds");

@@ -123,3 +123,14 @@ async fn a_stop_hands_running_runs_over_without_using_up_an_attempt() {
     let left = stage.engine.run(started.run.thread_id, started.run.run_id).await.unwrap();
     assert_eq!((left.status, left.attempt), (RunStatus::Pending, 0));
 }
+
+#[tokio::test]
+async fn deleting_a_thread_closes_the_streams_of_its_pending_runs() {
+    let stage = Stage::set().await;
+    let first = stage.run().await;
+    let thread = first.run.thread_id;
+    let _running = stage.runtime.next_run().await;
+    let pending = stage.run_on(thread, request()).await;
+    stage.engine.delete_thread(thread).await.unwrap();
+    assert!(read(pending.stream).await.is_empty());
+}

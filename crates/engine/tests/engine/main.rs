@@ -23,7 +23,8 @@ use threadyard_core::{
     threads::ThreadStatus,
 };
 use threadyard_engine::{
-    CheckpointRef, Engine, Faults, Parts, RunRequest, RunStream, Settings, StartedRun, TargetPolicy, ThreadChoice,
+    CheckpointRef, Engine, Faults, Parts, RunRequest, RunStream, Settings, StartedRun, Sweep, TargetPolicy,
+    ThreadChoice, ThreadRequest,
 };
 
 /// Longer than anything here takes.
@@ -44,12 +45,21 @@ impl Stage {
     }
 
     async fn set_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder.path()).unwrap());
-        Self::set_on(storage, folder, change).await
+        let (storage, folder) = storage();
+        Self::set_on(storage, folder, LocalBusConfig::default(), change).await
     }
 
-    async fn set_on(storage: Arc<dyn Storage>, folder: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
+    async fn set_with_bus(bus: LocalBusConfig) -> Self {
+        let (storage, folder) = storage();
+        Self::set_on(storage, folder, bus, |_| {}).await
+    }
+
+    async fn set_on(
+        storage: Arc<dyn Storage>,
+        folder: TempDir,
+        bus: LocalBusConfig,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings {
             concurrency: 4,
             run_timeout: Duration::from_mins(1),
@@ -57,11 +67,13 @@ impl Stage {
             lease: Duration::from_millis(200),
             webhooks_enabled: true,
             webhook_targets: TargetPolicy::AnyHost,
+            thread_ttl: None,
+            sweep: Sweep::default(),
             faults: Faults::new(None),
         };
         change(&mut settings);
         let (ambient, clock) = ambient();
-        let bus: Arc<dyn EventBus> = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
+        let bus: Arc<dyn EventBus> = Arc::new(LocalBus::new(bus, ambient.clone()));
         let runtime = ScriptedRuntime::start();
         let parts = Parts { storage: storage.clone(), bus: bus.clone(), runtime: runtime.clone(), ambient, settings };
         let engine = Engine::start(parts).await.unwrap();
@@ -76,7 +88,7 @@ impl Stage {
     }
 
     async fn thread(&self) -> ThreadId {
-        self.engine.create_thread(None, Object::new(), false).await.unwrap().thread_id
+        self.engine.create_thread(ThreadRequest::default(), false).await.unwrap().thread_id
     }
 
     /// Creates a run on a thread of its own.
@@ -112,6 +124,12 @@ impl Stage {
         };
         tokio::time::timeout(SOON, reached).await.unwrap_or_else(|_| panic!("the run did not become {status:?}"));
     }
+}
+
+fn storage() -> (Arc<dyn Storage>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder.path()).unwrap());
+    (storage, folder)
 }
 
 fn request() -> RunRequest {

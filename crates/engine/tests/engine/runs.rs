@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use threadyard_backends::LocalBusConfig;
 use threadyard_core::{
     ids::ThreadId,
     json::Object,
@@ -36,7 +37,7 @@ async fn readers_hear_everything_in_order() {
     );
     assert_eq!(stage.status(&started.run).await, RunStatus::Success);
     let thread = stage.engine.thread(started.run.thread_id).await.unwrap();
-    assert_eq!((thread.status, thread.values.unwrap().get()), (ThreadStatus::Idle, r#"{"x":2}"#));
+    assert_eq!((thread.status, thread.values.known().unwrap().get()), (ThreadStatus::Idle, r#"{"x":2}"#));
 }
 
 #[tokio::test]
@@ -188,4 +189,23 @@ async fn what_can_not_be_executed_is_refused_before_it_is_stored() {
     assert!(matches!(create(both, existing).await.err(), Some(Error::Refused(_))));
     let listed = stage.engine.list_runs(RunQuery { thread_id: thread, status: None }, WINDOW).await.unwrap();
     assert!(listed.rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_reader_that_falls_too_far_behind_is_told_and_who_waits_is_not_disturbed() {
+    let stage = Stage::set_with_bus(LocalBusConfig { max_bytes: 100, ..LocalBusConfig::default() }).await;
+    let slow = stage.run().await;
+    let run = stage.runtime.next_run().await;
+    let waiting = stage.engine.join_run(slow.run.thread_id, slow.run.run_id);
+    let talk = async {
+        for _ in 0..10 {
+            run.say("custom", &"a long sentence, again and again");
+            tokio::task::yield_now().await;
+        }
+        run.succeed(&json!({ "x": 2 }));
+    };
+    let (joined, ()) = tokio::join!(waiting, talk);
+    assert_eq!(joined.unwrap(), r#"{"x":2}"#);
+    let heard = read(slow.stream).await;
+    assert_eq!((heard.len(), heard[0].0.as_str(), &heard[0].1["error"]), (1, "error", &json!("StreamLagged")));
 }

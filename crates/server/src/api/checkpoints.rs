@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use threadyard_core::{
     ids::ThreadId,
-    json::{Object, RawJson},
+    json::{Object, RawJson, RawObject, fields, raw},
 };
 use threadyard_engine::{CheckpointRef, Engine, Error, HistoryQuery, UpdateState};
 
@@ -35,14 +35,13 @@ pub(super) async fn get_at(
     State(engine): State<Engine>,
     Path((thread, checkpoint)): Path<(String, String)>,
     Query(query): Query<StateQuery>,
-) -> Answer<Json<Value>> {
+) -> Answer<Json<RawObject>> {
     let thread: ThreadId = id(&thread)?;
     let at = CheckpointRef { checkpoint_id: Some(checkpoint.clone()), ..CheckpointRef::default() };
-    let state = engine.thread_state(thread, &at, query.subgraphs).await?;
-    let mut state: Value = serde_json::from_str(state.get()).map_err(|error| Error::Internal(error.to_string()))?;
+    let mut state = fields(&engine.thread_state(thread, &at, query.subgraphs).await?);
     // Upstream: the checkpoint that was asked for is echoed without its namespace, known or not.
-    state["checkpoint"] = json!({ "thread_id": thread, "checkpoint_id": checkpoint });
-    state["checkpoint_id"] = checkpoint.into();
+    state.insert("checkpoint".into(), raw(&json!({ "thread_id": thread, "checkpoint_id": checkpoint })));
+    state.insert("checkpoint_id".into(), raw(&checkpoint));
     Ok(Json(state))
 }
 

@@ -68,11 +68,6 @@ pub(super) fn invalid(why: impl Display) -> ApiError {
     ApiError(Error::Invalid(why.to_string()))
 }
 
-/// Refuses a feature when a request asks for it.
-pub(super) fn unsupported<T>(what: &str) -> Result<T, ApiError> {
-    Err(ApiError(Error::Unsupported(what.to_owned())))
-}
-
 /// Tells a key that is null from one that is absent: null is read as the inner type, which refuses it.
 pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)

@@ -6,8 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use threadyard_core::page::{Order, Page, Window};
+use threadyard_core::{
+    json::{RawObject, fields},
+    page::{Order, Page, Window},
+};
 
 use super::{error::ApiError, extract::invalid};
 
@@ -70,12 +72,8 @@ pub(super) fn paged<T: Serialize>(page: Page<T>, window: Window, select: Option<
 }
 
 /// Only these keys of a row.
-pub(super) fn selected(row: &impl Serialize, keys: &[String]) -> Value {
-    match serde_json::to_value(row) {
-        Ok(Value::Object(mut row)) => {
-            row.retain(|key, _| keys.contains(key));
-            Value::Object(row)
-        }
-        _ => Value::Null,
-    }
+pub(super) fn selected(row: &impl Serialize, keys: &[String]) -> RawObject {
+    let mut fields = fields(row);
+    fields.retain(|key, _| keys.contains(key));
+    fields
 }

@@ -46,7 +46,10 @@ routes! {
     "/threads": post threads::create;
     "/threads/search": post threads::search;
     "/threads/count": post threads::count;
+    "/threads/prune": post threads::prune;
     "/threads/{thread_id}": get threads::get, patch threads::patch, delete threads::delete;
+    "/threads/{thread_id}/copy": post threads::copy;
+    "/threads/{thread_id}/storage": get threads::storage;
     "/threads/{thread_id}/state": get checkpoints::get, post checkpoints::update;
     "/threads/{thread_id}/state/checkpoint": post checkpoints::get_at_checkpoint;
     "/threads/{thread_id}/state/{checkpoint_id}": get checkpoints::get_at;
@@ -61,6 +64,7 @@ routes! {
     "/threads/{thread_id}/runs/{run_id}/cancel": post runs::cancel;
 
     "/runs": post stateless_runs::create;
+    "/runs/cancel": post stateless_runs::cancel;
     "/runs/batch": post stateless_runs::batch;
     "/runs/stream": post stateless_runs::stream;
     "/runs/wait": post stateless_runs::wait;
@@ -69,12 +73,8 @@ routes! {
 
 /// Routes of the official server that answer 501 with a sentence until they are built.
 pub const REFUSED: &[&str] = &[
-    "/threads/prune",
-    "/threads/{thread_id}/copy",
-    "/threads/{thread_id}/storage",
     "/threads/{thread_id}/stream",
     "/threads/{thread_id}/runs/crons",
-    "/runs/cancel",
     "/runs/crons",
     "/runs/crons/search",
     "/runs/crons/count",

@@ -224,9 +224,11 @@ const COLUMNS: &[&str] = &[
 pub(super) async fn list(
     State(engine): State<Engine>,
     Ids((thread_id,)): Ids<(ThreadId,)>,
-    Query(list): Query<List>,
+    list: Result<Query<List>, ApiError>,
     RawQuery(query): RawQuery,
 ) -> Answer {
+    // Upstream: 400 here, though a bad parameter of a history is 422.
+    let Query(list) = list.map_err(|ApiError(error)| Error::Refused(error.to_string()))?;
     let select = repeated(query.as_deref(), "select");
     let select = columns((!select.is_empty()).then_some(&select[..]), COLUMNS)?;
     let status = match list.status.as_deref().map(RunStatus::parse) {

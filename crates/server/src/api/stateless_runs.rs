@@ -1,12 +1,21 @@
 //! `/runs`: runs that bring their own thread.
 
-use axum::{Json, extract::State, http::HeaderMap, response::IntoResponse};
-use threadyard_core::ids::RunId;
-use threadyard_engine::{Engine, ThreadChoice};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+};
+use serde::Deserialize;
+use threadyard_core::{
+    ids::RunId,
+    runs::{CancelAction, RunStatus},
+};
+use threadyard_engine::{CancelRuns, Engine, ThreadChoice};
 
 use super::{
     error::Answer,
-    extract::{Body, Ids, Query, invalid},
+    extract::{Body, Ids, Query, id, invalid},
     runs::{Create, Join, OnCompletion, join_stream_of, places, wait_in},
     sse::{self, Watchdog},
 };
@@ -27,12 +36,12 @@ pub(super) async fn batch(State(engine): State<Engine>, Body(batch): Body<Vec<Cr
     if batch.is_empty() {
         return Err(invalid("the batch is empty"));
     }
-    let mut runs = Vec::with_capacity(batch.len());
+    let mut requests = Vec::with_capacity(batch.len());
     for create in batch {
         let choice = create.own_thread();
-        runs.push(engine.create_run(create.request()?, choice).await?.run);
+        requests.push((create.request()?, choice));
     }
-    Ok(Json(runs).into_response())
+    Ok(Json(engine.create_runs(requests).await?).into_response())
 }
 
 pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
@@ -48,6 +57,45 @@ pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<Crea
 pub(super) async fn wait(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
     let choice = create.own_thread();
     wait_in(engine, choice, create).await
+}
+
+/// Either some runs of one thread, or all with a status.
+#[derive(Deserialize)]
+pub(super) struct Cancel {
+    thread_id: Option<String>,
+    run_ids: Option<Vec<String>>,
+    status: Option<CancelStatus>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CancelStatus {
+    Pending,
+    Running,
+    All,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CancelHow {
+    action: Option<CancelAction>,
+}
+
+pub(super) async fn cancel(
+    State(engine): State<Engine>,
+    Query(how): Query<CancelHow>,
+    Body(cancel): Body<Cancel>,
+) -> Answer<StatusCode> {
+    let which = match (cancel.thread_id, cancel.run_ids, cancel.status) {
+        (Some(thread), Some(runs), None) => {
+            CancelRuns::OfThread(id(&thread)?, runs.iter().map(|run| id(run)).collect::<Result<_, _>>()?)
+        }
+        (None, None, Some(CancelStatus::Pending)) => CancelRuns::WithStatus(Some(RunStatus::Pending)),
+        (None, None, Some(CancelStatus::Running)) => CancelRuns::WithStatus(Some(RunStatus::Running)),
+        (None, None, Some(CancelStatus::All)) => CancelRuns::WithStatus(None),
+        _ => return Err(invalid("give either thread_id and run_ids, or status")),
+    };
+    engine.cancel_runs(which, how.action.unwrap_or(CancelAction::Interrupt)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Upstream's SDKs reconnect here: the `Location` of a stateless stream names no thread.

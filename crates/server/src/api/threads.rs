@@ -1,24 +1,29 @@
 //! `/threads`.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use axum::{
     Json,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::IntoResponse,
 };
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use threadyard_core::{
+    checkpoints::PruneStrategy,
     ids::ThreadId,
-    json::Object,
-    threads::{Thread, ThreadQuery, ThreadSort, ThreadStatus},
+    json::{Object, RawJson, RawObject, fields, fields_of, raw, raw_null},
+    page::Page,
+    retention::ThreadTtl,
+    threads::{Thread, ThreadPatch, ThreadQuery, ThreadSort, ThreadStatus, Usage},
 };
-use threadyard_engine::{Engine, Error};
+use threadyard_engine::{Engine, Error, ThreadRequest};
 
 use super::{
     error::{Answer, ApiError},
-    extract::{Body, Ids, id, invalid, unsupported},
-    page::{IfExists, SortOrder, columns, paged, window},
+    extract::{Body, Ids, id, invalid},
+    page::{IfExists, SortOrder, columns, paged, selected, window},
 };
 
 #[derive(Deserialize)]
@@ -27,18 +32,69 @@ pub(super) struct Create {
     #[serde(default)]
     metadata: Option<Object>,
     if_exists: Option<IfExists>,
-    ttl: Option<Object>,
-    supersteps: Option<Vec<Value>>,
+    ttl: Option<Ttl>,
+    #[serde(default)]
+    supersteps: Vec<Superstep>,
 }
 
-pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer<Json<Thread>> {
-    refuse_ttl(create.ttl.as_ref())?;
-    if create.supersteps.is_some_and(|supersteps| !supersteps.is_empty()) {
-        return unsupported("`supersteps`");
+/// How long a thread is kept, in minutes.
+#[derive(Clone, Copy, Deserialize)]
+pub(super) struct Ttl {
+    #[serde(default = "deleted")]
+    strategy: PruneStrategy,
+    ttl: Option<f64>,
+}
+
+fn deleted() -> PruneStrategy {
+    PruneStrategy::Delete
+}
+
+impl Ttl {
+    fn read(given: Option<Self>) -> Result<Option<ThreadTtl>, ApiError> {
+        let Some(Self { strategy, ttl: Some(minutes) }) = given else { return Ok(None) };
+        let ttl = Duration::try_from_secs_f64(minutes * 60.0)
+            .map_err(|_| invalid(format!("ttl.ttl: {minutes} must be a number of minutes")))?;
+        Ok(Some(ThreadTtl { strategy, ttl }))
     }
-    let thread_id = create.thread_id.as_deref().map(id).transpose()?;
-    let keep = create.if_exists == Some(IfExists::DoNothing);
-    Ok(Json(engine.create_thread(thread_id, create.metadata.unwrap_or_default(), keep).await?))
+}
+
+#[derive(Deserialize, Serialize)]
+struct Superstep {
+    updates: Vec<SuperstepUpdate>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct SuperstepUpdate {
+    #[serde(default)]
+    values: Option<Value>,
+    #[serde(default)]
+    command: Option<Object>,
+    as_node: String,
+}
+
+pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
+    if create.supersteps.iter().any(|superstep| superstep.updates.is_empty()) {
+        return Err(ApiError(Error::Refused("supersteps: a superstep has no updates".into())));
+    }
+    let request = ThreadRequest {
+        thread_id: create.thread_id.as_deref().map(id).transpose()?,
+        metadata: create.metadata.unwrap_or_default(),
+        ttl: Ttl::read(create.ttl)?,
+    };
+    let thread = engine.create_thread(request, create.if_exists == Some(IfExists::DoNothing)).await?;
+    if create.supersteps.is_empty() {
+        return Ok(Json(thread).into_response());
+    }
+    let supersteps: Vec<Value> = create.supersteps.iter().map(|superstep| json!(superstep)).collect();
+    match engine.replay_supersteps(thread.thread_id, &supersteps).await {
+        Ok(()) => Ok(Json(engine.thread(thread.thread_id).await?).into_response()),
+        // Upstream: the thread stays, and the status says that it was made.
+        Err(error) => {
+            let detail =
+                format!("thread {} was created, but its state could not be updated: {error}", thread.thread_id);
+            Ok((StatusCode::CREATED, Json(json!({ "detail": detail }))).into_response())
+        }
+    }
 }
 
 pub(super) async fn get(State(engine): State<Engine>, Ids((id,)): Ids<(ThreadId,)>) -> Answer<Json<Thread>> {
@@ -49,7 +105,7 @@ pub(super) async fn get(State(engine): State<Engine>, Ids((id,)): Ids<(ThreadId,
 pub(super) struct Patch {
     #[serde(default)]
     metadata: Option<Object>,
-    ttl: Option<Object>,
+    ttl: Option<Ttl>,
 }
 
 pub(super) async fn patch(
@@ -58,8 +114,8 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Body(patch): Body<Patch>,
 ) -> Answer {
-    refuse_ttl(patch.ttl.as_ref())?;
-    let thread = engine.patch_thread(id, patch.metadata.unwrap_or_default()).await?;
+    let patch = ThreadPatch { metadata: patch.metadata.unwrap_or_default(), ttl: Ttl::read(patch.ttl)? };
+    let thread = engine.patch_thread(id, patch).await?;
     let minimal = headers.get("prefer").is_some_and(|prefer| prefer == "return=minimal");
     Ok(if minimal { StatusCode::NO_CONTENT.into_response() } else { Json(thread).into_response() })
 }
@@ -67,6 +123,43 @@ pub(super) async fn patch(
 pub(super) async fn delete(State(engine): State<Engine>, Ids((id,)): Ids<(ThreadId,)>) -> Answer<StatusCode> {
     engine.delete_thread(id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn copy(State(engine): State<Engine>, Path(thread): Path<String>) -> Answer<Json<Thread>> {
+    // Upstream: 400 here, though a bad id in other paths is 422.
+    let id = thread.parse().map_err(|_| ApiError(Error::Refused(format!("`{thread}` is not a UUID"))))?;
+    Ok(Json(engine.copy_thread(id).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Prune {
+    thread_ids: Vec<String>,
+    #[serde(default = "deleted")]
+    strategy: PruneStrategy,
+}
+
+pub(super) async fn prune(State(engine): State<Engine>, Body(prune): Body<Prune>) -> Answer<Json<Value>> {
+    let ids = prune.thread_ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?;
+    let pruned = engine.prune_threads(ids, prune.strategy).await?;
+    Ok(Json(json!({ "pruned_count": pruned })))
+}
+
+pub(super) async fn storage(State(engine): State<Engine>, Ids((id,)): Ids<(ThreadId,)>) -> Answer<Json<Value>> {
+    let used = engine.thread_storage(id).await?;
+    let sum = |of: fn(&Usage) -> u64| used.channels.iter().map(|(_, usage)| of(usage)).sum::<u64>();
+    let channel_bytes = sum(|usage| usage.bytes);
+    let by_channel: Object = used
+        .channels
+        .iter()
+        .map(|(channel, usage)| (channel.clone(), json!({ "versions": usage.count, "bytes": usage.bytes })))
+        .collect();
+    Ok(Json(json!({
+        "thread_id": id,
+        "total_bytes": used.checkpoints.bytes + channel_bytes + used.pending_writes.bytes,
+        "checkpoints": used.checkpoints,
+        "channel_values": { "count": sum(|usage| usage.count), "bytes": channel_bytes, "by_channel": by_channel },
+        "pending_writes": used.pending_writes,
+    })))
 }
 
 #[derive(Deserialize)]
@@ -82,7 +175,8 @@ pub(super) struct Search {
     sort_by: Option<Sort>,
     sort_order: Option<SortOrder>,
     select: Option<Vec<String>>,
-    extract: Option<Object>,
+    #[serde(default)]
+    extract: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -132,23 +226,52 @@ impl Search {
 }
 
 pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {
-    if search.extract.as_ref().is_some_and(|extract| !extract.is_empty()) {
-        return unsupported("`extract`");
-    }
+    let extract = Extract::read(search.extract.as_ref())?;
     let window = window(search.limit, search.offset)?;
     let select = columns(search.select.as_deref(), COLUMNS)?;
-    let page = engine.search_threads(search.query()?, window).await?;
-    Ok(paged(page, window, select))
+    let Page { rows, more } = engine.search_threads(search.query()?, window).await?;
+    let rows = rows.iter().map(|row| extract.apply(row, select)).collect();
+    Ok(paged(Page { rows, more }, window, None))
 }
 
 pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
     Ok(Json(engine.count_threads(search.query()?).await?))
 }
 
-fn refuse_ttl(ttl: Option<&Object>) -> Result<(), ApiError> {
-    match ttl {
-        None => Ok(()),
-        Some(ttl) if ttl.is_empty() => Err(invalid("ttl: must name a strategy and a time")),
-        Some(_) => unsupported("`ttl` of threads"),
+/// Values to be shown by themselves, under names that the client chose.
+struct Extract<'a>(Vec<(&'a str, Vec<&'a str>)>);
+
+impl<'a> Extract<'a> {
+    fn read(given: Option<&'a BTreeMap<String, String>>) -> Result<Self, ApiError> {
+        let paths = given.into_iter().flatten().map(|(name, path)| {
+            let steps: Vec<_> = path.split('.').collect();
+            match steps[0] {
+                "config" | "interrupts" | "metadata" | "values" => Ok((name.as_str(), steps)),
+                _ => Err(invalid(format!(
+                    "extract.{name}: `{path}` must begin with config, interrupts, metadata or values"
+                ))),
+            }
+        });
+        paths.collect::<Result<_, _>>().map(Self)
     }
+
+    /// A thread with the columns that are wanted, and what was extracted.
+    fn apply(&self, thread: &Thread, select: Option<&[String]>) -> RawObject {
+        let whole = raw(thread);
+        let mut shown = select.map_or_else(|| fields(thread), |columns| selected(thread, columns));
+        if !self.0.is_empty() {
+            let found = |(name, path): &(&str, Vec<&str>)| ((*name).to_owned(), follow(&whole, path));
+            shown.insert("extracted".into(), raw(&self.0.iter().map(found).collect::<RawObject>()));
+        }
+        shown
+    }
+}
+
+/// What lies at the end of a path, or null.
+fn follow(whole: &RawJson, path: &[&str]) -> RawJson {
+    let step = |json: RawJson, step: &&str| match fields_of(&json) {
+        Some(mut object) => object.swap_remove(*step),
+        None => serde_json::from_str::<Vec<RawJson>>(json.get()).ok()?.into_iter().nth(step.parse().ok()?),
+    };
+    path.iter().try_fold(whole.clone(), step).unwrap_or_else(raw_null)
 }

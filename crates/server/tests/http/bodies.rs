@@ -3,7 +3,7 @@
 use axum::http::{StatusCode, header};
 use serde_json::json;
 
-use crate::{Api, json};
+use crate::{Api, json, text};
 
 #[tokio::test]
 async fn nonsense_is_refused_with_a_sentence_that_names_it() {
@@ -34,7 +34,16 @@ async fn nonsense_is_refused_with_a_sentence_that_names_it() {
         ("POST", "/assistants/search", r#"{"select": ["colour"]}"#, 422, "`colour`"),
         ("POST", "/runs/batch", "[]", 422, "empty"),
         ("POST", "/store/items/search", "{}", 501, "/store/items/search"),
-        ("POST", "/threads", r#"{"ttl": {"ttl": 1}}"#, 501, "ttl"),
+        ("POST", "/threads", r#"{"ttl": 5}"#, 422, "body"),
+        ("POST", "/threads", r#"{"ttl": {"ttl": -1}}"#, 422, "ttl.ttl"),
+        ("POST", "/threads", r#"{"ttl": {"strategy": "forget"}}"#, 422, "forget"),
+        ("POST", "/threads", r#"{"supersteps": [{"updates": []}]}"#, 400, "supersteps"),
+        ("POST", "/threads/search", r#"{"extract": {"a": "status.x"}}"#, 422, "status.x"),
+        ("POST", "/threads/prune", "{}", 422, "thread_ids"),
+        ("POST", "/runs/cancel", "{}", 422, "run_ids"),
+        ("POST", "/runs/cancel", r#"{"status": "running"}"#, 404, "cancel"),
+        ("POST", "/assistants", "{}", 422, "graph_id"),
+        ("POST", "/assistants", r#"{"graph_id": "nobody"}"#, 404, "Graph"),
         ("GET", "/nowhere", "", 404, "Not Found"),
         ("PUT", "/threads", "{}", 405, "Method Not Allowed"),
     ] {
@@ -92,4 +101,39 @@ async fn the_page_of_routes_lists_all_of_them() {
     for path in paths {
         assert!(page.contains(&format!("<code>{path}</code>")), "{path}");
     }
+}
+
+#[tokio::test]
+async fn values_are_passed_on_as_they_were_written() {
+    let api = Api::start().await;
+    let thread = api.thread().await;
+    let odd = r#"{"deep":{"list":[0,"\ud800"]},"big":1e999}"#;
+    let create = format!(r#"{{"assistant_id": "echo", "input": {odd}}}"#);
+    let waiting = api.send("POST", &format!("/threads/{thread}/runs/wait"), &create).await;
+    let run = api.runtime.next_run().await;
+    assert_eq!(run.job.input.as_ref().unwrap().get(), odd);
+    run.succeed(&threadyard_core::json::raw_from_text(odd.into()).unwrap());
+    assert_eq!(text(waiting).await, odd);
+    let search = r#"{"select": ["values"], "extract": {"it": "values.deep.list.1", "none": "values.x.y"}}"#;
+    let found = text(api.send("POST", "/threads/search", search).await).await;
+    assert_eq!(found, format!(r#"[{{"values":{odd},"extracted":{{"it":"\ud800","none":null}}}}]"#));
+    let update = format!(r#"{{"values": {odd}}}"#);
+    let updated = api.send("POST", &format!("/threads/{thread}/state"), &update).await;
+    assert_ne!(updated.status(), StatusCode::OK, "the scripted runtime knows no states");
+}
+
+#[tokio::test]
+async fn a_batch_is_created_whole_or_not_at_all() {
+    let api = Api::start().await;
+    let good = r#"{"assistant_id": "echo", "input": {}}"#;
+    for bad in [r#"{"assistant_id": "nobody"}"#, r#"{"assistant_id": "echo", "webhook": "x"}"#] {
+        let refused = api.send("POST", "/runs/batch", &format!("[{good}, {bad}]")).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let (status, made) = json(api.send("POST", "/runs/batch", &format!("[{good}, {good}]")).await).await;
+    assert_eq!((status, made.as_array().unwrap().len()), (StatusCode::OK, 2));
+    let started = [api.runtime.next_run().await, api.runtime.next_run().await];
+    let ids: Vec<_> = started.iter().map(|run| json!(run.job.run_id())).collect();
+    assert_eq!(ids, [made[0]["run_id"].clone(), made[1]["run_id"].clone()]);
+    assert!(api.runtime.started_run().await.is_none());
 }

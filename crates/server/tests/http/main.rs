@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::{ambient::Ambient, testkit::ScriptedRuntime};
-use threadyard_engine::{Engine, Faults, Parts, Settings, TargetPolicy};
+use threadyard_engine::{Engine, Faults, Parts, Settings, Sweep, TargetPolicy};
 use tower::ServiceExt;
 
 /// Longer than anything here takes.
@@ -40,6 +40,8 @@ impl Api {
             lease: Duration::from_mins(1),
             webhooks_enabled: true,
             webhook_targets: TargetPolicy::PublicOnly,
+            thread_ttl: None,
+            sweep: Sweep::default(),
             faults: Faults::new(None),
         };
         let ambient = Ambient::system();
@@ -76,6 +78,11 @@ async fn json(answer: Response<Body>) -> (StatusCode, Value) {
     let status = answer.status();
     let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
     (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
+}
+
+async fn text(answer: Response<Body>) -> String {
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    String::from_utf8(body.to_vec()).unwrap()
 }
 
 /// The pieces of an answer as they come.

@@ -1,0 +1,149 @@
+//! The checkpoints of whole threads: copied, pruned, measured and deleted, with the blobs and writes that belong to them.
+
+use std::collections::HashSet;
+
+use rusqlite::{
+    Connection, params,
+    types::{ToSql, Value},
+};
+use threadyard_core::{
+    ids::RunId,
+    storage::StorageError,
+    threads::{ThreadStorage, Usage},
+};
+
+use super::{
+    Done,
+    checkpoints::{lineage, make_lineage, versions},
+    rows::{all, key, lineage_key},
+};
+
+/// Deletes everything of a thread.
+pub(super) fn forget(connection: &Connection, thread: &Value) -> Done<()> {
+    let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
+    for sql in [
+        "DELETE FROM checkpoint WHERE lineage = ?1",
+        "DELETE FROM blob WHERE lineage = ?1",
+        "DELETE FROM pending_write WHERE lineage = ?1",
+        "DELETE FROM lineage WHERE k = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([lineage])?;
+    }
+    Ok(())
+}
+
+/// Deletes the checkpoints that a run wrote, and what belongs to them alone.
+pub(super) fn undo(connection: &Connection, run: RunId) -> Done<()> {
+    delete(connection, "run = ?1", &key(run))
+}
+
+/// Deletes the checkpoints whose metadata name these runs, which need not be the ones that wrote them.
+pub(super) fn forget_runs(connection: &Connection, runs: &[String]) -> Done<()> {
+    for run in runs {
+        delete(connection, "named_run = ?1", run)?;
+        if let Ok(run) = run.parse::<RunId>() {
+            delete(connection, "run = ?1 AND named_run IS NULL", &key(run))?;
+        }
+    }
+    Ok(())
+}
+
+fn delete(connection: &Connection, of_run: &str, run: &dyn ToSql) -> Done<()> {
+    let mut query = connection.prepare_cached(&format!("SELECT DISTINCT lineage FROM checkpoint WHERE {of_run}"))?;
+    let touched = all(&mut query, &[run], |row| Ok(row.get::<_, i64>(0)?))?;
+    connection.prepare_cached(&format!("DELETE FROM checkpoint WHERE {of_run}"))?.execute([run])?;
+    touched.into_iter().try_for_each(|lineage| sweep(connection, lineage))
+}
+
+pub(super) fn keep_latest(connection: &Connection, thread: &Value) -> Done<()> {
+    let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "DELETE FROM checkpoint WHERE lineage = ?1 AND id < (
+                 SELECT max(id) FROM checkpoint AS newer WHERE newer.lineage = ?1 AND newer.ns = checkpoint.ns)",
+        )?
+        .execute([lineage])?;
+    sweep(connection, lineage)
+}
+
+/// Deletes the blobs and writes of a thread that no checkpoint refers to any more.
+fn sweep(connection: &Connection, lineage: i64) -> Done<()> {
+    let mut kept = HashSet::new();
+    let mut query = connection.prepare_cached("SELECT ns, checkpoint FROM checkpoint WHERE lineage = ?1")?;
+    for (ns, checkpoint) in
+        all(&mut query, &[&lineage], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?
+    {
+        kept.extend(versions(&checkpoint)?.into_iter().map(|(channel, version)| (ns.clone(), channel, version)));
+    }
+    let mut query = connection.prepare_cached("SELECT ns, channel, version FROM blob WHERE lineage = ?1")?;
+    let stored = all(&mut query, &[&lineage], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut delete = connection
+        .prepare_cached("DELETE FROM blob WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4")?;
+    for blob in stored.iter().filter(|blob| !kept.contains(*blob)) {
+        let (ns, channel, version): &(String, String, String) = blob;
+        delete.execute(params![lineage, ns, channel, version])?;
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM pending_write WHERE lineage = ?1 AND NOT EXISTS (
+                 SELECT 1 FROM checkpoint WHERE checkpoint.lineage = ?1 AND checkpoint.ns = pending_write.ns
+                     AND checkpoint.id = pending_write.checkpoint)",
+        )?
+        .execute([lineage])?;
+    Ok(())
+}
+
+pub(super) fn copy(connection: &Connection, source: &Value, target: &Value) -> Done<()> {
+    let Some(from) = lineage(connection, source)? else { return Ok(()) };
+    let to = make_lineage(connection, target)?;
+    if from == to {
+        return Err(StorageError::Bug("a thread can't be copied onto itself".into()).into());
+    }
+    for sql in [
+        "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, named_run)
+         SELECT ?2, ns, id, parent, checkpoint, metadata,
+             coalesce(named_run, json_extract(CAST(metadata AS TEXT), '$.run_id'))
+         FROM checkpoint WHERE lineage = ?1",
+        "INSERT OR REPLACE INTO blob SELECT ?2, ns, channel, version, kind, data FROM blob WHERE lineage = ?1",
+        "INSERT OR REPLACE INTO pending_write
+         SELECT ?2, ns, checkpoint, task, idx, path, channel, kind, data FROM pending_write WHERE lineage = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([from, to])?;
+    }
+    Ok(())
+}
+
+/// Has the metadata of a thread's checkpoints name that thread.
+pub(super) fn rename(connection: &Connection, thread: &str) -> Done<()> {
+    connection
+        .prepare_cached(
+            "UPDATE checkpoint SET metadata =
+                 CAST(json_replace(CAST(metadata AS TEXT), '$.thread_id', ?2) AS BLOB)
+             WHERE lineage = (SELECT k FROM lineage WHERE thread = ?1)",
+        )?
+        .execute(params![lineage_key(thread), thread])?;
+    Ok(())
+}
+
+/// What the checkpoints of a thread occupy.
+pub(super) fn usage(connection: &Connection, thread: &Value) -> Done<ThreadStorage> {
+    let Some(lineage) = lineage(connection, thread)? else { return Ok(ThreadStorage::default()) };
+    let total = |sql| -> Done<Usage> {
+        let row = connection.prepare_cached(sql)?.query_row([lineage], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(used(row))
+    };
+    let mut query = connection.prepare_cached(
+        "SELECT channel, count(*), sum(length(data)) FROM blob WHERE lineage = ?1 GROUP BY channel ORDER BY channel",
+    )?;
+    Ok(ThreadStorage {
+        checkpoints: total(
+            "SELECT count(*), coalesce(sum(length(checkpoint) + length(metadata)), 0) FROM checkpoint WHERE lineage = ?1",
+        )?,
+        channels: all(&mut query, &[&lineage], |row| Ok((row.get(0)?, used((row.get(1)?, row.get(2)?)))))?,
+        pending_writes: total("SELECT count(*), coalesce(sum(length(data)), 0) FROM pending_write WHERE lineage = ?1")?,
+    })
+}
+
+fn used((count, bytes): (i64, i64)) -> Usage {
+    Usage { count: count.unsigned_abs(), bytes: bytes.unsigned_abs() }
+}

@@ -1,0 +1,53 @@
+//! Retention in SQLite: threads whose time is over.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, params};
+use threadyard_core::{
+    checkpoints::PruneStrategy,
+    ids::ThreadId,
+    retention::{Retention, SweptThreads},
+    storage::Result,
+    time::Timestamp,
+};
+
+use super::{
+    Done, SqliteStorage, lineages,
+    rows::{all, key, lineage_key, uuid, word},
+    threads,
+};
+
+#[async_trait]
+impl Retention for SqliteStorage {
+    async fn sweep_threads(&self, now: Timestamp, limit: u32) -> Result<SweptThreads> {
+        self.writer.write(move |connection| sweep(connection, now, limit)).await
+    }
+}
+
+fn sweep(connection: &Connection, now: Timestamp, limit: u32) -> Done<SweptThreads> {
+    let mut query = connection.prepare_cached(
+        "SELECT id, ttl_strategy FROM thread WHERE expires_at <= ?1 AND NOT EXISTS (
+             SELECT 1 FROM run WHERE run.thread = thread.k AND run.status IN ('pending', 'running')
+         ) ORDER BY expires_at LIMIT ?2",
+    )?;
+    let over = all(&mut query, &[&now.0, &limit], |row| {
+        Ok((ThreadId(uuid(row, "id")?), word::<PruneStrategy>("thread", row, "ttl_strategy")?))
+    })?;
+    let mut swept = SweptThreads::default();
+    for (id, strategy) in over {
+        match strategy {
+            PruneStrategy::Delete => {
+                threads::delete(connection, id)?;
+                swept.deleted.push(id);
+            }
+            PruneStrategy::KeepLatest => {
+                lineages::keep_latest(connection, &lineage_key(&id.to_string()))?;
+                // Its time begins anew when it changes.
+                connection
+                    .prepare_cached("UPDATE thread SET expires_at = NULL WHERE id = ?1")?
+                    .execute(params![key(id)])?;
+                swept.pruned.push(id);
+            }
+        }
+    }
+    Ok(swept)
+}

@@ -1,0 +1,32 @@
+//! Retention: how long threads and items are kept after they last changed.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{checkpoints::PruneStrategy, ids::ThreadId, storage::Result, time::Timestamp};
+
+/// How long a thread is kept after it last changed, and what then happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadTtl {
+    /// What happens.
+    pub strategy: PruneStrategy,
+    /// After how long.
+    pub ttl: Duration,
+}
+
+/// What a sweep of threads did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweptThreads {
+    /// Gone.
+    pub deleted: Vec<ThreadId>,
+    /// Reduced to their newest checkpoint.
+    pub pruned: Vec<ThreadId>,
+}
+
+/// Removal of what is kept no longer.
+#[async_trait]
+pub trait Retention: Send + Sync {
+    /// Treats at most `limit` threads whose time is over; a busy one waits until it is at rest.
+    async fn sweep_threads(&self, now: Timestamp, limit: u32) -> Result<SweptThreads>;
+}
