@@ -1,5 +1,7 @@
 //! Items: the long-term memory that graphs reach through LangGraph's store.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::{
@@ -24,6 +26,21 @@ pub struct Item {
     pub updated_at: Timestamp,
 }
 
+/// What the project says of how long items are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemTtl {
+    /// How long, unless who writes says otherwise.
+    pub default: Option<Duration>,
+    /// Whether reading begins the time anew, unless who reads says otherwise.
+    pub refresh_on_read: bool,
+}
+
+impl Default for ItemTtl {
+    fn default() -> Self {
+        Self { default: None, refresh_on_read: true }
+    }
+}
+
 /// One operation of a batch.
 #[derive(Clone, Debug)]
 pub enum ItemOperation {
@@ -33,6 +50,8 @@ pub enum ItemOperation {
         namespace: Vec<String>,
         /// Its key.
         key: String,
+        /// Whether its time to live begins anew.
+        refresh: bool,
     },
     /// Write or delete one item.
     Put {
@@ -42,6 +61,8 @@ pub enum ItemOperation {
         key: String,
         /// Its value, or none to delete it.
         value: Option<RawJson>,
+        /// How long it is kept after it was written or, where reads refresh, read; for ever when nobody said.
+        ttl: Option<Duration>,
     },
     /// Find items below a namespace.
     Search {
@@ -51,6 +72,8 @@ pub enum ItemOperation {
         filter: Object,
         /// The part of the result that is wanted.
         window: Window,
+        /// Whether the times to live of what is found begin anew.
+        refresh: bool,
     },
     /// Find namespaces.
     ListNamespaces(NamespaceQuery),
@@ -86,6 +109,6 @@ pub enum ItemAnswer {
 #[async_trait]
 pub trait Items: Send + Sync {
     /// Applies a batch: reads see what was there before, then all writes happen, and of several writes to one item
-    /// the last wins.
+    /// the last wins. Items whose time is over are not there.
     async fn apply_items(&self, operations: Vec<ItemOperation>, now: Timestamp) -> Result<Vec<ItemAnswer>>;
 }

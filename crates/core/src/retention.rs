@@ -29,4 +29,6 @@ pub struct SweptThreads {
 pub trait Retention: Send + Sync {
     /// Treats at most `limit` threads whose time is over; a busy one waits until it is at rest.
     async fn sweep_threads(&self, now: Timestamp, limit: u32) -> Result<SweptThreads>;
+    /// Deletes at most `limit` items whose time is over, and says how many.
+    async fn sweep_items(&self, now: Timestamp, limit: u32) -> Result<u64>;
 }

@@ -7,11 +7,13 @@ use threadyard_core::{
     assistants::Assistant,
     bus::EventBus,
     ids::AssistantId,
+    items::ItemTtl,
     json::{Object, Value},
     retention::ThreadTtl,
     runtime::GraphRuntime,
     storage::Storage,
 };
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Error, Faults, Result, TargetPolicy, loops, run_task::RunningRuns, webhook_client::WebhookClient};
@@ -37,6 +39,8 @@ pub struct Settings {
     pub concurrency: u32,
     /// How long a run may take.
     pub run_timeout: Duration,
+    /// How long a run that was told to stop may take to obey.
+    pub stop_within: Duration,
     /// How many attempts a run has when its process dies.
     pub max_attempts: u32,
     /// How long a lease lives without being renewed.
@@ -49,6 +53,10 @@ pub struct Settings {
     pub thread_ttl: Option<ThreadTtl>,
     /// How threads whose time is over are looked for.
     pub sweep: Sweep,
+    /// How long store items are kept.
+    pub item_ttl: ItemTtl,
+    /// How items whose time is over are looked for.
+    pub item_sweep: Sweep,
     /// Where a test lets this process die.
     pub faults: Faults,
 }
@@ -126,8 +134,8 @@ impl Engine {
     }
 
     /// Lets something go on after the request that began it; stopping waits for it.
-    pub fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+    pub fn background<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tasks.spawn(task)
     }
 
     async fn register_default_assistants(&self) -> Result<()> {

@@ -17,6 +17,9 @@ pub enum Error {
     /// The request is well formed, but makes no sense here.
     #[error("{0}")]
     Refused(String),
+    /// A label of a store namespace is empty or has a period.
+    #[error("namespace label `{0}` must be a non-empty text without periods")]
+    BadLabel(String),
     /// It exists already, or is busy.
     #[error("{0}")]
     Conflict(String),

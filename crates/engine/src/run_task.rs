@@ -18,7 +18,7 @@ use threadyard_core::{
     threads::{SavedState, ThreadOutcome, ThreadStatus, ThreadUpdate},
     time::Timestamp,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{Engine, run_config, runs::stop_reason};
 
@@ -140,7 +140,11 @@ async fn execute(engine: &Engine, claimed: ClaimedRun, mut stops: mpsc::Unbounde
     }
     let timeout = tokio::time::sleep(engine.settings.run_timeout);
     tokio::pin!(timeout);
+    // Re-armed when the run is told to stop.
+    let patience = tokio::time::sleep(engine.settings.stop_within);
+    tokio::pin!(patience);
     loop {
+        let stopping = stopped.is_some();
         tokio::select! {
             event = session.next() => match event {
                 SessionEvent::Events(events) => engine.bus.append(run.run_id, events),
@@ -151,7 +155,14 @@ async fn execute(engine: &Engine, claimed: ClaimedRun, mut stops: mpsc::Unbounde
                 cancel = requested(engine, &run).await;
                 stop(session.as_ref(), reason, &mut stopped);
             }
-            () = &mut timeout, if stopped.is_none() => stop(session.as_ref(), StopReason::Timeout, &mut stopped),
+            () = &mut timeout, if !stopping => stop(session.as_ref(), StopReason::Timeout, &mut stopped),
+            () = &mut patience, if stopping => {
+                tracing::warn!(run_id = %run.run_id, "the run does not stop; it is ended, and what it still does is dropped");
+                return ended(engine, &run, nothing(RunEndStatus::Cancelled), stopped, cancel);
+            }
+        }
+        if !stopping && stopped.is_some() {
+            patience.as_mut().reset(Instant::now() + engine.settings.stop_within);
         }
     }
 }
@@ -245,15 +256,6 @@ fn ended(
 fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
     tracing::warn!(run_id = %run.run_id, run_attempt = run.attempt, %error, "the attempt failed");
     let at = engine.ambient.now();
-    let nothing = RunEnd {
-        status: RunEndStatus::Error,
-        result: None,
-        values: None,
-        state: None,
-        interrupts: None,
-        has_next: false,
-        error: None,
-    };
     let retry = matches!(error, RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) | RuntimeError::Storage(_));
     if engine.stopping.is_cancelled() && retry {
         return Outcome::HandOver { uses_attempt: false };
@@ -271,7 +273,12 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
         },
         other => RunError { error: "RuntimeError".into(), message: other.to_string() },
     };
-    failed(engine, nothing, error, at)
+    failed(engine, nothing(RunEndStatus::Error), error, at)
+}
+
+/// An end of which only the status is known.
+fn nothing(status: RunEndStatus) -> RunEnd {
+    RunEnd { status, result: None, values: None, state: None, interrupts: None, has_next: false, error: None }
 }
 
 fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outcome {

@@ -199,14 +199,17 @@ impl Engine {
 
     async fn stop_run(&self, thread_id: ThreadId, run_id: RunId, cancel: CancelRequest, wait: bool) -> Result<()> {
         // Subscribed before the request is stored, so that the end is not missed.
-        let end = self.bus.subscribe(run_id, From::Now);
+        let end = match self.storage.run(thread_id, run_id).await? {
+            Some(run) if wait => self.follow(&run, From::Now).await?,
+            _ => None,
+        };
         let stop = stop_reason(cancel.action);
         match self.storage.cancel_run(thread_id, run_id, cancel, self.ambient.now()).await? {
             CancelledRun::Missing | CancelledRun::Finished => return Err(Error::NotFound("run")),
             CancelledRun::Ended => self.announce_ended(run_id),
             CancelledRun::Stopping => {
                 self.running.stop(run_id, stop);
-                if let (true, Some(mut end)) = (wait, end) {
+                if let Some(mut end) = end {
                     while !matches!(end.next().await, threadyard_core::bus::Received::Closed(_)) {}
                 }
             }

@@ -21,17 +21,18 @@ pub struct RunStream {
 }
 
 impl RunStream {
-    /// Waits for the next events. `None` ends the stream.
-    pub async fn next(&mut self) -> Option<(EventId, Vec<StreamEvent>)> {
+    /// Waits for the next events, with the id of the first. `None` ends the stream. Events without an id are about the
+    /// stream itself, and for every reader.
+    pub async fn next(&mut self) -> Option<(Option<EventId>, Vec<StreamEvent>)> {
         match self.subscription.as_mut()?.next().await {
-            Received::Events(first, events) => Some((first, events)),
+            Received::Events(first, events) => Some((Some(first), events)),
             Received::Lagged => {
                 self.subscription = None;
                 let message = "the reader fell so far behind that events are lost; the thread's state has what the run \
                     does, and a resumable stream can be joined behind the last id";
                 let error = RunError { error: "StreamLagged".into(), message: message.into() };
                 let event = StreamEvent { name: "error".into(), data: json!(error).to_string().into() };
-                Some((EventId::START, vec![event]))
+                Some((None, vec![event]))
             }
             Received::Closed(_) => None,
         }
@@ -72,7 +73,7 @@ impl Engine {
         let run = self.run(thread_id, run_id).await?;
         let after = last_event_id.filter(|_| run.kwargs.resumable).and_then(EventId::parse);
         let from = after.map_or(From::Now, From::After);
-        let subscription = self.bus.subscribe(run_id, from);
+        let subscription = self.follow(&run, from).await?;
         Ok(RunStream { subscription, with_ids: run.kwargs.resumable, modes })
     }
 
@@ -86,16 +87,29 @@ impl Engine {
 
     /// Waits until a run has ended and answers what it left.
     pub async fn join_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Bytes> {
-        // Subscribed before the row is read, so that the end is not missed.
-        let subscription = self.bus.subscribe(run_id, From::Now);
         let run = self.run(thread_id, run_id).await?;
-        if !run.status.is_terminal() {
-            let stream = RunStream { subscription, with_ids: false, modes: Vec::new() };
-            if let Some(result) = stream.closing().await.result {
-                return Ok(result);
-            }
+        let subscription = self.follow(&run, From::Now).await?;
+        let stream = RunStream { subscription, with_ids: false, modes: Vec::new() };
+        match stream.closing().await.result {
+            Some(result) => Ok(result),
+            None => self.stored_result(thread_id, run_id).await,
         }
-        self.stored_result(thread_id, run_id).await
+    }
+
+    /// Reads what a run says. The stream of one that has not begun since this server started is opened for that.
+    pub(crate) async fn follow(&self, run: &Run, from: From) -> Result<Option<Box<dyn Subscription>>> {
+        let known = self.bus.subscribe(run.run_id, from);
+        if known.is_some() || run.status.is_terminal() {
+            return Ok(known);
+        }
+        self.bus.open(run.run_id, run.kwargs.resumable);
+        let subscription = self.bus.subscribe(run.run_id, from);
+        // It may have ended before the stream was open, and then nobody else closes it.
+        let now = self.storage.run_by_id(run.run_id).await?;
+        if now.is_none_or(|run| run.status.is_terminal()) {
+            self.bus.close(run.run_id, Closing::default());
+        }
+        Ok(subscription)
     }
 
     /// What is known of the result of a run that has ended: the thread's values as they are now.

@@ -1,6 +1,6 @@
 //! Serves what a worker asks of the host: checkpoints and store items, written under the right of the run that asks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,10 @@ struct StoreOp {
     #[serde(default)]
     value: Option<Bytes>,
     #[serde(default)]
+    ttl: Option<f64>,
+    #[serde(default)]
+    refresh: Option<bool>,
+    #[serde(default)]
     filter: Option<Bytes>,
     #[serde(default)]
     prefix: Option<Vec<String>>,
@@ -244,19 +248,22 @@ struct StoreOp {
 impl StoreOp {
     fn understood(self) -> Result<ItemOperation, FrameError> {
         let body = |why: String| FrameError::Body(why);
+        let refresh = self.refresh.unwrap_or_default();
         let window = Window { limit: self.limit, offset: self.offset };
         Ok(match self.op.as_str() {
-            "get" => ItemOperation::Get { namespace: self.ns, key: self.key },
+            "get" => ItemOperation::Get { namespace: self.ns, key: self.key, refresh },
             "put" => {
                 let text = |bytes: Bytes| String::from_utf8(bytes.into()).map_err(|error| body(error.to_string()));
                 let json = |text| raw_from_text(text).map_err(|error| body(error.to_string()));
                 let value = self.value.map(|bytes| text(bytes).and_then(json)).transpose()?;
-                ItemOperation::Put { namespace: self.ns, key: self.key, value }
+                let ttl = self.ttl.map(|minutes| Duration::try_from_secs_f64(minutes * 60.0)).transpose();
+                let ttl = ttl.map_err(|error| body(format!("ttl: {error}")))?;
+                ItemOperation::Put { namespace: self.ns, key: self.key, value, ttl }
             }
             "search" => {
                 let parse = |bytes: Bytes| serde_json::from_slice(&bytes).map_err(|error| body(error.to_string()));
                 let filter = self.filter.map(parse).transpose()?.unwrap_or_default();
-                ItemOperation::Search { prefix: self.ns, filter, window }
+                ItemOperation::Search { prefix: self.ns, filter, window, refresh }
             }
             "list" => ItemOperation::ListNamespaces(NamespaceQuery {
                 prefix: self.prefix.unwrap_or_default(),

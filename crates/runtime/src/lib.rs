@@ -14,6 +14,7 @@ mod launch;
 mod process;
 mod project;
 mod protocol;
+mod retention;
 mod session;
 #[cfg(test)]
 mod transcripts;
@@ -24,3 +25,4 @@ mod zygote;
 pub use launch::{LaunchError, python};
 pub use process::{ProcessRuntime, ProcessRuntimeConfig};
 pub use project::{Project, ProjectError};
+pub use retention::SweepChoice;

@@ -23,7 +23,7 @@ use crate::{
     embedded, environment,
     launch::python::Interpreter,
     project::Project,
-    protocol::{Load, LoadGraph},
+    protocol::{Load, LoadGraph, StoreTtl},
     watch::Watch,
     worker::{Origin, Start, Worker},
     zygote::{Launch, Zygote},
@@ -72,6 +72,20 @@ struct Generation {
     retired: CancellationToken,
 }
 
+impl Generation {
+    /// Puts a new worker in the place of a dead one, unless it is too late: whoever retires a generation stops the
+    /// workers that are in it then, and no others.
+    fn exchange(&self, dead: &Arc<Worker>, new: &Arc<Worker>, stopping: &CancellationToken) -> bool {
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|known| !Arc::ptr_eq(known, dead));
+        let in_time = !self.retired.is_cancelled() && !stopping.is_cancelled();
+        if in_time {
+            workers.push(new.clone());
+        }
+        in_time
+    }
+}
+
 impl ProcessRuntime {
     /// Starts the workers; returns when they have loaded the graphs. Graphs that can't be loaded don't prevent it.
     pub async fn start(
@@ -100,7 +114,10 @@ impl ProcessRuntime {
         });
         runtime.keep_full(&first);
         if runtime.config.reload {
-            let watch = Watch::start(&runtime.config.project.folder).map_err(|error| failed(&error))?;
+            let project = runtime.config.project.folder.as_path();
+            let others = runtime.config.interpreter.imports.iter().map(PathBuf::as_path);
+            let others = others.filter(|folder| !folder.starts_with(project));
+            let watch = Watch::start([project].into_iter().chain(others)).map_err(|error| failed(&error))?;
             runtime.callbacks.tasks.spawn(reload(runtime.clone(), watch));
         }
         Ok(runtime)
@@ -242,6 +259,7 @@ async fn start_worker(
         project: config.project.folder.display().to_string(),
         graphs: graphs.map(|graph| (graph.id.clone(), LoadGraph { path: graph.path.clone() })).collect(),
         concurrency: config.concurrency,
+        store_ttl: StoreTtl::of(config.project.item_ttl),
         imports: config.interpreter.imports.iter().map(|folder| folder.display().to_string()).collect(),
     };
     let token = callbacks.ambient.random().simple().to_string();
@@ -268,10 +286,9 @@ async fn replace_when_gone(runtime: Arc<ProcessRuntime>, generation: Arc<Generat
                 () = runtime.stopping.cancelled() => return,
             }
         };
-        {
-            let mut workers = generation.workers.write().unwrap_or_else(PoisonError::into_inner);
-            workers.retain(|known| !Arc::ptr_eq(known, &worker));
-            workers.push(new.clone());
+        if !generation.exchange(&worker, &new, &runtime.stopping) {
+            new.stop(Duration::ZERO).await;
+            return;
         }
         worker = new;
         runtime.changed.notify_waiters();

@@ -3,15 +3,16 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::Deserialize;
 use threadyard_core::{
-    checkpoints::PruneStrategy,
+    items::ItemTtl,
     json::{Object, Value},
     retention::ThreadTtl,
 };
+
+use crate::retention::{self, SweepChoice};
 
 /// A project with its configuration.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct Project {
     pub thread_ttl: Option<ThreadTtl>,
     /// How often threads whose time is over are looked for, and how many at once.
     pub sweep: SweepChoice,
+    /// How long store items are kept.
+    pub item_ttl: ItemTtl,
+    /// How often items whose time is over are looked for.
+    pub item_sweep: SweepChoice,
     /// Keys that do nothing here, to be told once.
     pub without_effect: Vec<String>,
 }
@@ -45,29 +50,6 @@ pub struct Graph {
     pub path: String,
     /// What it is for.
     pub description: Option<String>,
-}
-
-/// What the configuration says of sweeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SweepChoice {
-    /// The time between two sweeps.
-    pub every: Option<Duration>,
-    /// How many are treated at once.
-    pub limit: Option<u32>,
-}
-
-/// `checkpointer.ttl`, with times in minutes.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CheckpointerTtl {
-    #[serde(default)]
-    strategy: Option<PruneStrategy>,
-    #[serde(default)]
-    default_ttl: Option<f64>,
-    #[serde(default)]
-    sweep_interval_minutes: Option<f64>,
-    #[serde(default)]
-    sweep_limit: Option<u32>,
 }
 
 /// Where environment variables for the graphs come from.
@@ -171,13 +153,14 @@ impl Project {
         if let Some(key) = REFUSED_KEYS.into_iter().find(|key| keys.contains_key(*key)) {
             return unsupported(key.into());
         }
-        if let Some(key) = known.store.keys().next() {
+        if let Some(key) = known.store.keys().find(|key| *key != "ttl") {
             return unsupported(format!("store.{key}"));
         }
+        let (item_ttl, item_sweep) = retention::items(known.store.get("ttl")).map_err(invalid)?;
         if let Some(key) = known.checkpointer.keys().find(|key| *key != "ttl") {
             return unsupported(format!("checkpointer.{key}"));
         }
-        let (thread_ttl, sweep) = retention(known.checkpointer.get("ttl")).map_err(invalid)?;
+        let (thread_ttl, sweep) = retention::threads(known.checkpointer.get("ttl")).map_err(invalid)?;
         let mut webhooks_enabled = true;
         for (key, value) in &known.http {
             match (key.as_str(), value) {
@@ -213,6 +196,8 @@ impl Project {
             webhooks_enabled,
             thread_ttl,
             sweep,
+            item_ttl,
+            item_sweep,
             without_effect,
             file: file.into(),
             folder,
@@ -238,25 +223,6 @@ fn graph(id: String, entry: Value) -> Result<Graph, String> {
         ));
     }
     Ok(Graph { id, path, description })
-}
-
-fn retention(ttl: Option<&Value>) -> Result<(Option<ThreadTtl>, SweepChoice), String> {
-    let Some(ttl) = ttl else { return Ok((None, SweepChoice::default())) };
-    let ttl = CheckpointerTtl::deserialize(ttl).map_err(|error| format!("checkpointer.ttl: {error}"))?;
-    let minutes = |name: &str, minutes: Option<f64>| {
-        let duration = |minutes: f64| {
-            Duration::try_from_secs_f64(minutes * 60.0)
-                .map_err(|_| format!("checkpointer.ttl.{name}: {minutes} must be a number of minutes"))
-        };
-        minutes.map(duration).transpose()
-    };
-    let kept = minutes("default_ttl", ttl.default_ttl)?;
-    let strategy = ttl.strategy.unwrap_or(PruneStrategy::Delete);
-    let every = minutes("sweep_interval_minutes", ttl.sweep_interval_minutes)?;
-    if every.is_some_and(|every| every.is_zero()) || ttl.sweep_limit == Some(0) {
-        return Err("checkpointer.ttl: sweeps need an interval and a limit above zero".into());
-    }
-    Ok((kept.map(|ttl| ThreadTtl { strategy, ttl }), SweepChoice { every, limit: ttl.sweep_limit }))
 }
 
 fn env(env: Option<Value>, folder: &Path) -> Result<Env, String> {

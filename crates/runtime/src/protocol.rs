@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use threadyard_core::{
     checkpoints::{Blob, CheckpointTuple, PutCheckpoint, PutWrites, Write},
+    items::ItemTtl,
     json::{RawJson, raw, raw_from_text},
     runs::PauseAt,
     runtime::{GraphError, RunEnd, RunEndStatus, RunJob, StopReason},
@@ -69,7 +70,24 @@ pub(crate) struct Load {
     pub(crate) project: String,
     pub(crate) graphs: BTreeMap<String, LoadGraph>,
     pub(crate) concurrency: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) store_ttl: Option<StoreTtl>,
     pub(crate) imports: Vec<String>,
+}
+
+/// How long store items are kept, for LangGraph's own store code.
+#[derive(Clone, Serialize)]
+pub(crate) struct StoreTtl {
+    default_ttl: Option<f64>,
+    refresh_on_read: bool,
+}
+
+impl StoreTtl {
+    /// `None` when nothing was configured.
+    pub(crate) fn of(ttl: ItemTtl) -> Option<Self> {
+        let default_ttl = ttl.default.map(|ttl| ttl.as_secs_f64() / 60.0);
+        (ttl != ItemTtl::default()).then_some(Self { default_ttl, refresh_on_read: ttl.refresh_on_read })
+    }
 }
 
 #[derive(Clone, Serialize)]

@@ -5,77 +5,120 @@ use std::{
     time::Duration,
 };
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::WalkBuilder;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 /// Changes that come this close together are one.
 const QUIET: Duration = Duration::from_millis(200);
+/// Files whose contents are code or configuration.
+const SOURCES: [&str; 7] = ["py", "json", "toml", "yaml", "yml", "txt", "md"];
+/// Folders that hold nothing of the project's own, whether git ignores them or not.
+const FOREIGN: [&str; 3] = ["__pycache__", "node_modules", "site-packages"];
 
 pub(crate) struct Watch {
-    changes: mpsc::UnboundedReceiver<()>,
-    _watcher: RecommendedWatcher,
+    changes: mpsc::UnboundedReceiver<PathBuf>,
+    watcher: RecommendedWatcher,
 }
 
 impl Watch {
-    pub(crate) fn start(folder: &Path) -> notify::Result<Self> {
+    /// Watches the folders of the project, one by one, so that large ignored ones cost nothing.
+    pub(crate) fn start<'a>(folders: impl IntoIterator<Item = &'a Path>) -> notify::Result<Self> {
         let (notices, changes) = mpsc::unbounded_channel();
-        let mut rules = GitignoreBuilder::new(folder);
-        rules.add(folder.join(".gitignore"));
-        let rules = rules.build().unwrap_or_else(|_| Gitignore::empty());
-        let root = folder.to_owned();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
-            let written = event.kind.is_create() || event.kind.is_modify() || event.kind.is_remove();
-            if written && event.paths.iter().any(|path| matters(&root, path, &rules)) {
-                let _ = notices.send(());
+            if event.kind.is_create() || event.kind.is_modify() || event.kind.is_remove() {
+                event.paths.into_iter().for_each(|path| drop(notices.send(path)));
             }
         })?;
-        watcher.watch(folder, RecursiveMode::Recursive)?;
-        Ok(Self { changes, _watcher: watcher })
+        let mut watch = Self { changes, watcher };
+        for folder in folders {
+            watch.add(folder)?;
+        }
+        Ok(watch)
     }
 
     /// Waits for a change, and until no more of them come.
     pub(crate) async fn changed(&mut self) -> Option<()> {
-        self.changes.recv().await?;
-        while tokio::time::timeout(QUIET, self.changes.recv()).await.is_ok_and(|change| change.is_some()) {}
+        while !self.matters().await? {}
+        while let Ok(path) = tokio::time::timeout(QUIET, self.changes.recv()).await {
+            self.look(&path?);
+        }
         Some(())
+    }
+
+    async fn matters(&mut self) -> Option<bool> {
+        let path = self.changes.recv().await?;
+        Some(self.look(&path))
+    }
+
+    /// Whether a change at this path is one of the code. New folders are watched from now on.
+    fn look(&mut self, path: &Path) -> bool {
+        if path.is_dir() {
+            if let Err(error) = self.add(path) {
+                tracing::warn!(%error, folder = %path.display(), "a new folder can't be watched");
+            }
+            return false;
+        }
+        path.extension().is_some_and(|extension| SOURCES.iter().any(|known| extension == *known))
+    }
+
+    fn add(&mut self, folder: &Path) -> notify::Result<()> {
+        folders(folder).try_for_each(|folder| self.watcher.watch(&folder, RecursiveMode::NonRecursive))
     }
 }
 
-fn matters(root: &Path, path: &Path, rules: &Gitignore) -> bool {
-    let Ok(below) = path.strip_prefix(root) else { return false };
-    let hidden = |part: &std::ffi::OsStr| {
-        let name = part.to_string_lossy();
-        name.starts_with('.') || matches!(&*name, "__pycache__" | "node_modules")
-    };
-    let source = path.extension().is_some_and(|extension| {
-        ["py", "json", "toml", "yaml", "yml", "txt", "md"].iter().any(|known| extension == *known)
-    });
-    source && !below.iter().any(hidden) && !rules.matched_path_or_any_parents(PathBuf::from(below), false).is_ignore()
+/// A folder and those below it that belong to the project.
+fn folders(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let own = |entry: &ignore::DirEntry| !FOREIGN.iter().any(|name| entry.file_name() == *name);
+    let walk = WalkBuilder::new(root).require_git(false).filter_entry(own).build();
+    let folder = |entry: ignore::DirEntry| entry.file_type().is_some_and(|it| it.is_dir()).then(|| entry.into_path());
+    walk.filter_map(Result::ok).filter_map(folder)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn write(path: PathBuf) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+    }
+
     #[test]
-    fn only_sources_that_git_sees_matter() {
-        let root = Path::new("/p");
-        let mut rules = GitignoreBuilder::new(root);
-        rules.add_line(None, "data/").unwrap();
-        let rules = rules.build().unwrap();
-        for (path, expected) in [
-            ("/p/agent.py", true),
-            ("/p/src/deep/prompts.yaml", true),
-            ("/p/.env", false),
-            ("/p/.threadyard/threadyard.db", false),
-            ("/p/.venv/lib/x.py", false),
-            ("/p/__pycache__/agent.cpython-311.pyc", false),
-            ("/p/data/notes.json", false),
-            ("/p/agent.py~", false),
+    fn only_folders_of_the_project_are_watched() {
+        let root = tempfile::tempdir().unwrap();
+        for file in [
+            "agent.py",
+            "src/deep/prompts.yaml",
+            "data/notes.json",
+            ".threadyard/x.json",
+            ".venv/lib/x.py",
+            "node_modules/a/x.json",
+            "src/__pycache__/agent.pyc",
         ] {
-            assert_eq!(matters(root, Path::new(path), &rules), expected, "{path}");
+            write(root.path().join(file));
         }
+        std::fs::write(root.path().join(".gitignore"), "data/\n").unwrap();
+        let mut found: Vec<_> =
+            folders(root.path()).map(|it| it.strip_prefix(root.path()).unwrap().display().to_string()).collect();
+        found.sort_unstable();
+        assert_eq!(found, ["", "src", "src/deep"]);
+    }
+
+    #[tokio::test]
+    async fn changes_are_noticed_in_new_folders_too_and_only_in_sources() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = Watch::start([root.path()]).unwrap();
+        let noticed = async |watch: &mut Watch| {
+            tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.is_ok_and(|change| change.is_some())
+        };
+        write(root.path().join("agent.py"));
+        assert!(noticed(&mut watch).await);
+        std::fs::create_dir(root.path().join("new")).unwrap();
+        write(root.path().join("agent.py~"));
+        assert!(tokio::time::timeout(Duration::from_millis(500), watch.changed()).await.is_err());
+        write(root.path().join("new/tool.py"));
+        assert!(noticed(&mut watch).await);
     }
 }

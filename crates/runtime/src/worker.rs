@@ -7,7 +7,7 @@ use threadyard_core::{
     runtime::{GraphCall, RunJob, RuntimeError},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     net::{UnixListener, unix::OwnedWriteHalf},
     process::Child,
     sync::{mpsc, oneshot},
@@ -30,6 +30,8 @@ const CONNECT_WITHIN: Duration = Duration::from_mins(1);
 const LOAD_WITHIN: Duration = Duration::from_mins(5);
 /// How long a worker whose connection closed may take to end.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
+/// Longer lines of output are logged in pieces.
+const MAX_LINE: u64 = 64 << 10;
 
 /// How worker processes come into being.
 #[derive(Clone)]
@@ -291,8 +293,10 @@ pub(crate) fn log_output(process: &mut Child, tasks: &TaskTracker) {
 }
 
 async fn log_lines(output: impl AsyncRead + Unpin, stream: String) {
-    let mut lines = BufReader::new(output).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        tracing::info!(target: "worker", stream, "{line}");
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while matches!((&mut output).take(MAX_LINE).read_until(b'\n', &mut line).await, Ok(1..)) {
+        tracing::info!(target: "worker", stream, "{}", String::from_utf8_lossy(&line).trim_end());
+        line.clear();
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use threadyard_engine::{Faults, Settings, Sweep, TargetPolicy};
-use threadyard_runtime::Project;
+use threadyard_runtime::{Project, SweepChoice};
 
 /// What `dev` and `serve` share.
 #[derive(Args, Clone, Debug)]
@@ -61,18 +61,22 @@ impl ServerArgs {
     /// What the engine is to know.
     pub fn engine_settings(&self, slots: u32, project: &Project, webhook_targets: TargetPolicy) -> Settings {
         let usual = Sweep::default();
+        let sweep = |chosen: SweepChoice| Sweep {
+            every: chosen.every.unwrap_or(usual.every),
+            limit: chosen.limit.unwrap_or(usual.limit),
+        };
         Settings {
             concurrency: slots,
             run_timeout: Duration::from_secs(self.run_timeout_secs),
+            stop_within: Duration::from_secs(10),
             max_attempts: 3,
             lease: Duration::from_secs(30),
             webhooks_enabled: project.webhooks_enabled,
             webhook_targets,
             thread_ttl: project.thread_ttl,
-            sweep: Sweep {
-                every: project.sweep.every.unwrap_or(usual.every),
-                limit: project.sweep.limit.unwrap_or(usual.limit),
-            },
+            sweep: sweep(project.sweep),
+            item_ttl: project.item_ttl,
+            item_sweep: sweep(project.item_sweep),
             faults: Faults::new(self.kill_at.clone()),
         }
     }

@@ -21,6 +21,21 @@ def test_a_cancelled_run_keeps_its_finished_steps(with_worker) -> None:
     with_worker(scenario, SLOW)
 
 
+@pytest.mark.parametrize("reason", ["interrupt", "rollback"])
+def test_a_run_that_is_cancelled_before_its_first_step_ends(with_worker, reason: str) -> None:
+    async def scenario(host: FakeHost) -> None:
+        # Both frames leave in one write, so that the worker reads them in one turn of its loop.
+        view = host.start_run("slow", input={"steps": []}, modes=["values"])
+        host.cancel(view, reason)
+        end = await view.finished()
+        assert end["status"] == "cancelled" and end["error"] is None
+        assert view.events == []
+        # What the thread already has is not lost from sight.
+        assert (end["state"] is not None) == (reason == "interrupt")
+
+    with_worker(scenario, SLOW)
+
+
 @pytest.mark.parametrize("reason", ["rollback", "storage"])
 def test_no_state_is_made_for_a_run_that_is_undone(with_worker, reason: str) -> None:
     async def scenario(host: FakeHost) -> None:

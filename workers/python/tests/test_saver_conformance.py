@@ -1,13 +1,11 @@
-"""LangGraph's own conformance suite for checkpointers, against the saver and a host.
+"""LangGraph's own conformance suite for checkpointers, against the saver and a host in memory.
 
-`THREADYARD_CONFORMANCE_HOST_SOCKET` names the Unix socket of a real host that takes a `main` connection with the token
-in `THREADYARD_TOKEN`; without it the host in memory is used.
+Against the real host it runs in `e2e/python/test_checkpointer.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,10 +34,6 @@ async def saver_of(path: str, token: str) -> AsyncIterator[BaseCheckpointSaver[s
 
 def test_langgraph_conformance(tmp_path: Path) -> None:
     async def main() -> None:
-        path = os.environ.get("THREADYARD_CONFORMANCE_HOST_SOCKET")
-        if path is not None:
-            await check(path, os.environ["THREADYARD_TOKEN"])
-            return
         host = FakeHost(tmp_path)
         await host.listen()
         try:

@@ -12,6 +12,7 @@ from conftest import play
 from fake_host import FakeHost
 
 NAMES = sorted(path.stem for path in transcripts.FOLDER.glob("*.jsonl"))
+assert len(NAMES) >= 10, "the transcripts are missing"
 
 
 class ReplayHost(FakeHost):

@@ -37,6 +37,7 @@ class Run:
         self._graphs = graphs
         self._connection = connection
         self._task: asyncio.Task[None] | None = None
+        self._begun = False
         self._cancel_reason: str | None = None
         self._scope = Scope(
             slot=slot,
@@ -60,9 +61,12 @@ class Run:
         """Stop as soon as user code lets go; `END` tells when."""
         if self._cancel_reason is None and self._task is not None:
             self._cancel_reason = reason
-            self._task.cancel()
+            # A task that is cancelled before its first step never runs, and nobody would hear of its end.
+            if self._begun:
+                self._task.cancel()
 
     async def _execute(self) -> None:
+        self._begun = True
         try:
             end = await self._outcome()
         except BaseException as error:  # SystemExit in a node ends the run, not the worker.
@@ -75,6 +79,8 @@ class Run:
             stream = Stream(self._connection, self._slot, self._body["modes"])
             error: BaseException | None = None
             try:
+                if self._cancel_reason is not None:
+                    raise asyncio.CancelledError
                 await self._drive(use.graph, config, context, stream)
             except BaseException as caught:
                 error = caught

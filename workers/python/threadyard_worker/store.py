@@ -18,6 +18,7 @@ from langgraph.store.base import (
     Result,
     SearchItem,
     SearchOp,
+    TTLConfig,
 )
 
 from . import frames
@@ -29,10 +30,11 @@ from .scope import current, run_in_loop
 class HostStore(BaseStore):
     """Store items kept by the host; the HTTP API and all graphs share them."""
 
-    supports_ttl = False
+    supports_ttl = True
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, ttl: TTLConfig | None = None) -> None:
         self.connection = connection
+        self.ttl_config = ttl
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         ops = list(ops)
@@ -46,10 +48,10 @@ class HostStore(BaseStore):
 
 def _pack(op: Op) -> dict[str, Any]:
     if isinstance(op, GetOp):
-        return {"op": "get", "ns": op.namespace, "key": op.key}
+        return {"op": "get", "ns": op.namespace, "key": op.key, "refresh": op.refresh_ttl}
     if isinstance(op, PutOp):
         value = None if op.value is None else to_json(op.value)
-        return {"op": "put", "ns": op.namespace, "key": op.key, "value": value}
+        return {"op": "put", "ns": op.namespace, "key": op.key, "value": value, "ttl": op.ttl}
     if isinstance(op, SearchOp):
         return {
             "op": "search",
@@ -58,6 +60,7 @@ def _pack(op: Op) -> dict[str, Any]:
             "limit": op.limit,
             "offset": op.offset,
             "query": op.query,
+            "refresh": op.refresh_ttl,
         }
     if isinstance(op, ListNamespacesOp):
         return {

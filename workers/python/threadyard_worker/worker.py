@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from langgraph.store.base import TTLConfig
+
 from . import calls, frames, logs, output
 from .connection import Connection
 from .control import Control
@@ -41,7 +43,7 @@ def main(path: str, token: str) -> int:
     # What was imported stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    worker = Worker(graphs, control, handler)
+    worker = Worker(graphs, control, handler, load.get("store_ttl"))
     _run(worker.serve(connection, ready), int(load.get("concurrency") or 1))
     return 0
 
@@ -49,7 +51,10 @@ def main(path: str, token: str) -> int:
 class Worker:
     """Dispatches the host's frames."""
 
-    def __init__(self, graphs: Graphs, control: Control, handler: logs.HostHandler) -> None:
+    def __init__(
+        self, graphs: Graphs, control: Control, handler: logs.HostHandler, store_ttl: TTLConfig | None
+    ) -> None:
+        self._store_ttl = store_ttl
         self._graphs = graphs
         self._control = control
         self._handler = handler
@@ -67,7 +72,7 @@ class Worker:
         )
         self._connection = connection
         self._handler.connect(connection)
-        self._graphs.attach(HostSaver(connection), HostStore(connection))
+        self._graphs.attach(HostSaver(connection), HostStore(connection, self._store_ttl))
         self._control.watch(loop, lambda: len(self._runs))
         connection.send_map(frames.READY, 0, ready)
         await self._stopped.wait()

@@ -21,33 +21,79 @@ use super::{
 impl Items for SqliteStorage {
     async fn apply_items(&self, operations: Vec<ItemOperation>, now: Timestamp) -> Result<Vec<ItemAnswer>> {
         let writes = operations.iter().any(|operation| matches!(operation, ItemOperation::Put { .. }));
-        let apply = move |connection: &Connection| apply(connection, &operations, now);
-        if writes { self.writer.write(apply).await } else { self.readers.read(apply).await }
+        if writes {
+            return self.writer.write(move |connection| apply(connection, &operations, now)).await;
+        }
+        let (answers, refreshed) = self.readers.read(move |connection| read(connection, &operations, now)).await?;
+        if !refreshed.is_empty() {
+            self.writer.write(move |connection| refresh(connection, &refreshed, now)).await?;
+        }
+        Ok(answers)
     }
 }
 
-fn apply(connection: &Connection, operations: &[ItemOperation], now: Timestamp) -> Done<Vec<ItemAnswer>> {
+/// Namespaces, as text, and keys of items.
+type Keys = Vec<(String, String)>;
+
+/// Answers the reads, and tells which items' times to live begin anew.
+fn read(connection: &Connection, operations: &[ItemOperation], now: Timestamp) -> Done<(Vec<ItemAnswer>, Keys)> {
     let mut answers = Vec::with_capacity(operations.len());
+    let mut refreshed = Keys::new();
     for operation in operations {
         answers.push(match operation {
-            ItemOperation::Get { namespace, key } => ItemAnswer::Item(get(connection, namespace, key)?),
-            ItemOperation::Search { prefix, filter, window } => {
-                ItemAnswer::Items(search(connection, prefix, filter, *window)?)
+            ItemOperation::Get { namespace, key, refresh } => {
+                let found = get(connection, namespace, key, now)?;
+                note(&mut refreshed, *refresh, found.iter())?;
+                ItemAnswer::Item(found.map(|it| it.item))
             }
-            ItemOperation::ListNamespaces(query) => ItemAnswer::Namespaces(namespaces(connection, query)?),
+            ItemOperation::Search { prefix, filter, window, refresh } => {
+                let found = search(connection, prefix, filter, *window, now)?;
+                note(&mut refreshed, *refresh, found.iter())?;
+                ItemAnswer::Items(found.into_iter().map(|it| it.item).collect())
+            }
+            ItemOperation::ListNamespaces(query) => ItemAnswer::Namespaces(namespaces(connection, query, now)?),
             ItemOperation::Put { .. } => ItemAnswer::Written,
         });
     }
+    Ok((answers, refreshed))
+}
+
+fn note<'a>(refreshed: &mut Keys, refresh: bool, found: impl Iterator<Item = &'a Found>) -> Done<()> {
+    for it in found.filter(|it| refresh && it.expires) {
+        refreshed.push((serde_json::to_string(&it.item.namespace)?, it.item.key.clone()));
+    }
+    Ok(())
+}
+
+fn refresh(connection: &Connection, items: &Keys, now: Timestamp) -> Done<()> {
+    let mut update =
+        connection.prepare_cached("UPDATE item SET expires_at = ?3 + ttl WHERE namespace = ?1 AND key = ?2")?;
+    for (namespace, key) in items {
+        update.execute(params![namespace, key, now.0])?;
+    }
+    Ok(())
+}
+
+fn apply(connection: &Connection, operations: &[ItemOperation], now: Timestamp) -> Done<Vec<ItemAnswer>> {
+    let (answers, refreshed) = read(connection, operations, now)?;
+    refresh(connection, &refreshed, now)?;
     for operation in operations {
-        if let ItemOperation::Put { namespace, key, value } = operation {
+        if let ItemOperation::Put { namespace, key, value, ttl } = operation {
             let namespace = serde_json::to_string(namespace)?;
+            let ttl = ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
+            // What is over is not there, so that something new takes its place.
+            connection
+                .prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2 AND expires_at <= ?3")?
+                .execute(params![namespace, key, now.0])?;
             match value {
                 Some(value) => connection
                     .prepare_cached(
-                        "INSERT INTO item (namespace, key, value, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
-                         ON CONFLICT DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+                        "INSERT INTO item (namespace, key, value, created_at, updated_at, ttl, expires_at)
+                         VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4 + ?5)
+                         ON CONFLICT DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at,
+                             ttl = excluded.ttl, expires_at = excluded.expires_at",
                     )?
-                    .execute(params![namespace, key, text(value), now.0])?,
+                    .execute(params![namespace, key, text(value), now.0, ttl])?,
                 None => connection
                     .prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2")?
                     .execute(params![namespace, key])?,
@@ -57,17 +103,37 @@ fn apply(connection: &Connection, operations: &[ItemOperation], now: Timestamp) 
     Ok(answers)
 }
 
-fn get(connection: &Connection, namespace: &[String], key: &str) -> Done<Option<Item>> {
-    let mut query = connection.prepare_cached("SELECT * FROM item WHERE namespace = ?1 AND key = ?2")?;
-    first(&mut query, &[&serde_json::to_string(namespace)?, &key], item)
+/// An item that was found, and whether it expires.
+struct Found {
+    item: Item,
+    expires: bool,
 }
 
-fn search(connection: &Connection, prefix: &[String], filter: &Object, window: Window) -> Done<Vec<Item>> {
-    let mut query = connection
-        .prepare_cached("SELECT * FROM item WHERE namespace >= ?1 AND namespace < ?2 ORDER BY updated_at DESC, key")?;
+fn found(row: &Row<'_>) -> Done<Found> {
+    Ok(Found { item: item(row)?, expires: row.get::<_, Option<i64>>("ttl")?.is_some() })
+}
+
+fn get(connection: &Connection, namespace: &[String], key: &str, now: Timestamp) -> Done<Option<Found>> {
+    let mut query = connection.prepare_cached(
+        "SELECT * FROM item WHERE namespace = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
+    )?;
+    first(&mut query, &[&serde_json::to_string(namespace)?, &key, &now.0], found)
+}
+
+fn search(
+    connection: &Connection,
+    prefix: &[String],
+    filter: &Object,
+    window: Window,
+    now: Timestamp,
+) -> Done<Vec<Found>> {
+    let mut query = connection.prepare_cached(
+        "SELECT * FROM item WHERE namespace >= ?1 AND namespace < ?2 AND (expires_at IS NULL OR expires_at > ?3)
+         ORDER BY updated_at DESC, key",
+    )?;
     let (from, to) = range(prefix)?;
-    let mut found = all(&mut query, &[&from, &to], item)?;
-    found.retain(|item| item.namespace.starts_with(prefix) && satisfies(item, filter));
+    let mut found = all(&mut query, &[&from, &to, &now.0], found)?;
+    found.retain(|it| it.item.namespace.starts_with(prefix) && satisfies(&it.item, filter));
     Ok(found.into_iter().skip(window.offset as usize).take(window.limit as usize).collect())
 }
 
@@ -110,9 +176,11 @@ fn compare(found: &Value, operator: &str, wanted: &Value) -> bool {
     }
 }
 
-fn namespaces(connection: &Connection, query: &NamespaceQuery) -> Done<Vec<Vec<String>>> {
-    let mut statement = connection.prepare_cached("SELECT DISTINCT namespace FROM item ORDER BY namespace")?;
-    let mut found = all(&mut statement, &[], |row| labels(row, 0))?;
+fn namespaces(connection: &Connection, query: &NamespaceQuery, now: Timestamp) -> Done<Vec<Vec<String>>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT namespace FROM item WHERE expires_at IS NULL OR expires_at > ?1 ORDER BY namespace",
+    )?;
+    let mut found = all(&mut statement, &[&now.0], |row| labels(row, 0))?;
     found.retain(|labels| {
         let enough = labels.len() >= query.prefix.len().max(query.suffix.len());
         enough && matches(&query.prefix, labels) && matches(&query.suffix, &labels[labels.len() - query.suffix.len()..])

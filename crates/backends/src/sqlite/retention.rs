@@ -21,6 +21,20 @@ impl Retention for SqliteStorage {
     async fn sweep_threads(&self, now: Timestamp, limit: u32) -> Result<SweptThreads> {
         self.writer.write(move |connection| sweep(connection, now, limit)).await
     }
+
+    async fn sweep_items(&self, now: Timestamp, limit: u32) -> Result<u64> {
+        self.writer
+            .write(move |connection| {
+                let swept = connection
+                    .prepare_cached(
+                        "DELETE FROM item WHERE (namespace, key) IN (
+                             SELECT namespace, key FROM item WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+                    )?
+                    .execute(params![now.0, limit])?;
+                Ok(swept as u64)
+            })
+            .await
+    }
 }
 
 fn sweep(connection: &Connection, now: Timestamp, limit: u32) -> Done<SweptThreads> {

@@ -1,5 +1,7 @@
 //! Store items.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use threadyard_core::{
     items::{ItemAnswer, ItemOperation, NamespaceQuery},
@@ -16,12 +18,17 @@ fn labels(namespace: &str) -> Vec<String> {
 }
 
 fn put(namespace: &str, key: &str, value: Option<Value>) -> ItemOperation {
-    ItemOperation::Put { namespace: labels(namespace), key: key.into(), value: value.map(|value| raw(&value)) }
+    ItemOperation::Put {
+        namespace: labels(namespace),
+        key: key.into(),
+        value: value.map(|value| raw(&value)),
+        ttl: None,
+    }
 }
 
 async fn keys(backend: &Backend, prefix: &str, filter: Value) -> Vec<String> {
     let filter = if let Value::Object(filter) = filter { filter } else { Object::new() };
-    let search = ItemOperation::Search { prefix: labels(prefix), filter, window: WINDOW };
+    let search = ItemOperation::Search { prefix: labels(prefix), filter, window: WINDOW, refresh: false };
     match backend.storage.apply_items(vec![search], at(9)).await.unwrap().remove(0) {
         ItemAnswer::Items(items) => items.into_iter().map(|item| item.key).collect(),
         other => panic!("{other:?}"),
@@ -31,7 +38,7 @@ async fn keys(backend: &Backend, prefix: &str, filter: Value) -> Vec<String> {
 #[tokio::test]
 async fn reads_of_a_batch_see_what_was_there_before() {
     let backend = Backend::new();
-    let get = || ItemOperation::Get { namespace: labels("a"), key: "k".into() };
+    let get = || ItemOperation::Get { namespace: labels("a"), key: "k".into(), refresh: false };
     let answers = backend.storage.apply_items(vec![put("a", "k", Some(json!({"v": 1}))), get()], at(1)).await.unwrap();
     assert!(matches!(answers[1], ItemAnswer::Item(None)));
     let answers = backend.storage.apply_items(vec![put("a", "k", Some(json!({"v": 2}))), get()], at(2)).await.unwrap();
@@ -81,4 +88,43 @@ async fn namespaces_are_listed_by_their_ends() {
         let ItemAnswer::Namespaces(found) = &answers[0] else { panic!("{answers:?}") };
         assert_eq!(found.iter().map(|labels| labels.join("/")).collect::<Vec<_>>(), expected);
     }
+}
+
+#[tokio::test]
+async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
+    let backend = Backend::new();
+    let put = |key: &str, ttl: Option<u64>| ItemOperation::Put {
+        namespace: labels("a"),
+        key: key.into(),
+        value: Some(raw(&json!({ "k": key }))),
+        ttl: ttl.map(Duration::from_secs),
+    };
+    let apply = async |operation, now| backend.storage.apply_items(vec![operation], at(now)).await.unwrap().remove(0);
+    for (key, ttl) in [("short", Some(10)), ("long", Some(100)), ("forever", None)] {
+        apply(put(key, ttl), 0).await;
+    }
+    let left = async |now, refresh| {
+        let search = ItemOperation::Search { prefix: labels("a"), filter: Object::new(), window: WINDOW, refresh };
+        match apply(search, now).await {
+            ItemAnswer::Items(items) => items.into_iter().map(|it| it.key).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(left(9, false).await.len(), 3);
+    // Reading begins the time anew only when it is asked to.
+    assert_eq!(left(9, true).await.len(), 3);
+    assert_eq!(left(18, false).await.len(), 3);
+    assert_eq!(left(19, false).await.len(), 2);
+    assert_eq!(backend.storage.sweep_items(at(19), 10).await.unwrap(), 1);
+    assert_eq!(backend.storage.sweep_items(at(19), 10).await.unwrap(), 0);
+    let get = ItemOperation::Get { namespace: labels("a"), key: "long".into(), refresh: true };
+    assert!(matches!(apply(get.clone(), 100).await, ItemAnswer::Item(Some(_))));
+    assert!(matches!(apply(get.clone(), 199).await, ItemAnswer::Item(Some(_))));
+    assert!(matches!(apply(get, 400).await, ItemAnswer::Item(None)));
+    // Something new takes the place of what is over but not swept yet.
+    apply(put("long", None), 400).await;
+    let get = ItemOperation::Get { namespace: labels("a"), key: "long".into(), refresh: false };
+    let ItemAnswer::Item(Some(item)) = apply(get, 401).await else { panic!("the item is not there") };
+    assert_eq!(item.created_at, at(400));
+    assert_eq!(left(9_999, false).await.len(), 2);
 }

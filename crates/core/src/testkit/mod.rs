@@ -6,4 +6,4 @@ mod runtime;
 
 pub use builders::{new_run, sample_checkpoint};
 pub use clock::{CountingIds, ManualClock, ambient};
-pub use runtime::{ScriptedRun, ScriptedRuntime};
+pub use runtime::{Gate, ScriptedRun, ScriptedRuntime, run_end};

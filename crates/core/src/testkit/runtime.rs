@@ -1,10 +1,14 @@
 //! A runtime whose runs do what a test tells them, step by step.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex as BriefMutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde::Serialize;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
     json::{RawJson, raw},
@@ -20,6 +24,19 @@ pub struct ScriptedRuntime {
     graphs: Vec<GraphInfo>,
     begun: mpsc::UnboundedSender<ScriptedRun>,
     runs: Mutex<mpsc::UnboundedReceiver<ScriptedRun>>,
+    gates: BriefMutex<VecDeque<Gated>>,
+}
+
+/// Holds a run before it begins: the engine has claimed it, and waits for the runtime. Letting go of it opens it.
+pub struct Gate {
+    reached: oneshot::Receiver<RunJob>,
+    verdict: oneshot::Sender<RuntimeError>,
+}
+
+/// The runtime's side of a gate.
+struct Gated {
+    reached: oneshot::Sender<RunJob>,
+    verdict: oneshot::Receiver<RuntimeError>,
 }
 
 /// A run in the hands of a test.
@@ -37,7 +54,14 @@ impl ScriptedRuntime {
         let graph = |id: &str, failure| GraphInfo { id: id.into(), description: None, failure };
         let (begun, runs) = mpsc::unbounded_channel();
         let graphs = vec![graph("echo", None), graph("broken", Some(error))];
-        Arc::new(Self { graphs, begun, runs: Mutex::new(runs) })
+        Arc::new(Self { graphs, begun, runs: Mutex::new(runs), gates: BriefMutex::default() })
+    }
+
+    /// Holds the next run that the engine starts, or, after another gate, the one behind it.
+    pub fn gate(&self) -> Gate {
+        let ((told, reached), (verdict, heard)) = (oneshot::channel(), oneshot::channel());
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).push_back(Gated { reached: told, verdict: heard });
+        Gate { reached, verdict }
     }
 
     /// Waits for the next run that the engine starts.
@@ -66,6 +90,13 @@ impl GraphRuntime for ScriptedRuntime {
     }
 
     async fn start(&self, job: RunJob) -> Result<Box<dyn RunSession>, RuntimeError> {
+        let gate = self.gates.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        if let Some(gate) = gate {
+            let _ = gate.reached.send(job.clone());
+            if let Ok(refusal) = gate.verdict.await {
+                return Err(refusal);
+            }
+        }
         let ((said, heard), (stop, stops)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let _ = self.begun.send(ScriptedRun { job, said, stops });
         Ok(Box::new(Session { heard, stop }))
@@ -79,6 +110,18 @@ impl GraphRuntime for ScriptedRuntime {
     async fn shutdown(&self, _grace: Duration) {}
 }
 
+impl Gate {
+    /// Waits until the engine is about to begin a run, and says which.
+    pub async fn reached(&mut self) -> RunJob {
+        (&mut self.reached).await.expect("the runtime is gone")
+    }
+
+    /// Refuses the run.
+    pub fn refuse(self, error: RuntimeError) {
+        let _ = self.verdict.send(error);
+    }
+}
+
 impl ScriptedRun {
     /// Says something.
     pub fn say(&self, name: &str, data: &impl Serialize) {
@@ -88,20 +131,20 @@ impl ScriptedRun {
 
     /// Ends with these values.
     pub fn succeed(&self, values: &impl Serialize) {
-        self.end(RunEnd { values: Some(raw(values)), ..end(RunEndStatus::Success) });
+        self.end(RunEnd { values: Some(raw(values)), ..run_end(RunEndStatus::Success) });
     }
 
     /// Pauses at an interrupt.
     pub fn pause(&self, values: &impl Serialize) {
         let interrupts = raw(&serde_json::json!({ "task": [{ "id": "i", "value": "go on?" }] }));
-        let end = end(RunEndStatus::Success);
+        let end = run_end(RunEndStatus::Success);
         self.end(RunEnd { values: Some(raw(values)), interrupts: Some(interrupts), has_next: true, ..end });
     }
 
     /// Raises.
     pub fn raise(&self, error: &str, message: &str) {
         let error = GraphError { error: error.into(), message: message.into(), traceback: None };
-        self.end(RunEnd { error: Some(error), ..end(RunEndStatus::Error) });
+        self.end(RunEnd { error: Some(error), ..run_end(RunEndStatus::Error) });
     }
 
     /// Loses its process.
@@ -112,17 +155,24 @@ impl ScriptedRun {
 
     /// Waits until the run is told to stop, and obeys.
     pub async fn stopped(&mut self) -> StopReason {
-        let reason = self.stops.recv().await.expect("the engine let go of the run");
-        self.end(end(RunEndStatus::Cancelled));
+        let reason = self.told_to_stop().await;
+        self.end(run_end(RunEndStatus::Cancelled));
         reason
     }
 
-    fn end(&self, end: RunEnd) {
+    /// Waits until the run is told to stop, and goes on all the same.
+    pub async fn told_to_stop(&mut self) -> StopReason {
+        self.stops.recv().await.expect("the engine let go of the run")
+    }
+
+    /// Ends in this way.
+    pub fn end(&self, end: RunEnd) {
         let _ = self.said.send(SessionEvent::Ended(end));
     }
 }
 
-fn end(status: RunEndStatus) -> RunEnd {
+/// An end that leaves nothing.
+pub fn run_end(status: RunEndStatus) -> RunEnd {
     RunEnd { status, result: None, values: None, state: None, interrupts: None, has_next: false, error: None }
 }
 

@@ -19,7 +19,9 @@ const SAFETY_POLL: Duration = Duration::from_secs(5);
 pub(crate) fn start(engine: &Engine) {
     engine.tasks.spawn(dispatcher::run(engine.clone()));
     engine.tasks.spawn(leases::run(engine.clone()));
-    engine.tasks.spawn(sweeper::run(engine.clone()));
+    for what in [sweeper::Swept::Threads, sweeper::Swept::Items] {
+        engine.tasks.spawn(sweeper::run(engine.clone(), what));
+    }
     if engine.settings.webhooks_enabled {
         engine.tasks.spawn(webhook_sender::run(engine.clone()));
     }

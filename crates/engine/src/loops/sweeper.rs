@@ -1,36 +1,56 @@
 //! Removes what is kept no longer.
 
-use crate::Engine;
+use threadyard_core::storage::Result;
 
-pub(super) async fn run(engine: Engine) {
+use crate::{Engine, Sweep};
+
+/// Something that is swept.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Swept {
+    Threads,
+    Items,
+}
+
+pub(super) async fn run(engine: Engine, what: Swept) {
+    let sweep = match what {
+        Swept::Threads => engine.settings.sweep,
+        Swept::Items => engine.settings.item_sweep,
+    };
     loop {
-        tick(&engine).await;
+        tick(&engine, what, sweep).await;
         tokio::select! {
             () = engine.stopping.cancelled() => return,
-            () = tokio::time::sleep(engine.settings.sweep.every) => {}
+            () = tokio::time::sleep(sweep.every) => {}
         }
     }
 }
 
 /// Sweeps until nothing is left, in transactions that are short enough for others.
-async fn tick(engine: &Engine) {
-    let limit = engine.settings.sweep.limit;
+async fn tick(engine: &Engine, what: Swept, sweep: Sweep) {
     loop {
-        match engine.storage.sweep_threads(engine.ambient.now(), limit).await {
-            Ok(swept) => {
-                let count = swept.deleted.len() + swept.pruned.len();
-                if count > 0 {
-                    let (deleted, pruned) = (swept.deleted.len(), swept.pruned.len());
-                    tracing::info!(deleted, pruned, "threads whose time was over were swept");
-                }
-                if count < limit as usize || engine.stopping.is_cancelled() {
+        match sweep_once(engine, what, sweep.limit).await {
+            Ok(0) => return,
+            Ok(count) => {
+                tracing::info!(count, "{what:?} whose time was over were swept");
+                if count < u64::from(sweep.limit) || engine.stopping.is_cancelled() {
                     return;
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "threads whose time is over could not be swept");
+                tracing::error!(%error, "{what:?} whose time is over could not be swept");
                 return;
             }
         }
+    }
+}
+
+async fn sweep_once(engine: &Engine, what: Swept, limit: u32) -> Result<u64> {
+    let now = engine.ambient.now();
+    match what {
+        Swept::Threads => {
+            let swept = engine.storage.sweep_threads(now, limit).await?;
+            Ok((swept.deleted.len() + swept.pruned.len()) as u64)
+        }
+        Swept::Items => engine.storage.sweep_items(now, limit).await,
     }
 }

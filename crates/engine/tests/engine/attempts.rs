@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 use threadyard_backends::LocalBusConfig;
 use threadyard_core::{
     ids::{LeaseId, RunId, ThreadId},
-    runs::{ClaimRuns, EndStatus, Ending, RunStatus},
+    runs::{CancelAction, ClaimRuns, EndStatus, Ending, RunStatus},
     storage::StorageError,
     testkit::{ManualClock, new_run, sample_checkpoint},
     threads::ThreadStatus,
@@ -92,4 +92,30 @@ async fn a_run_whose_server_died_is_taken_over_when_its_lease_ends() {
     taken.succeed(&json!({ "x": 2 }));
     let joined = tokio::time::timeout(SOON, stage.engine.join_run(thread_id, run_id)).await.unwrap().unwrap();
     assert_eq!(json_of(&joined), json!({ "x": 2 }));
+}
+
+#[tokio::test]
+async fn a_run_that_waited_over_a_restart_can_be_joined_and_cancelled() {
+    let (storage, folder) = storage();
+    let now = threadyard_core::ambient::Clock::now(&*ManualClock::start());
+    let thread_id = ThreadId(Uuid::from_u64_pair(8, 2));
+    for (n, due) in [(1, 0), (2, 60)] {
+        let mut new = new_run(RunId(Uuid::from_u64_pair(8, n)), thread_id, now);
+        new.create_thread = Some(Map::new());
+        new.due_at = now + Duration::from_secs(due);
+        storage.create_run(new).await.unwrap();
+    }
+    let stage = Stage::set_on(storage, folder, LocalBusConfig::default(), |_| {}).await;
+    let [first, second] = [1, 2].map(|n| RunId(Uuid::from_u64_pair(8, n)));
+    let run = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    let joins = async {
+        let joined = stage.engine.join_run(thread_id, second).await.unwrap();
+        assert_eq!(json_of(&joined), json!({ "x": 2 }));
+    };
+    let acts = async {
+        run.succeed(&json!({ "x": 2 }));
+        stage.until(thread_id, first, RunStatus::Success).await;
+        stage.engine.cancel_run(thread_id, second, CancelAction::Interrupt, true).await.unwrap();
+    };
+    tokio::time::timeout(SOON, async { tokio::join!(joins, acts) }).await.unwrap();
 }

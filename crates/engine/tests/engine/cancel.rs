@@ -6,6 +6,8 @@ use serde_json::json;
 use threadyard_core::{
     runs::{CancelAction, RunStatus},
     runtime::StopReason,
+    storage::StorageError,
+    testkit::sample_checkpoint,
     threads::ThreadStatus,
 };
 use threadyard_engine::{Error, RunRequest};
@@ -133,4 +135,21 @@ async fn deleting_a_thread_closes_the_streams_of_its_pending_runs() {
     let pending = stage.run_on(thread, request()).await;
     stage.engine.delete_thread(thread).await.unwrap();
     assert!(read(pending.stream).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_that_does_not_stop_is_ended_and_writes_no_more() {
+    let stage = Stage::set_with(|settings| settings.stop_within = Duration::from_millis(20)).await;
+    let started = stage.run().await;
+    let (thread, run_id) = (started.run.thread_id, started.run.run_id);
+    let stubborn = stage.runtime.next_run().await;
+    let cancel = stage.engine.cancel_run(thread, run_id, CancelAction::Interrupt, true);
+    tokio::time::timeout(SOON, cancel).await.unwrap().unwrap();
+    assert_eq!(stage.status(&started.run).await, RunStatus::Interrupted);
+    let late = sample_checkpoint(&thread.to_string(), "1", None);
+    let refused = stage.storage.put_checkpoint(stubborn.job.writer(), late).await;
+    assert!(matches!(refused, Err(StorageError::LeaseLost)));
+    let next = stage.run_on(thread, request()).await;
+    let run = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    assert_eq!(run.job.run_id(), next.run.run_id);
 }

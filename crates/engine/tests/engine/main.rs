@@ -4,6 +4,7 @@
 
 mod attempts;
 mod cancel;
+mod races;
 mod runs;
 mod webhooks;
 
@@ -16,6 +17,7 @@ use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::{
     bus::{EventBus, Topic},
     ids::{RunId, ThreadId},
+    items::ItemTtl,
     json::{Object, raw},
     runs::{Run, RunStatus},
     storage::Storage,
@@ -63,12 +65,15 @@ impl Stage {
         let mut settings = Settings {
             concurrency: 4,
             run_timeout: Duration::from_mins(1),
+            stop_within: Duration::from_secs(10),
             max_attempts: 3,
             lease: Duration::from_millis(200),
             webhooks_enabled: true,
             webhook_targets: TargetPolicy::AnyHost,
             thread_ttl: None,
             sweep: Sweep::default(),
+            item_ttl: ItemTtl::default(),
+            item_sweep: Sweep::default(),
             faults: Faults::new(None),
         };
         change(&mut settings);

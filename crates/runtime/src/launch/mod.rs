@@ -23,6 +23,9 @@ pub enum LaunchError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The interpreter is too old for the worker.
+    #[error("`python3` is older than 3.11; install Python 3.11 or newer")]
+    OldPython,
     /// A folder of the cache can't be used.
     #[error("the cache folder `{folder}` can't be used: {source}")]
     Cache {

@@ -2,8 +2,10 @@
 //! dependencies and kept for the next time.
 
 use std::{
+    collections::VecDeque,
     ffi::OsStr,
     fs::File,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -24,6 +26,10 @@ pub struct Interpreter {
 
 /// Without these the worker can't run.
 const NEEDED: &str = "import langgraph.graph, langgraph.checkpoint.base, orjson, ormsgpack";
+/// How the lines of pip and uv begin that say how far they are.
+const STEPS: [&str; 6] = ["Collecting ", "Building ", "Installing ", "Resolved ", "Prepared ", "Installed "];
+/// How much of a failed command's output is shown.
+const LAST_LINES: usize = 15;
 /// Written last, so that a half-made environment is never taken for a whole one.
 const MARKER: &str = "threadyard-complete";
 
@@ -99,7 +105,8 @@ fn key(requirements: &[String]) -> String {
     for requirement in requirements {
         digest.update(requirement.as_bytes());
         digest.update([0]);
-        let path = requirement.split_once('=').map_or("", |(_, path)| path);
+        let local = ["--requirement=", "--editable="].iter().find_map(|option| requirement.strip_prefix(option));
+        let Some(path) = local else { continue };
         for file in [PathBuf::from(path), Path::new(path).join("pyproject.toml"), Path::new(path).join("setup.py")] {
             digest.update(std::fs::read(file).unwrap_or_default());
         }
@@ -113,19 +120,55 @@ fn make(folder: &Path, requirements: &[String], progress: &dyn Fn(&str)) -> Resu
     let uv = succeeds(Path::new("uv"), &["--version"]);
     progress("making a Python environment for the project (once; kept for the next start)");
     if uv {
-        run(Path::new("uv"), [OsStr::new("venv"), OsStr::new("--clear"), venv.as_os_str()])?;
+        let create = ["venv", "--clear", "--python", ">=3.11"].map(OsStr::new);
+        run(Path::new("uv"), create.into_iter().chain([venv.as_os_str()]))?;
     } else {
+        let recent = "import sys; sys.exit(sys.version_info < (3, 11))";
+        if succeeds(Path::new("python3"), &["--version"]) && !succeeds(Path::new("python3"), &["-c", recent]) {
+            return Err(LaunchError::OldPython);
+        }
         run(Path::new("python3"), [OsStr::new("-m"), OsStr::new("venv"), OsStr::new("--clear"), venv.as_os_str()])?;
     }
     progress(&format!("installing {} (this can take a minute)", requirements.join(", ")));
     let requirements = requirements.iter().map(OsStr::new);
     if uv {
-        let install = ["pip", "install", "--quiet", "--python"].map(OsStr::new);
-        run(Path::new("uv"), install.into_iter().chain([python.as_os_str()]).chain(requirements))
+        let install = ["pip", "install", "--no-progress", "--python"].map(OsStr::new);
+        follow(Path::new("uv"), install.into_iter().chain([python.as_os_str()]).chain(requirements), progress)
     } else {
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"].map(OsStr::new);
-        run(&python, install.into_iter().chain(requirements))
+        let install = ["-m", "pip", "install", "--progress-bar=off", "--disable-pip-version-check"].map(OsStr::new);
+        follow(&python, install.into_iter().chain(requirements), progress)
     }
+}
+
+/// Runs a long step and passes on the lines that say how far it is.
+fn follow<'a>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = &'a OsStr>,
+    progress: &dyn Fn(&str),
+) -> Result<(), LaunchError> {
+    let mut command = command(program);
+    command.args(arguments).stdin(Stdio::null());
+    let failed = |source| LaunchError::Program { program: program.into(), source };
+    let (lines, output) = std::io::pipe().map_err(failed)?;
+    command.stdout(output.try_clone().map_err(failed)?).stderr(output);
+    let mut process = command.spawn().map_err(failed)?;
+    let shown = format!("{command:?}");
+    // The command holds the other end of the pipe, which would never close.
+    drop(command);
+    let mut last = VecDeque::new();
+    for line in BufReader::new(lines).lines().map_while(Result::ok) {
+        if STEPS.iter().any(|step| line.starts_with(step)) {
+            progress(&format!("  {line}"));
+        }
+        last.push_back(line);
+        if last.len() > LAST_LINES {
+            last.pop_front();
+        }
+    }
+    if process.wait().map_err(failed)?.success() {
+        return Ok(());
+    }
+    Err(LaunchError::Command { command: shown, output: last.make_contiguous().join("\n") })
 }
 
 fn run<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<(), LaunchError> {
@@ -137,7 +180,7 @@ fn run<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a OsStr>) -> Re
     }
     let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     let lines: Vec<_> = text.lines().collect();
-    let last = lines[lines.len().saturating_sub(15)..].join("\n");
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
     Err(LaunchError::Command { command: format!("{command:?}"), output: last })
 }
 

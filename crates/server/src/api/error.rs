@@ -24,6 +24,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match &self.0 {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
+            // Upstream: this one sentence comes as plain text.
+            Error::BadLabel(_) => return (StatusCode::UNPROCESSABLE_ENTITY, self.0.to_string()).into_response(),
             Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Refused(_) | Error::Raised(_) => StatusCode::BAD_REQUEST,
             Error::Conflict(_) => StatusCode::CONFLICT,

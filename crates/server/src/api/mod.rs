@@ -5,6 +5,7 @@ mod checkpoints;
 mod docs;
 mod error;
 mod extract;
+mod items;
 mod page;
 mod router;
 mod runs;

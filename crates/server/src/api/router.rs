@@ -2,15 +2,17 @@
 
 use axum::{
     Json, Router,
+    extract::{Request, State},
     http::{HeaderName, Method, StatusCode},
-    response::IntoResponse,
-    routing::{MethodRouter, any, delete, get, patch, post},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, any, delete, get, patch, post, put},
 };
 use serde_json::json;
 use threadyard_engine::Engine;
 use tower_http::cors::{AllowHeaders, AllowMethods, Any, CorsLayer};
 
-use super::{assistants, checkpoints, docs, runs, stateless_runs, system, threads};
+use super::{assistants, checkpoints, docs, items, runs, stateless_runs, system, threads};
 
 /// The largest body that is read, as in the official server.
 const MAX_BODY: usize = 300 << 20;
@@ -69,6 +71,10 @@ routes! {
     "/runs/stream": post stateless_runs::stream;
     "/runs/wait": post stateless_runs::wait;
     "/runs/{run_id}/stream": get stateless_runs::join_stream;
+
+    "/store/items": put items::put, get items::get, delete items::delete;
+    "/store/items/search": post items::search;
+    "/store/namespaces": post items::namespaces;
 }
 
 /// Routes of the official server that answer 501 with a sentence until they are built.
@@ -79,9 +85,6 @@ pub const REFUSED: &[&str] = &[
     "/runs/crons/search",
     "/runs/crons/count",
     "/runs/crons/{cron_id}",
-    "/store/items",
-    "/store/items/search",
-    "/store/namespaces",
     "/metrics",
     "/openapi.json",
     "/mcp",
@@ -96,8 +99,19 @@ pub fn router(engine: Engine) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(engine.clone(), to_the_end))
         .layer(cors())
         .with_state(engine)
+}
+
+/// Lets a handler go on when its client leaves: what has committed must also be announced, and a stream that nobody
+/// reads must notice. Dropping the answer does that.
+async fn to_the_end(State(engine): State<Engine>, request: Request, next: Next) -> Response {
+    let answer = engine.background(next.run(request)).await;
+    answer.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request handler panicked");
+        (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "detail": "internal server error" }))).into_response()
+    })
 }
 
 async fn not_yet(path: axum::extract::MatchedPath) -> impl IntoResponse {

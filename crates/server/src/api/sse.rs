@@ -43,11 +43,11 @@ impl Drop for Watchdog {
             return;
         }
         let (engine, thread_id, run_id) = (self.engine.clone(), self.thread_id, self.run_id);
-        self.engine.background(async move {
+        drop(self.engine.background(async move {
             if let Err(error) = engine.cancel_abandoned_run(thread_id, run_id).await {
                 tracing::warn!(%run_id, %error, "the run of a client that left could not be stopped");
             }
-        });
+        }));
     }
 }
 
@@ -91,19 +91,20 @@ fn body(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     Body::from_stream(chunks.map(Ok::<_, Infallible>))
 }
 
-fn render(stream: &RunStream, first: EventId, events: &[StreamEvent]) -> Bytes {
+fn render(stream: &RunStream, first: Option<EventId>, events: &[StreamEvent]) -> Bytes {
     let size = events.iter().map(|event| event.name.len() + event.data.len() + 64).sum();
     let mut out = Vec::with_capacity(size);
-    for (event, seq) in events.iter().zip(first.seq..) {
-        if !stream.wants(&event.name) {
+    for (event, place) in events.iter().zip(0..) {
+        if first.is_some() && !stream.wants(&event.name) {
             continue;
         }
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(event.name.as_bytes());
         out.extend_from_slice(b"\r\ndata: ");
         out.extend_from_slice(&event.data);
-        if stream.with_ids {
-            out.extend_from_slice(format!("\r\nid: {}", EventId { seq, ..first }).as_bytes());
+        if let Some(first) = first.filter(|_| stream.with_ids) {
+            let id = EventId { seq: first.seq + place, ..first };
+            out.extend_from_slice(format!("\r\nid: {id}").as_bytes());
         }
         out.extend_from_slice(b"\r\n\r\n");
     }

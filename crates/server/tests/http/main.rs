@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tempfile::TempDir;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
-use threadyard_core::{ambient::Ambient, testkit::ScriptedRuntime};
+use threadyard_core::{ambient::Ambient, items::ItemTtl, testkit::ScriptedRuntime};
 use threadyard_engine::{Engine, Faults, Parts, Settings, Sweep, TargetPolicy};
 use tower::ServiceExt;
 
@@ -36,12 +36,15 @@ impl Api {
         let settings = Settings {
             concurrency: 4,
             run_timeout: Duration::from_hours(1),
+            stop_within: Duration::from_secs(10),
             max_attempts: 3,
             lease: Duration::from_mins(1),
             webhooks_enabled: true,
             webhook_targets: TargetPolicy::PublicOnly,
             thread_ttl: None,
             sweep: Sweep::default(),
+            item_ttl: ItemTtl::default(),
+            item_sweep: Sweep::default(),
             faults: Faults::new(None),
         };
         let ambient = Ambient::system();

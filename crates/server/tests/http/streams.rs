@@ -6,7 +6,7 @@ use axum::http::header;
 use serde_json::json;
 use threadyard_core::runtime::StopReason;
 
-use crate::{Api, Pieces, json};
+use crate::{Api, Pieces, SOON, json};
 
 const ECHO: &str = r#"{"assistant_id": "echo", "input": {}}"#;
 
@@ -111,5 +111,22 @@ async fn a_client_that_leaves_stops_its_run_only_if_it_said_so() {
         while api.status_of(&place).await != expected {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asked_for_happens_though_it_leaves_at_once() {
+    let api = Api::start().await;
+    for _ in 0..30 {
+        let thread = api.thread().await;
+        let (_, created) = json(api.send("POST", &format!("/threads/{thread}/runs"), ECHO).await).await;
+        let place = format!("/threads/{thread}/runs/{}", created["run_id"].as_str().unwrap());
+        let mut run = api.runtime.next_run().await;
+        // Polled once, as by a connection that then breaks.
+        let path = format!("{place}/cancel");
+        let cancel = api.send("POST", &path, "");
+        assert!(futures_util::FutureExt::now_or_never(cancel).is_none());
+        let stopped = tokio::time::timeout(SOON, run.stopped()).await;
+        assert_eq!(stopped, Ok(StopReason::Interrupt));
     }
 }

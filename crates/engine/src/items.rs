@@ -1,0 +1,111 @@
+//! Store items: the long-term memory that clients and graphs share.
+
+use std::time::Duration;
+
+use threadyard_core::{
+    items::{Item, ItemAnswer, ItemOperation, NamespaceQuery},
+    json::{Object, RawJson},
+    page::Window,
+};
+
+use crate::{Engine, Error, Result};
+
+/// An item to be written.
+#[derive(Clone, Debug)]
+pub struct PutItem {
+    /// The labels of its namespace.
+    pub namespace: Vec<String>,
+    /// Its key within the namespace.
+    pub key: String,
+    /// A JSON object.
+    pub value: RawJson,
+    /// How long it is kept; as the project says when the caller does not.
+    pub ttl: Option<Duration>,
+}
+
+/// Which items to find.
+#[derive(Clone, Debug)]
+pub struct ItemQuery {
+    /// The first labels of their namespaces.
+    pub prefix: Vec<String>,
+    /// Conditions on the fields of their values.
+    pub filter: Object,
+    /// The part of the result that is wanted.
+    pub window: Window,
+    /// Whether their times to live begin anew; as the project says when the caller does not.
+    pub refresh: Option<bool>,
+}
+
+impl Engine {
+    /// Writes an item, in the place of an earlier one.
+    pub async fn put_item(&self, put: PutItem) -> Result<()> {
+        check_labels(&put.namespace)?;
+        match put.namespace.first().map(String::as_str) {
+            None => return Err(Error::Refused("namespace: must have at least one label".into())),
+            Some("langgraph") => {
+                return Err(Error::Refused("namespace: the root label `langgraph` is reserved".into()));
+            }
+            Some(_) => {}
+        }
+        let ttl = put.ttl.or(self.settings.item_ttl.default);
+        let PutItem { namespace, key, value, .. } = put;
+        self.apply(ItemOperation::Put { namespace, key, value: Some(value), ttl }).await.map(|_| ())
+    }
+
+    /// The item under this key.
+    pub async fn item(&self, namespace: Vec<String>, key: String, refresh: Option<bool>) -> Result<Option<Item>> {
+        check_labels(&namespace)?;
+        let refresh = self.refreshes(refresh);
+        match self.apply(ItemOperation::Get { namespace, key, refresh }).await? {
+            ItemAnswer::Item(item) => Ok(item),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// Deletes an item, if there is one.
+    pub async fn delete_item(&self, namespace: Vec<String>, key: String) -> Result<()> {
+        check_labels(&namespace)?;
+        self.apply(ItemOperation::Put { namespace, key, value: None, ttl: None }).await.map(|_| ())
+    }
+
+    /// The items that match, the last changed first.
+    pub async fn search_items(&self, query: ItemQuery) -> Result<Vec<Item>> {
+        check_labels(&query.prefix)?;
+        let refresh = self.refreshes(query.refresh);
+        let ItemQuery { prefix, filter, window, .. } = query;
+        match self.apply(ItemOperation::Search { prefix, filter, window, refresh }).await? {
+            ItemAnswer::Items(items) => Ok(items),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// The namespaces that match.
+    pub async fn list_namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>> {
+        check_labels(&query.prefix)?;
+        check_labels(&query.suffix)?;
+        match self.apply(ItemOperation::ListNamespaces(query)).await? {
+            ItemAnswer::Namespaces(namespaces) => Ok(namespaces),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    fn refreshes(&self, refresh: Option<bool>) -> bool {
+        refresh.unwrap_or(self.settings.item_ttl.refresh_on_read)
+    }
+
+    async fn apply(&self, operation: ItemOperation) -> Result<ItemAnswer> {
+        let mut answers = self.storage.apply_items(vec![operation], self.ambient.now()).await?;
+        answers.pop().ok_or_else(|| Error::Internal("storage did not answer a store operation".into()))
+    }
+}
+
+fn check_labels(namespace: &[String]) -> Result<()> {
+    match namespace.iter().find(|label| label.is_empty() || label.contains('.')) {
+        None => Ok(()),
+        Some(label) => Err(Error::BadLabel(label.clone())),
+    }
+}
+
+fn mismatch(answer: &ItemAnswer) -> Error {
+    Error::Internal(format!("storage answered another store operation: {answer:?}"))
+}

@@ -1,0 +1,74 @@
+//! What `langgraph.json` says of how long things are kept: `checkpointer.ttl` and `store.ttl`, with times in minutes.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use threadyard_core::{checkpoints::PruneStrategy, items::ItemTtl, json::Value, retention::ThreadTtl};
+
+/// What the configuration says of sweeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepChoice {
+    /// The time between two sweeps.
+    pub every: Option<Duration>,
+    /// How many are treated at once.
+    pub limit: Option<u32>,
+}
+
+/// `checkpointer.ttl`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckpointerTtl {
+    #[serde(default)]
+    strategy: Option<PruneStrategy>,
+    #[serde(default)]
+    default_ttl: Option<f64>,
+    #[serde(default)]
+    sweep_interval_minutes: Option<f64>,
+    #[serde(default)]
+    sweep_limit: Option<u32>,
+}
+
+/// `store.ttl`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreTtl {
+    #[serde(default)]
+    default_ttl: Option<f64>,
+    #[serde(default)]
+    refresh_on_read: Option<bool>,
+    #[serde(default)]
+    sweep_interval_minutes: Option<f64>,
+}
+
+/// How long threads are kept.
+pub(crate) fn threads(ttl: Option<&Value>) -> Result<(Option<ThreadTtl>, SweepChoice), String> {
+    let Some(ttl) = ttl else { return Ok((None, SweepChoice::default())) };
+    let ttl = CheckpointerTtl::deserialize(ttl).map_err(|error| format!("checkpointer.ttl: {error}"))?;
+    let kept = minutes("checkpointer.ttl.default_ttl", ttl.default_ttl)?;
+    let strategy = ttl.strategy.unwrap_or(PruneStrategy::Delete);
+    let every = minutes("checkpointer.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
+    if every.is_some_and(|every| every.is_zero()) || ttl.sweep_limit == Some(0) {
+        return Err("checkpointer.ttl: sweeps need an interval and a limit above zero".into());
+    }
+    Ok((kept.map(|ttl| ThreadTtl { strategy, ttl }), SweepChoice { every, limit: ttl.sweep_limit }))
+}
+
+/// How long store items are kept.
+pub(crate) fn items(ttl: Option<&Value>) -> Result<(ItemTtl, SweepChoice), String> {
+    let Some(ttl) = ttl else { return Ok((ItemTtl::default(), SweepChoice::default())) };
+    let ttl = StoreTtl::deserialize(ttl).map_err(|error| format!("store.ttl: {error}"))?;
+    let every = minutes("store.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
+    if every.is_some_and(|every| every.is_zero()) {
+        return Err("store.ttl.sweep_interval_minutes: must be above zero".into());
+    }
+    let default = minutes("store.ttl.default_ttl", ttl.default_ttl)?;
+    let refresh_on_read = ttl.refresh_on_read.unwrap_or(ItemTtl::default().refresh_on_read);
+    Ok((ItemTtl { default, refresh_on_read }, SweepChoice { every, limit: None }))
+}
+
+fn minutes(key: &str, minutes: Option<f64>) -> Result<Option<Duration>, String> {
+    let duration = |minutes: f64| {
+        Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| format!("{key}: {minutes} must be a number of minutes"))
+    };
+    minutes.map(duration).transpose()
+}
