@@ -84,7 +84,7 @@ pub(super) async fn get(State(engine): State<Engine>, Query(get): Query<Get>) ->
 
 /// Upstream: this one error has a key of its own.
 fn no_key() -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({ "error": "key is required" }))).into_response()
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": "Key is required" }))).into_response()
 }
 
 #[derive(Deserialize)]

@@ -3,14 +3,17 @@
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{HeaderName, Method, StatusCode},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, any, delete, get, patch, post, put},
 };
 use serde_json::json;
 use threadyard_engine::Engine;
-use tower_http::cors::{AllowHeaders, AllowMethods, Any, CorsLayer};
+use tower_http::{
+    cors::{AllowHeaders, AllowMethods, Any, CorsLayer},
+    set_header::SetResponseHeaderLayer,
+};
 
 use super::{assistants, checkpoints, docs, items, runs, stateless_runs, system, threads};
 
@@ -93,6 +96,7 @@ pub const REFUSED: &[&str] = &[
 
 /// The whole API.
 pub fn router(engine: Engine) -> Router {
+    let exposed = HeaderValue::from_static("x-pagination-total, x-pagination-next, content-location");
     let refused = REFUSED.iter().fold(Router::new(), |router, path| router.route(path, any(not_yet)));
     served()
         .merge(refused)
@@ -101,6 +105,7 @@ pub fn router(engine: Engine) -> Router {
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(engine.clone(), to_the_end))
         .layer(cors())
+        .layer(SetResponseHeaderLayer::if_not_present(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed))
         .with_state(engine)
 }
 
@@ -123,18 +128,20 @@ async fn not_found() -> impl IntoResponse {
     (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" })))
 }
 
-async fn wrong_method() -> impl IntoResponse {
-    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" })))
+async fn wrong_method(uri: Uri) -> Response {
+    // Upstream: these exist for one method only.
+    if matches!(uri.path(), "/" | "/ok") {
+        return not_found().await.into_response();
+    }
+    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" }))).into_response()
 }
 
 fn cors() -> CorsLayer {
     let methods =
         [Method::DELETE, Method::GET, Method::HEAD, Method::OPTIONS, Method::PATCH, Method::POST, Method::PUT];
-    let exposed = ["x-pagination-total", "x-pagination-next", "content-location"].map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods(AllowMethods::list(methods))
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(exposed)
         .max_age(std::time::Duration::from_mins(10))
 }

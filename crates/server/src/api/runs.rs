@@ -8,11 +8,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use threadyard_core::{
     ids::{RunId, ThreadId},
-    json::{Object, RawJson},
+    json::{Object, RawJson, fields_of},
     page::Window,
     runs::{CancelAction, Durability, MultitaskStrategy, PauseAt, Run, RunQuery, RunStatus},
     stream::StreamMode,
@@ -68,10 +68,11 @@ pub(super) struct Create {
     durability: Option<Durability>,
     #[serde(default)]
     checkpoint_during: Option<bool>,
+    /// Upstream: read only where it has a meaning, and anything goes elsewhere.
     #[serde(default)]
-    on_disconnect: Option<OnDisconnect>,
+    on_disconnect: Option<Value>,
     #[serde(default)]
-    pub(super) on_completion: Option<OnCompletion>,
+    on_completion: Option<Value>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -97,14 +98,20 @@ enum OnDisconnect {
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum OnCompletion {
+enum OnCompletion {
     Delete,
     Keep,
 }
 
 impl Create {
-    pub(super) fn cancels_on_disconnect(&self) -> bool {
-        self.on_disconnect == Some(OnDisconnect::Cancel)
+    pub(super) fn cancels_on_disconnect(&self) -> Result<bool, ApiError> {
+        let chosen = choice("on_disconnect", self.on_disconnect.as_ref())?;
+        Ok(chosen == Some(OnDisconnect::Cancel))
+    }
+
+    /// Whether the thread of a stateless run stays when the run has ended.
+    pub(super) fn keeps_thread(&self) -> Result<bool, ApiError> {
+        Ok(choice("on_completion", self.on_completion.as_ref())? == Some(OnCompletion::Keep))
     }
 
     fn makes_thread(&self) -> bool {
@@ -115,6 +122,9 @@ impl Create {
         let after = self.after_seconds.unwrap_or(0.0);
         let after = Duration::try_from_secs_f64(after)
             .map_err(|_| invalid(format!("after_seconds: {after} must be zero or more")))?;
+        if self.command.as_ref().is_some_and(|command| fields_of(command).is_none()) {
+            return Err(invalid("command: must be an object"));
+        }
         let exit = self.checkpoint_during == Some(false);
         let durability = self.durability.unwrap_or(if exit { Durability::Exit } else { Durability::Async });
         Ok(RunRequest {
@@ -141,6 +151,11 @@ impl Create {
             durability,
         })
     }
+}
+
+fn choice<T: DeserializeOwned>(name: &str, given: Option<&Value>) -> Result<Option<T>, ApiError> {
+    let read = |value| T::deserialize(value).map_err(|error| invalid(format!("{name}: {error}")));
+    given.map(read).transpose()
 }
 
 /// Where a run is found: the headers by which clients learn its id.
@@ -172,7 +187,7 @@ pub(super) async fn stream(
     Body(create): Body<Create>,
 ) -> Answer {
     let choice = ThreadChoice::Existing(thread, create.makes_thread());
-    let cancels = create.cancels_on_disconnect();
+    let cancels = create.cancels_on_disconnect()?;
     let started = engine.create_run(create.request()?, choice).await?;
     let place = at(thread, started.run.run_id);
     let headers = places(&place, Some(&format!("{place}/stream")));
@@ -190,7 +205,7 @@ pub(super) async fn wait(
 
 /// Creates a run and answers what it results in.
 pub(super) async fn wait_in(engine: Engine, choice: ThreadChoice, create: Create) -> Answer {
-    let cancels = create.cancels_on_disconnect();
+    let cancels = create.cancels_on_disconnect()?;
     let started = engine.create_run(create.request()?, choice).await?;
     let (thread, run) = (started.run.thread_id, started.run.run_id);
     let place = at(thread, run);

@@ -14,20 +14,20 @@ use threadyard_core::{
 use threadyard_engine::{CancelRuns, Engine, ThreadChoice};
 
 use super::{
-    error::Answer,
+    error::{Answer, ApiError},
     extract::{Body, Ids, Query, id, invalid},
-    runs::{Create, Join, OnCompletion, join_stream_of, places, wait_in},
+    runs::{Create, Join, join_stream_of, places, wait_in},
     sse::{self, Watchdog},
 };
 
 impl Create {
-    fn own_thread(&self) -> ThreadChoice {
-        ThreadChoice::New(self.on_completion != Some(OnCompletion::Keep))
+    fn own_thread(&self) -> Result<ThreadChoice, ApiError> {
+        Ok(ThreadChoice::New(!self.keeps_thread()?))
     }
 }
 
 pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
-    let choice = create.own_thread();
+    let choice = create.own_thread()?;
     let run = engine.create_run(create.request()?, choice).await?.run;
     Ok((places(&format!("/runs/{}", run.run_id), None), Json(run)).into_response())
 }
@@ -38,15 +38,15 @@ pub(super) async fn batch(State(engine): State<Engine>, Body(batch): Body<Vec<Cr
     }
     let mut requests = Vec::with_capacity(batch.len());
     for create in batch {
-        let choice = create.own_thread();
+        let choice = create.own_thread()?;
         requests.push((create.request()?, choice));
     }
     Ok(Json(engine.create_runs(requests).await?).into_response())
 }
 
 pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
-    let choice = create.own_thread();
-    let cancels = create.cancels_on_disconnect();
+    let choice = create.own_thread()?;
+    let cancels = create.cancels_on_disconnect()?;
     let started = engine.create_run(create.request()?, choice).await?;
     let place = format!("/runs/{}", started.run.run_id);
     let headers = places(&place, Some(&format!("{place}/stream")));
@@ -55,7 +55,7 @@ pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<Crea
 }
 
 pub(super) async fn wait(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
-    let choice = create.own_thread();
+    let choice = create.own_thread()?;
     wait_in(engine, choice, create).await
 }
 
