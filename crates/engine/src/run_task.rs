@@ -57,8 +57,12 @@ impl RunningRuns {
         receiver
     }
 
-    fn leave(&self, run_id: RunId) {
-        self.lock().remove(&run_id);
+    /// Leaves, unless another attempt has taken the place.
+    fn leave(&self, lease: Lease) {
+        let mut running = self.lock();
+        if running.get(&lease.run_id).is_some_and(|entry| entry.lease == lease) {
+            running.remove(&lease.run_id);
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Running>> {
@@ -95,12 +99,16 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
             engine.storage.requeue_run(lease, *uses_attempt, engine.ambient.now()).await
         }
     };
-    engine.running.leave(run.run_id);
+    engine.running.leave(lease);
     match recorded {
         Ok(()) => announce(&engine, &run, outcome),
         Err(StorageError::LeaseLost) => {
             tracing::warn!(run_id = %run.run_id, attempt = run.attempt, "the run was taken over or deleted; what this attempt did is dropped");
-            engine.bus.close(run.run_id, Closing::default());
+            // The stream goes on with the next attempt, if there is one.
+            let left = engine.storage.run_by_id(run.run_id).await;
+            if left.is_ok_and(|left| left.is_none_or(|run| run.status.is_terminal())) {
+                engine.bus.close(run.run_id, Closing::default());
+            }
         }
         // The lease ends by itself, and the run is taken up again when storage is back.
         Err(error) => tracing::error!(run_id = %run.run_id, %error, "the end of the run could not be stored"),

@@ -5,7 +5,9 @@
 mod attempts;
 mod cancel;
 mod races;
+mod restarts;
 mod runs;
+mod traces;
 mod webhooks;
 
 use std::{sync::Arc, time::Duration};

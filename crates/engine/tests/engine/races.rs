@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use threadyard_core::{
     bus::Topic,
+    json::raw,
     runs::{CancelAction, CancelRequest, ExpireLeases, RunStatus},
     runtime::{GraphError, RunEnd, RunEndStatus, RuntimeError, StopReason},
     testkit::{ScriptedRun, run_end},
@@ -89,9 +90,15 @@ async fn the_first_request_counts() {
         stage.engine.cancel_run(run.thread_id, run.run_id, action, false).await.unwrap();
     }
     assert_eq!(told(&mut execution).await, StopReason::Interrupt);
-    execution.end(run_end(RunEndStatus::Cancelled));
+    // So much to hear that the second request is heard before the end.
+    for x in 0..10 {
+        execution.say("values", &json!({ "x": x }));
+    }
+    execution.end(RunEnd { values: Some(raw(&json!({ "x": 9 }))), ..run_end(RunEndStatus::Cancelled) });
     read(stream).await;
     assert_eq!(stage.status(&run).await, RunStatus::Interrupted, "a rolled back run would be gone");
+    let values = stage.engine.thread(run.thread_id).await.unwrap().values.known();
+    assert_eq!(values.unwrap().get(), r#"{"x":9}"#, "its work is kept");
 }
 
 #[tokio::test]
