@@ -15,6 +15,8 @@ pub enum Topic {
     Runs,
     /// Webhook deliveries may be due.
     Deliveries,
+    /// Crons may be due.
+    Crons,
 }
 
 /// What is known when a run's stream closes.

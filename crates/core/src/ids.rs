@@ -35,6 +35,10 @@ macro_rules! id {
 }
 
 id!(
+    /// Names a cron.
+    CronId
+);
+id!(
     /// Names an assistant.
     AssistantId
 );

@@ -7,6 +7,7 @@ pub mod ambient;
 pub mod assistants;
 pub mod bus;
 pub mod checkpoints;
+pub mod crons;
 pub mod filter;
 pub mod ids;
 pub mod items;

@@ -77,6 +77,13 @@ struct StateValues {
 }
 
 impl CheckpointRef {
+    /// The checkpoint that a request names, whole or by its id alone.
+    pub fn named(checkpoint: Option<Self>, checkpoint_id: Option<String>) -> Self {
+        let mut named = checkpoint.unwrap_or_default();
+        named.checkpoint_id = named.checkpoint_id.or(checkpoint_id);
+        named
+    }
+
     /// Whether this is the newest state of the whole graph.
     fn is_head(&self) -> bool {
         self.checkpoint_id.is_none() && self.checkpoint_ns.as_deref().unwrap_or_default().is_empty()

@@ -4,24 +4,29 @@
 
 mod assistants;
 mod checkpoints;
+mod crons;
 mod engine;
 mod error;
 mod faults;
 mod items;
 mod loops;
 mod run_config;
+mod run_fields;
 mod run_task;
 mod runs;
+mod schedule;
 mod stream;
 mod threads;
 mod webhook_client;
 
 pub use assistants::AssistantRequest;
 pub use checkpoints::{CheckpointRef, HistoryQuery, UpdateState, UpdatedState};
+pub use crons::CronFields;
 pub use engine::{Engine, Parts, Settings, Sweep};
 pub use error::{Error, Result};
 pub use faults::Faults;
 pub use items::{ItemQuery, PutItem};
+pub use run_fields::RunFields;
 pub use runs::{CancelRuns, RunRequest, StartedRun, ThreadChoice};
 pub use stream::RunStream;
 pub use threads::ThreadRequest;

@@ -107,7 +107,7 @@ impl Engine {
         Ok(runs)
     }
 
-    async fn prepare_run(&self, request: RunRequest, choice: ThreadChoice) -> Result<NewRun> {
+    pub(crate) async fn prepare_run(&self, request: RunRequest, choice: ThreadChoice) -> Result<NewRun> {
         let assistant = self.resolve_assistant(&request.assistant).await?;
         self.check_loaded(&assistant.graph_id)?;
         if let Some(url) = &request.webhook {
@@ -283,7 +283,7 @@ impl Engine {
         }
     }
 
-    fn announce_new_run(&self, run: &Run, ended: Vec<RunId>, stopping: Vec<RunId>) {
+    pub(crate) fn announce_new_run(&self, run: &Run, ended: Vec<RunId>, stopping: Vec<RunId>) {
         for run_id in ended {
             self.announce_ended(run_id);
         }

@@ -37,6 +37,7 @@ pub struct LocalBus {
     logs: Mutex<HashMap<RunId, Arc<Log>>>,
     runs: Arc<Notify>,
     deliveries: Arc<Notify>,
+    crons: Arc<Notify>,
 }
 
 /// What one run has said.
@@ -77,7 +78,14 @@ impl LogState {
 impl LocalBus {
     /// A bus without any streams.
     pub fn new(config: LocalBusConfig, ambient: Ambient) -> Self {
-        Self { config, ambient, logs: Mutex::default(), runs: Arc::default(), deliveries: Arc::default() }
+        Self {
+            config,
+            ambient,
+            logs: Mutex::default(),
+            runs: Arc::default(),
+            deliveries: Arc::default(),
+            crons: Arc::default(),
+        }
     }
 
     fn log(&self, run: RunId) -> Option<Arc<Log>> {
@@ -88,6 +96,7 @@ impl LocalBus {
         match topic {
             Topic::Runs => &self.runs,
             Topic::Deliveries => &self.deliveries,
+            Topic::Crons => &self.crons,
         }
     }
 

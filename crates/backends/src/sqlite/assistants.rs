@@ -124,6 +124,7 @@ impl Assistants for SqliteStorage {
                         "DELETE FROM assistant_version WHERE assistant = (SELECT k FROM assistant WHERE id = ?1)",
                     )?
                     .execute([key(id)])?;
+                connection.prepare_cached("DELETE FROM cron WHERE assistant_id = ?1")?.execute([key(id)])?;
                 let deleted = connection.prepare_cached("DELETE FROM assistant WHERE id = ?1")?.execute([key(id)])?;
                 Ok(deleted == 1)
             })

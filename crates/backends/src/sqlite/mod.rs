@@ -2,6 +2,7 @@
 
 mod assistants;
 mod checkpoints;
+mod crons;
 mod ending;
 mod items;
 mod lineages;

@@ -134,7 +134,7 @@ fn find(connection: &Connection, thread_id: ThreadId, run_id: RunId) -> Done<Opt
     first(&mut query, &[&key(run_id), &key(thread_id)], run)
 }
 
-fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
+pub(super) fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
     let thread_id = new.run.thread_id;
     let now = new.run.created_at;
     if let Some(metadata) = &new.create_thread {

@@ -245,6 +245,7 @@ pub(super) fn delete(connection: &Connection, id: ThreadId) -> Done<Option<Delet
     let open = DeletedThread { pending: with(RunStatus::Pending)?, running: with(RunStatus::Running)? };
     connection.prepare_cached("DELETE FROM run WHERE thread = ?1")?.execute([thread])?;
     connection.prepare_cached("DELETE FROM thread WHERE k = ?1")?.execute([thread])?;
+    connection.prepare_cached("DELETE FROM cron WHERE thread_id = ?1")?.execute([key(id)])?;
     lineages::forget(connection, &lineage_key(&id.to_string()))?;
     Ok(Some(open))
 }

@@ -5,6 +5,7 @@
 mod assistants;
 mod bus;
 mod checkpoints;
+mod crons;
 mod items;
 mod queue;
 mod retention;

@@ -1,6 +1,7 @@
 //! What goes on by itself. Every loop registers interest in its topic, looks what is due, then waits for a wake, for the
 //! next known moment, or for a safety poll; so nothing waits for a poll, and a lost wake costs one poll at most.
 
+mod cron_ticker;
 mod dispatcher;
 mod leases;
 mod sweeper;
@@ -18,6 +19,7 @@ const SAFETY_POLL: Duration = Duration::from_secs(5);
 /// Starts all loops; they end when the engine stops.
 pub(crate) fn start(engine: &Engine) {
     engine.tasks.spawn(dispatcher::run(engine.clone()));
+    engine.tasks.spawn(cron_ticker::run(engine.clone()));
     engine.tasks.spawn(leases::run(engine.clone()));
     for what in [sweeper::Swept::Threads, sweeper::Swept::Items] {
         engine.tasks.spawn(sweeper::run(engine.clone(), what));

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod cancel;
+mod crons;
 mod races;
 mod restarts;
 mod runs;
@@ -92,6 +93,7 @@ impl Stage {
         self.clock.advance(by);
         self.bus.wake(Topic::Runs);
         self.bus.wake(Topic::Deliveries);
+        self.bus.wake(Topic::Crons);
     }
 
     async fn thread(&self) -> ThreadId {

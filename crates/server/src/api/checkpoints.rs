@@ -80,7 +80,7 @@ pub(super) async fn update(
         Some(b'[') => check_list(&update)?,
         Some(_) => return Err(invalid("values: must be an object, a list of objects, or null")),
     }
-    let checkpoint = checkpoint(update.checkpoint, update.checkpoint_id);
+    let checkpoint = CheckpointRef::named(update.checkpoint, update.checkpoint_id);
     let change = UpdateState { values: update.values, as_node: update.as_node, checkpoint };
     let made = engine.update_thread_state(thread, change).await?.configurable;
     let checkpoint_id = made.get("checkpoint_id").cloned();
@@ -154,11 +154,4 @@ fn history_limit(limit: Option<u32>) -> Result<u32, ApiError> {
         limit @ 1..=1000 => Ok(limit),
         limit => Err(invalid(format!("limit: {limit} must be between 1 and 1000"))),
     }
-}
-
-/// The checkpoint that a body names in either way.
-pub(super) fn checkpoint(checkpoint: Option<CheckpointRef>, checkpoint_id: Option<String>) -> CheckpointRef {
-    let mut named = checkpoint.unwrap_or_default();
-    named.checkpoint_id = named.checkpoint_id.or(checkpoint_id);
-    named
 }

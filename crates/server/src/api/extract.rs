@@ -68,11 +68,6 @@ pub(super) fn invalid(why: impl Display) -> ApiError {
     ApiError(Error::Invalid(why.to_string()))
 }
 
-/// Tells a key that is null from one that is absent: null is read as the inner type, which refuses it.
-pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
 /// A yes or no in a query: SDKs write `true`, `True` and `1`.
 pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     match String::deserialize(deserializer)?.as_str() {

@@ -2,6 +2,7 @@
 
 mod assistants;
 mod checkpoints;
+mod crons;
 mod docs;
 mod error;
 mod extract;

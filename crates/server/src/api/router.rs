@@ -15,7 +15,7 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use super::{assistants, checkpoints, docs, items, runs, stateless_runs, system, threads};
+use super::{assistants, checkpoints, crons, docs, items, runs, stateless_runs, system, threads};
 
 /// The largest body that is read, as in the official server.
 const MAX_BODY: usize = 300 << 20;
@@ -61,6 +61,7 @@ routes! {
     "/threads/{thread_id}/history": get checkpoints::history, post checkpoints::search_history;
 
     "/threads/{thread_id}/runs": get runs::list, post runs::create;
+    "/threads/{thread_id}/runs/crons": post crons::create_on_thread;
     "/threads/{thread_id}/runs/stream": post runs::stream;
     "/threads/{thread_id}/runs/wait": post runs::wait;
     "/threads/{thread_id}/runs/{run_id}": get runs::get, delete runs::delete;
@@ -71,6 +72,10 @@ routes! {
     "/runs": post stateless_runs::create;
     "/runs/cancel": post stateless_runs::cancel;
     "/runs/batch": post stateless_runs::batch;
+    "/runs/crons": post crons::create;
+    "/runs/crons/search": post crons::search;
+    "/runs/crons/count": post crons::count;
+    "/runs/crons/{cron_id}": get crons::get, patch crons::patch, delete crons::delete;
     "/runs/stream": post stateless_runs::stream;
     "/runs/wait": post stateless_runs::wait;
     "/runs/{run_id}/stream": get stateless_runs::join_stream;
@@ -81,18 +86,8 @@ routes! {
 }
 
 /// Routes of the official server that answer 501 with a sentence until they are built.
-pub const REFUSED: &[&str] = &[
-    "/threads/{thread_id}/stream",
-    "/threads/{thread_id}/runs/crons",
-    "/runs/crons",
-    "/runs/crons/search",
-    "/runs/crons/count",
-    "/runs/crons/{cron_id}",
-    "/metrics",
-    "/openapi.json",
-    "/mcp",
-    "/a2a/{assistant_id}",
-];
+pub const REFUSED: &[&str] =
+    &["/threads/{thread_id}/stream", "/metrics", "/openapi.json", "/mcp", "/a2a/{assistant_id}"];
 
 /// The whole API.
 pub fn router(engine: Engine) -> Router {

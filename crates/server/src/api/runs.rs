@@ -1,162 +1,27 @@
 //! `/threads/{id}/runs`.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 use threadyard_core::{
     ids::{RunId, ThreadId},
-    json::{Object, RawJson, fields_of},
     page::Window,
-    runs::{CancelAction, Durability, MultitaskStrategy, PauseAt, Run, RunQuery, RunStatus},
+    runs::{CancelAction, Run, RunQuery, RunStatus},
     stream::StreamMode,
 };
-use threadyard_engine::{CheckpointRef, Engine, Error, RunRequest, ThreadChoice};
+use threadyard_engine::{Engine, Error, RunFields, ThreadChoice};
 
 use super::{
-    checkpoints::checkpoint,
     error::{Answer, ApiError},
-    extract::{Body, Ids, Query, flag, given, id, invalid, repeated},
+    extract::{Body, Ids, Query, flag, id, invalid, repeated},
     page::{columns, selected},
     sse::{self, Watchdog},
 };
-
-/// What a run is created with. Unknown keys are ignored.
-#[derive(Deserialize)]
-pub(super) struct Create {
-    assistant_id: String,
-    #[serde(default)]
-    input: Option<RawJson>,
-    #[serde(default)]
-    command: Option<RawJson>,
-    #[serde(default)]
-    checkpoint: Option<CheckpointRef>,
-    checkpoint_id: Option<String>,
-    #[serde(default)]
-    metadata: Option<Object>,
-    #[serde(default)]
-    config: Option<Object>,
-    #[serde(default)]
-    context: Option<Object>,
-    #[serde(default, deserialize_with = "given")]
-    webhook: Option<String>,
-    #[serde(default)]
-    interrupt_before: Option<PauseAt>,
-    #[serde(default)]
-    interrupt_after: Option<PauseAt>,
-    #[serde(default, deserialize_with = "given")]
-    stream_mode: Option<StreamModes>,
-    #[serde(default)]
-    stream_subgraphs: Option<bool>,
-    #[serde(default)]
-    stream_resumable: Option<bool>,
-    #[serde(default)]
-    feedback_keys: Option<Vec<String>>,
-    #[serde(default)]
-    multitask_strategy: Option<MultitaskStrategy>,
-    #[serde(default)]
-    if_not_exists: Option<IfNotExists>,
-    #[serde(default)]
-    after_seconds: Option<f64>,
-    #[serde(default)]
-    durability: Option<Durability>,
-    #[serde(default)]
-    checkpoint_during: Option<bool>,
-    /// Upstream: read only where it has a meaning, and anything goes elsewhere.
-    #[serde(default)]
-    on_disconnect: Option<Value>,
-    #[serde(default)]
-    on_completion: Option<Value>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum StreamModes {
-    One(StreamMode),
-    Several(Vec<StreamMode>),
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum IfNotExists {
-    Create,
-    Reject,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum OnDisconnect {
-    Cancel,
-    Continue,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum OnCompletion {
-    Delete,
-    Keep,
-}
-
-impl Create {
-    pub(super) fn cancels_on_disconnect(&self) -> Result<bool, ApiError> {
-        let chosen = choice("on_disconnect", self.on_disconnect.as_ref())?;
-        Ok(chosen == Some(OnDisconnect::Cancel))
-    }
-
-    /// Whether the thread of a stateless run stays when the run has ended.
-    pub(super) fn keeps_thread(&self) -> Result<bool, ApiError> {
-        Ok(choice("on_completion", self.on_completion.as_ref())? == Some(OnCompletion::Keep))
-    }
-
-    fn makes_thread(&self) -> bool {
-        self.if_not_exists == Some(IfNotExists::Create)
-    }
-
-    pub(super) fn request(self) -> Result<RunRequest, ApiError> {
-        let after = self.after_seconds.unwrap_or(0.0);
-        let after = Duration::try_from_secs_f64(after)
-            .map_err(|_| invalid(format!("after_seconds: {after} must be zero or more")))?;
-        if self.command.as_ref().is_some_and(|command| fields_of(command).is_none()) {
-            return Err(invalid("command: must be an object"));
-        }
-        let exit = self.checkpoint_during == Some(false);
-        let durability = self.durability.unwrap_or(if exit { Durability::Exit } else { Durability::Async });
-        Ok(RunRequest {
-            assistant: self.assistant_id,
-            input: self.input,
-            command: self.command,
-            checkpoint: checkpoint(self.checkpoint, self.checkpoint_id),
-            metadata: self.metadata.unwrap_or_default(),
-            config: self.config.unwrap_or_default(),
-            context: self.context.unwrap_or_default(),
-            webhook: self.webhook,
-            interrupt_before: self.interrupt_before,
-            interrupt_after: self.interrupt_after,
-            stream_mode: match self.stream_mode {
-                None => Vec::new(),
-                Some(StreamModes::One(mode)) => vec![mode],
-                Some(StreamModes::Several(modes)) => modes,
-            },
-            stream_subgraphs: self.stream_subgraphs.unwrap_or(false),
-            stream_resumable: self.stream_resumable.unwrap_or(false),
-            feedback_keys: self.feedback_keys,
-            multitask_strategy: self.multitask_strategy.unwrap_or_default(),
-            after,
-            durability,
-        })
-    }
-}
-
-fn choice<T: DeserializeOwned>(name: &str, given: Option<&Value>) -> Result<Option<T>, ApiError> {
-    let read = |value| T::deserialize(value).map_err(|error| invalid(format!("{name}: {error}")));
-    given.map(read).transpose()
-}
 
 /// Where a run is found: the headers by which clients learn its id.
 pub(super) fn places(content_location: &str, location: Option<&str>) -> HeaderMap {
@@ -174,7 +39,7 @@ fn at(thread: ThreadId, run: RunId) -> String {
 pub(super) async fn create(
     State(engine): State<Engine>,
     Ids((thread,)): Ids<(ThreadId,)>,
-    Body(create): Body<Create>,
+    Body(create): Body<RunFields>,
 ) -> Answer {
     let choice = ThreadChoice::Existing(thread, create.makes_thread());
     let run = engine.create_run(create.request()?, choice).await?.run;
@@ -184,7 +49,7 @@ pub(super) async fn create(
 pub(super) async fn stream(
     State(engine): State<Engine>,
     Ids((thread,)): Ids<(ThreadId,)>,
-    Body(create): Body<Create>,
+    Body(create): Body<RunFields>,
 ) -> Answer {
     let choice = ThreadChoice::Existing(thread, create.makes_thread());
     let cancels = create.cancels_on_disconnect()?;
@@ -198,13 +63,13 @@ pub(super) async fn stream(
 pub(super) async fn wait(
     State(engine): State<Engine>,
     Ids((thread,)): Ids<(ThreadId,)>,
-    Body(create): Body<Create>,
+    Body(create): Body<RunFields>,
 ) -> Answer {
     wait_in(engine, ThreadChoice::Existing(thread, create.makes_thread()), create).await
 }
 
 /// Creates a run and answers what it results in.
-pub(super) async fn wait_in(engine: Engine, choice: ThreadChoice, create: Create) -> Answer {
+pub(super) async fn wait_in(engine: Engine, choice: ThreadChoice, create: RunFields) -> Answer {
     let cancels = create.cancels_on_disconnect()?;
     let started = engine.create_run(create.request()?, choice).await?;
     let (thread, run) = (started.run.thread_id, started.run.run_id);

@@ -11,41 +11,39 @@ use threadyard_core::{
     ids::RunId,
     runs::{CancelAction, RunStatus},
 };
-use threadyard_engine::{CancelRuns, Engine, ThreadChoice};
+use threadyard_engine::{CancelRuns, Engine, RunFields, ThreadChoice};
 
 use super::{
     error::{Answer, ApiError},
     extract::{Body, Ids, Query, id, invalid},
-    runs::{Create, Join, join_stream_of, places, wait_in},
+    runs::{Join, join_stream_of, places, wait_in},
     sse::{self, Watchdog},
 };
 
-impl Create {
-    fn own_thread(&self) -> Result<ThreadChoice, ApiError> {
-        Ok(ThreadChoice::New(!self.keeps_thread()?))
-    }
+fn own_thread(create: &RunFields) -> Result<ThreadChoice, ApiError> {
+    Ok(ThreadChoice::New(!create.keeps_thread()?))
 }
 
-pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
-    let choice = create.own_thread()?;
+pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<RunFields>) -> Answer {
+    let choice = own_thread(&create)?;
     let run = engine.create_run(create.request()?, choice).await?.run;
     Ok((places(&format!("/runs/{}", run.run_id), None), Json(run)).into_response())
 }
 
-pub(super) async fn batch(State(engine): State<Engine>, Body(batch): Body<Vec<Create>>) -> Answer {
+pub(super) async fn batch(State(engine): State<Engine>, Body(batch): Body<Vec<RunFields>>) -> Answer {
     if batch.is_empty() {
         return Err(invalid("the batch is empty"));
     }
     let mut requests = Vec::with_capacity(batch.len());
     for create in batch {
-        let choice = create.own_thread()?;
+        let choice = own_thread(&create)?;
         requests.push((create.request()?, choice));
     }
     Ok(Json(engine.create_runs(requests).await?).into_response())
 }
 
-pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
-    let choice = create.own_thread()?;
+pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<RunFields>) -> Answer {
+    let choice = own_thread(&create)?;
     let cancels = create.cancels_on_disconnect()?;
     let started = engine.create_run(create.request()?, choice).await?;
     let place = format!("/runs/{}", started.run.run_id);
@@ -54,8 +52,8 @@ pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<Crea
     Ok(sse::events(started.stream, watchdog, headers))
 }
 
-pub(super) async fn wait(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
-    let choice = create.own_thread()?;
+pub(super) async fn wait(State(engine): State<Engine>, Body(create): Body<RunFields>) -> Answer {
+    let choice = own_thread(&create)?;
     wait_in(engine, choice, create).await
 }
 
