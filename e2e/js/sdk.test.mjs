@@ -164,3 +164,49 @@ test("wrong requests are refused", async () => {
   const { thread_id } = await client.threads.create();
   await assert.rejects(client.runs.create(thread_id, "agent", { input, webhook: "not a url" }), /422/);
 });
+
+test("assistants have versions", async () => {
+  const made = await gallery.assistants.create({ graphId: "progress", config: { configurable: { steps: 1 } }, name: "one" });
+  const config = { configurable: { steps: 2 } };
+  assert.equal((await gallery.assistants.update(made.assistant_id, { config, name: "two" })).version, 2);
+  const versions = await gallery.assistants.getVersions(made.assistant_id);
+  assert.deepEqual(versions.map((it) => [it.version, it.name]), [[2, "two"], [1, "one"]]);
+  const steps = async () => {
+    const parts = await all(gallery.runs.stream(null, made.assistant_id, { input: {}, streamMode: "custom", streamSubgraphs: true }));
+    return parts.filter((part) => part.event.startsWith("custom")).length;
+  };
+  assert.equal(await steps(), 2);
+  await gallery.assistants.setLatest(made.assistant_id, 1);
+  assert.equal(await steps(), 1);
+  await gallery.assistants.delete(made.assistant_id);
+  await assert.rejects(gallery.assistants.get(made.assistant_id), /404/);
+});
+
+test("threads are copied", async () => {
+  const { thread_id } = await client.threads.create();
+  await client.runs.wait(thread_id, "agent", { input });
+  const copy = await client.threads.copy(thread_id);
+  assert.notEqual(copy.thread_id, thread_id);
+  assert.equal((await client.threads.getState(copy.thread_id)).values.messages.length, 2);
+});
+
+test("items are kept in the store", async () => {
+  await client.store.putItem(["js", "notes"], "k", { n: 1 });
+  assert.deepEqual((await client.store.getItem(["js", "notes"], "k")).value, { n: 1 });
+  const { items } = await client.store.searchItems(["js"], { filter: { n: { $gt: 0 } } });
+  assert.deepEqual(items.map((it) => it.key), ["k"]);
+  assert.deepEqual((await client.store.listNamespaces({ prefix: ["js"] })).namespaces, [["js", "notes"]]);
+  await client.store.deleteItem(["js", "notes"], "k");
+  assert.equal(await client.store.getItem(["js", "notes"], "k"), null);
+});
+
+test("crons are made, found and deleted", async () => {
+  const { thread_id } = await client.threads.create();
+  const cron = await client.crons.createForThread(thread_id, "agent", { schedule: "0 0 1 1 *", input });
+  assert.equal(cron.thread_id, thread_id);
+  const stateless = await client.crons.create("agent", { schedule: "0 0 1 1 *", input });
+  const found = await client.crons.search({ threadId: thread_id });
+  assert.deepEqual(found.map((it) => it.cron_id), [cron.cron_id]);
+  for (const { cron_id } of [cron, stateless]) await client.crons.delete(cron_id);
+  await assert.rejects(client.crons.create("agent", { schedule: "bogus", input }), /422/);
+});
