@@ -105,7 +105,8 @@ def test_bad_input_is_refused_precisely(gallery: Any) -> None:
         ("POST", "/threads/search", '{"limit": 0}', 422),
         ("GET", "/metrics", None, 501),
         ("GET", "/nowhere", None, 404),
-        ("DELETE", "/ok", None, 405),
+        ("DELETE", "/ok", None, 404),
+        ("PUT", "/threads", "{}", 405),
     ]:
         answer = http.request(method, path, content=content)
         assert (answer.status_code, type(answer.json()["detail"])) == (status, str), (method, path, answer.text)
