@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -180,3 +181,28 @@ def test_the_asynchronous_client_runs_many_at_once(url: str) -> None:
         return await asyncio.gather(*runs)
 
     assert [values["log"] for values in asyncio.run(main())] == [BOTH["log"]] * 20
+
+
+def test_a_thread_is_followed_over_its_runs(url: str) -> None:
+    client = get_sync_client(url=url)
+    thread_id = client.threads.create()["thread_id"]
+    stream = client.threads.join_stream(thread_id)
+    heard: list[Any] = []
+
+    def listen() -> None:
+        for part in stream:
+            heard.append(part)
+            if sum(part.data.get("status") == "run_done" for part in heard if part.event == "metadata") == 2:
+                return
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    # The stream is open when a run that began after it is heard of; until then, runs are not missed but not heard.
+    ids = []
+    until(lambda: ids.append(client.runs.wait(thread_id, "slow", input={})) or heard != [], "nothing was heard")
+    client.runs.wait(thread_id, "slow", input={})
+    listener.join(20)
+    assert not listener.is_alive()
+    assert [part.event for part in heard[:1] + heard[-1:]] == ["metadata", "metadata"]
+    assert all(part.id for part in heard) and len({part.id for part in heard}) == len(heard)
+    assert len({part.data["run_id"] for part in heard if part.event == "metadata"}) == 2

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    ids::RunId,
+    ids::{RunId, ThreadId},
     stream::{EventId, StreamEvent},
 };
 
@@ -50,7 +50,9 @@ pub enum From {
 #[async_trait]
 pub trait EventBus: Send + Sync {
     /// Opens a run's stream. `keep` says whether it can be replayed for a while after it closes.
-    fn open(&self, run: RunId, keep: bool);
+    fn open(&self, run: RunId, thread: ThreadId, keep: bool);
+    /// Learns of the runs of a thread whose streams open from now on.
+    fn watch(&self, thread: ThreadId) -> Box<dyn ThreadWatch>;
     /// Adds events to the end of a run's stream.
     fn append(&self, run: RunId, events: Vec<StreamEvent>);
     /// Reads a run's stream, or `None` when it is not open and nothing of it is kept.
@@ -61,6 +63,13 @@ pub trait EventBus: Send + Sync {
     fn wake(&self, topic: Topic);
     /// Registers interest in a topic now, and resolves at the first wake after that.
     fn woken(&self, topic: Topic) -> Wake;
+}
+
+/// Hears of a thread's runs.
+#[async_trait]
+pub trait ThreadWatch: Send {
+    /// Waits for the next run whose stream opens, and hands over a reader at its start: who is slow misses nothing.
+    async fn next(&mut self) -> (RunId, Box<dyn Subscription>);
 }
 
 /// Resolves at a wake.

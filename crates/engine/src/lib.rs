@@ -16,6 +16,7 @@ mod run_task;
 mod runs;
 mod schedule;
 mod stream;
+mod thread_stream;
 mod threads;
 mod webhook_client;
 
@@ -29,5 +30,6 @@ pub use items::{ItemQuery, PutItem};
 pub use run_fields::RunFields;
 pub use runs::{CancelRuns, RunRequest, StartedRun, ThreadChoice};
 pub use stream::RunStream;
+pub use thread_stream::{ThreadStream, ThreadStreamMode};
 pub use threads::ThreadRequest;
 pub use webhook_client::{TargetPolicy, check_webhook_url};

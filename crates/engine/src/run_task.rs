@@ -86,7 +86,7 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
     let run = claimed.run.clone();
     let lease = claimed.lease;
     let stops = engine.running.enter(lease);
-    engine.bus.open(run.run_id, run.kwargs.resumable);
+    engine.bus.open(run.run_id, run.thread_id, run.kwargs.resumable);
     engine.settings.faults.reach("run.claimed");
 
     let outcome = execute(&engine, claimed, stops).await;

@@ -102,7 +102,7 @@ impl Engine {
         if known.is_some() || run.status.is_terminal() {
             return Ok(known);
         }
-        self.bus.open(run.run_id, run.kwargs.resumable);
+        self.bus.open(run.run_id, run.thread_id, run.kwargs.resumable);
         let subscription = self.bus.subscribe(run.run_id, from);
         // It may have ended before the stream was open, and then nobody else closes it.
         let now = self.storage.run_by_id(run.run_id).await?;

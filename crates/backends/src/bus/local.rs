@@ -9,11 +9,11 @@ use std::{
 use async_trait::async_trait;
 use threadyard_core::{
     ambient::Ambient,
-    bus::{Closing, EventBus, From, Received, Subscription, Topic, Wake},
-    ids::RunId,
+    bus::{Closing, EventBus, From, Received, Subscription, ThreadWatch, Topic, Wake},
+    ids::{RunId, ThreadId},
     stream::{EventId, StreamEvent},
 };
-use tokio::sync::{Notify, futures::OwnedNotified};
+use tokio::sync::{Notify, futures::OwnedNotified, mpsc};
 
 /// The limits of the bus.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,14 @@ pub struct LocalBus {
     config: LocalBusConfig,
     ambient: Ambient,
     logs: Mutex<HashMap<RunId, Arc<Log>>>,
+    watches: Arc<Mutex<Watches>>,
     runs: Arc<Notify>,
     deliveries: Arc<Notify>,
     crons: Arc<Notify>,
 }
+
+/// Who hears of the runs of which thread.
+type Watches = HashMap<ThreadId, Vec<mpsc::UnboundedSender<(RunId, Reader)>>>;
 
 /// What one run has said.
 struct Log {
@@ -82,6 +86,7 @@ impl LocalBus {
             config,
             ambient,
             logs: Mutex::default(),
+            watches: Arc::default(),
             runs: Arc::default(),
             deliveries: Arc::default(),
             crons: Arc::default(),
@@ -111,7 +116,7 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl EventBus for LocalBus {
-    fn open(&self, run: RunId, keep: bool) {
+    fn open(&self, run: RunId, thread: ThreadId, keep: bool) {
         let mut logs = guard(&self.logs);
         if logs.contains_key(&run) {
             return;
@@ -127,7 +132,17 @@ impl EventBus for LocalBus {
             next_reader: 0,
             closed: None,
         };
-        logs.insert(run, Arc::new(Log { state: Mutex::new(state), changed: Arc::default() }));
+        let log = Arc::new(Log { state: Mutex::new(state), changed: Arc::default() });
+        for watch in guard(&self.watches).get(&thread).into_iter().flatten() {
+            let _ = watch.send((run, Reader::join(log.clone(), From::After(EventId::START))));
+        }
+        logs.insert(run, log);
+    }
+
+    fn watch(&self, thread: ThreadId) -> Box<dyn ThreadWatch> {
+        let (tell, runs) = mpsc::unbounded_channel();
+        guard(&self.watches).entry(thread).or_default().push(tell);
+        Box::new(Watch { thread, runs, watches: self.watches.clone() })
     }
 
     fn append(&self, run: RunId, events: Vec<StreamEvent>) {
@@ -142,22 +157,7 @@ impl EventBus for LocalBus {
     }
 
     fn subscribe(&self, run: RunId, from: From) -> Option<Box<dyn Subscription>> {
-        let log = self.log(run)?;
-        let (id, next) = {
-            let mut state = guard(&log.state);
-            let end = state.first + state.events.len() as u64;
-            let next = match from {
-                From::After(EventId::START) => 1,
-                From::After(id) if id.epoch_ms == state.epoch_ms => id.seq.saturating_add(1).min(end),
-                // After an id of another time, nothing of what it followed is known here.
-                From::Now | From::After(_) => end,
-            };
-            let id = state.next_reader;
-            state.next_reader += 1;
-            state.places.insert(id, next);
-            (id, next)
-        };
-        Some(Box::new(Reader { log, id, next }))
+        Some(Box::new(Reader::join(self.log(run)?, from)))
     }
 
     fn close(&self, run: RunId, closing: Closing) {
@@ -218,7 +218,56 @@ impl Subscription for Reader {
     }
 }
 
+/// A place among those that hear of a thread's runs.
+struct Watch {
+    thread: ThreadId,
+    runs: mpsc::UnboundedReceiver<(RunId, Reader)>,
+    watches: Arc<Mutex<Watches>>,
+}
+
+#[async_trait]
+impl ThreadWatch for Watch {
+    async fn next(&mut self) -> (RunId, Box<dyn Subscription>) {
+        match self.runs.recv().await {
+            Some((run, reader)) => (run, Box::new(reader)),
+            // The bus is gone, and with it everything that could be heard of.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.runs.close();
+        let mut watches = guard(&self.watches);
+        if let Some(others) = watches.get_mut(&self.thread) {
+            others.retain(|other| !other.is_closed());
+            if others.is_empty() {
+                watches.remove(&self.thread);
+            }
+        }
+    }
+}
+
 impl Reader {
+    fn join(log: Arc<Log>, from: From) -> Self {
+        let (id, next) = {
+            let mut state = guard(&log.state);
+            let end = state.first + state.events.len() as u64;
+            let next = match from {
+                From::After(EventId::START) => 1,
+                From::After(id) if id.epoch_ms == state.epoch_ms => id.seq.saturating_add(1).min(end),
+                // After an id of another time, nothing of what it followed is known here.
+                From::Now | From::After(_) => end,
+            };
+            let id = state.next_reader;
+            state.next_reader += 1;
+            state.places.insert(id, next);
+            (id, next)
+        };
+        Self { log, id, next }
+    }
+
     fn look(&mut self) -> Option<Received> {
         let mut state = guard(&self.log.state);
         if self.next < state.first {

@@ -10,7 +10,7 @@ use threadyard_core::{
     testkit::ambient,
 };
 
-use crate::run;
+use crate::{run, thread};
 
 fn bus(max_bytes: usize) -> LocalBus {
     LocalBus::new(LocalBusConfig { max_bytes, keep: Duration::from_mins(1) }, ambient().0)
@@ -38,7 +38,7 @@ async fn read(mut reader: Box<dyn Subscription>) -> (Vec<String>, Option<EventId
 #[tokio::test]
 async fn replay_and_live_events_follow_without_gap_or_duplicate() {
     let bus = bus(1 << 20);
-    bus.open(run(1), true);
+    bus.open(run(1), thread(1), true);
     bus.append(run(1), events(&["a", "b"]));
     let from_start = bus.subscribe(run(1), From::After(EventId::START)).unwrap();
     let from_now = bus.subscribe(run(1), From::Now).unwrap();
@@ -55,7 +55,7 @@ async fn replay_and_live_events_follow_without_gap_or_duplicate() {
 #[tokio::test]
 async fn a_stream_that_is_not_kept_is_gone_after_its_end() {
     let bus = bus(1 << 20);
-    bus.open(run(1), false);
+    bus.open(run(1), thread(1), false);
     let reader = bus.subscribe(run(1), From::Now).unwrap();
     bus.append(run(1), events(&["a"]));
     bus.close(run(1), Closing { result: Some(Bytes::from_static(b"1")) });
@@ -66,7 +66,7 @@ async fn a_stream_that_is_not_kept_is_gone_after_its_end() {
 #[tokio::test]
 async fn who_falls_too_far_behind_is_told() {
     let bus = bus(10);
-    bus.open(run(1), false);
+    bus.open(run(1), thread(1), false);
     let mut reader = bus.subscribe(run(1), From::Now).unwrap();
     bus.append(run(1), events(&["aaaa", "bbbb", "cccc"]));
     assert!(matches!(reader.next().await, Received::Lagged));
@@ -78,7 +78,7 @@ async fn who_falls_too_far_behind_is_told() {
 #[tokio::test]
 async fn only_what_a_reader_still_needs_counts() {
     let bus = bus(10);
-    bus.open(run(1), false);
+    bus.open(run(1), thread(1), false);
     let mut reader = bus.subscribe(run(1), From::Now).unwrap();
     for name in ["aaaa", "bbbb", "cccc"] {
         bus.append(run(1), events(&[name]));
@@ -98,4 +98,21 @@ async fn a_wake_between_interest_and_wait_is_not_lost() {
     let other = bus.woken(Topic::Deliveries);
     bus.wake(Topic::Runs);
     assert!(tokio::time::timeout(Duration::from_millis(5), other).await.is_err());
+}
+
+#[tokio::test]
+async fn who_watches_a_thread_hears_of_its_runs() {
+    let bus = bus(10);
+    let (mut watch, other) = (bus.watch(thread(1)), bus.watch(thread(2)));
+    bus.open(run(1), thread(1), false);
+    bus.open(run(1), thread(1), false);
+    bus.open(run(2), thread(2), false);
+    bus.open(run(3), thread(1), false);
+    bus.append(run(1), events(&["a"]));
+    bus.close(run(1), Closing::default());
+    let (first, reader) = watch.next().await;
+    assert_eq!((first, read(reader).await.0), (run(1), vec!["a".to_owned()]), "though its stream is gone by now");
+    assert_eq!(watch.next().await.0, run(3));
+    drop(other);
+    bus.open(run(4), thread(2), false);
 }

@@ -11,7 +11,7 @@ use threadyard_core::{
     testkit::{run_end, sample_checkpoint},
     threads::ThreadStatus,
 };
-use threadyard_engine::{CancelRuns, Error, RunRequest, StartedRun, ThreadChoice};
+use threadyard_engine::{CancelRuns, Error, RunRequest, StartedRun, ThreadChoice, ThreadStream, ThreadStreamMode};
 
 use crate::{SOON, Stage, json_of, read, request};
 
@@ -184,4 +184,35 @@ async fn runs_are_told_the_config_that_names_them() {
     assert_eq!(configurable["run_id"], run.run_id.to_string());
     assert_eq!(job.config["tags"], json!(["a"]));
     assert_eq!((job.thread_id, job.graph_id.as_str()), (thread, "echo"));
+}
+
+#[tokio::test]
+async fn who_follows_a_thread_hears_of_all_its_runs() {
+    let stage = Stage::set().await;
+    let thread = stage.thread().await;
+    let mut all = stage.engine.follow_thread(thread, vec![ThreadStreamMode::RunModes]).await.unwrap();
+    let mut lifecycle = stage.engine.follow_thread(thread, vec![ThreadStreamMode::Lifecycle]).await.unwrap();
+    for n in 1..=2 {
+        let started = stage.run_on(thread, request()).await;
+        let run = stage.runtime.next_run().await;
+        run.say("values", &json!(n));
+        run.succeed(&json!({}));
+        let run_id = started.run.run_id;
+        stage.result(started).await;
+        let begun = ("metadata".to_owned(), json!({ "run_id": run_id, "attempt": 1 }));
+        let done = ("metadata".to_owned(), json!({ "run_id": run_id, "status": "run_done" }));
+        assert_eq!(hear(&mut all, 3).await, [begun.clone(), ("values".to_owned(), json!(n)), done.clone()]);
+        assert_eq!(hear(&mut lifecycle, 2).await, [begun, done]);
+    }
+}
+
+/// The next events of a followed thread, whose ids have to grow.
+async fn hear(stream: &mut ThreadStream, count: usize) -> Vec<(String, Value)> {
+    let (mut heard, mut last) = (Vec::new(), None);
+    while heard.len() < count {
+        let (id, events) = tokio::time::timeout(SOON, stream.next()).await.unwrap();
+        assert!(last.replace(id).is_none_or(|before| before < id));
+        heard.extend(events.into_iter().map(|event| (event.name.into_string(), json_of(&event.data))));
+    }
+    heard
 }

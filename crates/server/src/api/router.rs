@@ -55,6 +55,7 @@ routes! {
     "/threads/{thread_id}": get threads::get, patch threads::patch, delete threads::delete;
     "/threads/{thread_id}/copy": post threads::copy;
     "/threads/{thread_id}/storage": get threads::storage;
+    "/threads/{thread_id}/stream": get threads::stream;
     "/threads/{thread_id}/state": get checkpoints::get, post checkpoints::update;
     "/threads/{thread_id}/state/checkpoint": post checkpoints::get_at_checkpoint;
     "/threads/{thread_id}/state/{checkpoint_id}": get checkpoints::get_at;
@@ -86,8 +87,7 @@ routes! {
 }
 
 /// Routes of the official server that answer 501 with a sentence until they are built.
-pub const REFUSED: &[&str] =
-    &["/threads/{thread_id}/stream", "/metrics", "/openapi.json", "/mcp", "/a2a/{assistant_id}"];
+pub const REFUSED: &[&str] = &["/metrics", "/openapi.json", "/mcp", "/a2a/{assistant_id}"];
 
 /// The whole API.
 pub fn router(engine: Engine) -> Router {

@@ -12,7 +12,7 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     stream::{EventId, StreamEvent},
 };
-use threadyard_engine::{Engine, Result, RunStream};
+use threadyard_engine::{Engine, Result, RunStream, ThreadStream};
 use tokio::time::timeout;
 
 /// How long a stream may be silent.
@@ -58,7 +58,8 @@ pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) 
             match timeout(HEARTBEAT, stream.next()).await {
                 Err(_) => return Some((Bytes::from_static(b": heartbeat\r\n\r\n"), (stream, watchdog))),
                 Ok(Some((first, events))) => {
-                    let chunk = render(&stream, first, &events);
+                    let ids = first.filter(|_| stream.with_ids);
+                    let chunk = render(&events, ids, |event| first.is_none() || stream.wants(&event.name));
                     if !chunk.is_empty() {
                         return Some((chunk, (stream, watchdog)));
                     }
@@ -71,6 +72,18 @@ pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) 
         }
     });
     event_stream(chunks, headers)
+}
+
+/// What the runs of a thread say, for as long as the client listens.
+pub(super) fn thread_events(stream: ThreadStream) -> Response {
+    let chunks = stream::unfold(stream, |mut stream| async move {
+        let chunk = match timeout(HEARTBEAT, stream.next()).await {
+            Err(_) => Bytes::from_static(b": heartbeat\r\n\r\n"),
+            Ok((first, events)) => render(&events, Some(first), |_| true),
+        };
+        Some((chunk, stream))
+    });
+    event_stream(chunks, HeaderMap::new())
 }
 
 /// A stream of one event, for failures that belong into the stream.
@@ -91,18 +104,19 @@ fn body(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     Body::from_stream(chunks.map(Ok::<_, Infallible>))
 }
 
-fn render(stream: &RunStream, first: Option<EventId>, events: &[StreamEvent]) -> Bytes {
+/// Writes the events that are wanted, with ids that count from the first's when there is one.
+fn render(events: &[StreamEvent], first: Option<EventId>, wanted: impl Fn(&StreamEvent) -> bool) -> Bytes {
     let size = events.iter().map(|event| event.name.len() + event.data.len() + 64).sum();
     let mut out = Vec::with_capacity(size);
     for (event, place) in events.iter().zip(0..) {
-        if first.is_some() && !stream.wants(&event.name) {
+        if !wanted(event) {
             continue;
         }
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(event.name.as_bytes());
         out.extend_from_slice(b"\r\ndata: ");
         out.extend_from_slice(&event.data);
-        if let Some(first) = first.filter(|_| stream.with_ids) {
+        if let Some(first) = first {
             let id = EventId { seq: first.seq + place, ..first };
             out.extend_from_slice(format!("\r\nid: {id}").as_bytes());
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::{HeaderMap, StatusCode},
     response::IntoResponse,
 };
@@ -18,12 +18,13 @@ use threadyard_core::{
     retention::ThreadTtl,
     threads::{Thread, ThreadPatch, ThreadQuery, ThreadSort, ThreadStatus, Usage},
 };
-use threadyard_engine::{Engine, Error, ThreadRequest};
+use threadyard_engine::{Engine, Error, ThreadRequest, ThreadStreamMode};
 
 use super::{
     error::{Answer, ApiError},
-    extract::{Body, Ids, id, invalid},
+    extract::{Body, Ids, id, invalid, repeated},
     page::{IfExists, SortOrder, columns, paged, selected, window},
+    sse,
 };
 
 #[derive(Deserialize)]
@@ -129,6 +130,28 @@ pub(super) async fn copy(State(engine): State<Engine>, Path(thread): Path<String
     // Upstream: 400 here, though a bad id in other paths is 422.
     let id = thread.parse().map_err(|_| ApiError(Error::Refused(format!("`{thread}` is not a UUID"))))?;
     Ok(Json(engine.copy_thread(id).await?))
+}
+
+/// Follows all runs of a thread, one after the other.
+pub(super) async fn stream(
+    State(engine): State<Engine>,
+    Ids((thread,)): Ids<(ThreadId,)>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    // The documentation names one parameter, and the SDKs send the other.
+    let given = ["stream_modes", "stream_mode"].into_iter().flat_map(|name| repeated(query.as_deref(), name));
+    let named: Vec<_> = given.flat_map(|modes| modes.split(',').map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mode = |name: &String| match name.as_str() {
+        "run_modes" => Ok(ThreadStreamMode::RunModes),
+        "lifecycle" => Ok(ThreadStreamMode::Lifecycle),
+        "state_update" => Ok(ThreadStreamMode::StateUpdate),
+        other => Err(invalid(format!("stream_modes: `{other}` is not run_modes, lifecycle or state_update"))),
+    };
+    let mut modes = named.iter().map(mode).collect::<Result<Vec<_>, _>>()?;
+    if modes.is_empty() {
+        modes.push(ThreadStreamMode::RunModes);
+    }
+    Ok(sse::thread_events(engine.follow_thread(thread, modes).await?))
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,98 @@
+//! Following a thread: what its runs say, one after the other, for as long as somebody listens.
+
+use serde_json::json;
+use threadyard_core::{
+    bus::{From, Received, Subscription, ThreadWatch},
+    ids::{RunId, ThreadId},
+    page::Window,
+    runs::{RunQuery, RunStatus},
+    stream::{EventId, StreamEvent},
+};
+
+use crate::{Engine, Result};
+
+/// What somebody who follows a thread may ask to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadStreamMode {
+    /// Everything its runs say.
+    RunModes,
+    /// That they begin and end.
+    Lifecycle,
+    /// Changes of its state from outside of runs; nothing says these yet.
+    StateUpdate,
+}
+
+/// The runs of a thread, as one reader follows them.
+pub struct ThreadStream {
+    watch: Box<dyn ThreadWatch>,
+    modes: Vec<ThreadStreamMode>,
+    current: Option<Current>,
+}
+
+struct Current {
+    run_id: RunId,
+    subscription: Box<dyn Subscription>,
+    /// The id behind the last event, once there was one.
+    next: Option<EventId>,
+}
+
+impl Current {
+    fn of((run_id, subscription): (RunId, Box<dyn Subscription>)) -> Self {
+        Self { run_id, subscription, next: None }
+    }
+}
+
+impl Engine {
+    /// Follows a thread from now on. One that does not exist has nothing to say.
+    pub async fn follow_thread(&self, thread_id: ThreadId, modes: Vec<ThreadStreamMode>) -> Result<ThreadStream> {
+        // Watched before the rows are read, so that no run is missed.
+        let watch = self.bus.watch(thread_id);
+        let running = RunQuery { thread_id, status: Some(RunStatus::Running) };
+        let open = self.storage.search_runs(running, Window { limit: 1, offset: 0 }).await?;
+        let going_on = open.rows.first().and_then(|run| Some((run.run_id, self.bus.subscribe(run.run_id, From::Now)?)));
+        Ok(ThreadStream { watch, modes, current: going_on.map(Current::of) })
+    }
+}
+
+impl ThreadStream {
+    /// Waits for the next events, with the id of the first. It never ends by itself.
+    pub async fn next(&mut self) -> (EventId, Vec<StreamEvent>) {
+        loop {
+            let current = match &mut self.current {
+                Some(current) => current,
+                None => self.current.insert(Current::of(self.watch.next().await)),
+            };
+            match current.subscription.next().await {
+                Received::Events(first, events) => {
+                    current.next = Some(EventId { seq: first.seq + events.len() as u64, ..first });
+                    let (skipped, shown) = self.shown(events);
+                    if !shown.is_empty() {
+                        return (EventId { seq: first.seq + skipped, ..first }, shown);
+                    }
+                }
+                Received::Lagged => {}
+                Received::Closed(_) => {
+                    let ended = self.current.take().and_then(|ended| Some((ended.next?, ended.run_id)));
+                    let Some((id, run_id)) = ended.filter(|_| self.follows_runs()) else { continue };
+                    let data = json!({ "run_id": run_id, "status": "run_done" }).to_string().into();
+                    return (id, vec![StreamEvent { name: "metadata".into(), data }]);
+                }
+            }
+        }
+    }
+
+    /// The events that are wanted, behind the count of those before them that are not.
+    fn shown(&self, events: Vec<StreamEvent>) -> (u64, Vec<StreamEvent>) {
+        if self.modes.contains(&ThreadStreamMode::RunModes) {
+            return (0, events);
+        }
+        let lifecycle = self.modes.contains(&ThreadStreamMode::Lifecycle);
+        let wanted = |event: &StreamEvent| lifecycle && &*event.name == "metadata";
+        let skipped = events.iter().take_while(|event| !wanted(event)).count();
+        (skipped as u64, events.into_iter().filter(wanted).collect())
+    }
+
+    fn follows_runs(&self) -> bool {
+        self.modes.iter().any(|mode| *mode != ThreadStreamMode::StateUpdate)
+    }
+}
