@@ -29,6 +29,8 @@ pub struct SweptThreads {
 pub trait Retention: Send + Sync {
     /// Treats at most `limit` threads whose time is over; a busy one waits until it is at rest.
     async fn sweep_threads(&self, now: Timestamp, limit: u32) -> Result<SweptThreads>;
+    /// Deletes at most `limit` webhook deliveries that were settled before this moment, and says how many.
+    async fn sweep_deliveries(&self, settled_before: Timestamp, limit: u32) -> Result<u64>;
     /// Deletes at most `limit` items whose time is over, and says how many.
     async fn sweep_items(&self, now: Timestamp, limit: u32) -> Result<u64>;
 }

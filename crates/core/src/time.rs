@@ -1,6 +1,11 @@
 //! Points in time with microsecond precision, written the way LangGraph clients read them.
 
-use std::{fmt, ops::Add, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    str::FromStr,
+    time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -17,6 +22,14 @@ impl Timestamp {
     /// How long it is from `earlier` until here; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(earlier.as_micros()).unwrap_or(i64::MAX)))
     }
 }
 

@@ -22,6 +22,20 @@ impl Retention for SqliteStorage {
         self.writer.write(move |connection| sweep(connection, now, limit)).await
     }
 
+    async fn sweep_deliveries(&self, settled_before: Timestamp, limit: u32) -> Result<u64> {
+        self.writer
+            .write(move |connection| {
+                let swept = connection
+                    .prepare_cached(
+                        "DELETE FROM delivery WHERE k IN (
+                             SELECT k FROM delivery WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2)",
+                    )?
+                    .execute(params![settled_before.0, limit])?;
+                Ok(swept as u64)
+            })
+            .await
+    }
+
     async fn sweep_items(&self, now: Timestamp, limit: u32) -> Result<u64> {
         self.writer
             .write(move |connection| {

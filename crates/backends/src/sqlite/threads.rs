@@ -246,6 +246,10 @@ pub(super) fn delete(connection: &Connection, id: ThreadId) -> Done<Option<Delet
     connection.prepare_cached("DELETE FROM run WHERE thread = ?1")?.execute([thread])?;
     connection.prepare_cached("DELETE FROM thread WHERE k = ?1")?.execute([thread])?;
     connection.prepare_cached("DELETE FROM cron WHERE thread_id = ?1")?.execute([key(id)])?;
+    // What is still to be told is told; what was told holds the values of the thread and goes with it.
+    connection
+        .prepare_cached("DELETE FROM delivery WHERE thread_id = ?1 AND finished_at IS NOT NULL")?
+        .execute([key(id)])?;
     lineages::forget(connection, &lineage_key(&id.to_string()))?;
     Ok(Some(open))
 }

@@ -88,3 +88,24 @@ async fn the_hook_of_a_rolled_back_run_and_of_a_deleted_thread_still_goes_out() 
     let body: Value = serde_json::from_str(&claim(&backend, 2).await.remove(0).body).unwrap();
     assert_eq!((body["status"].as_str(), body["error"]["error"].as_str()), (Some("rollback"), Some("UserRollback")));
 }
+
+#[tokio::test]
+async fn only_settled_deliveries_are_swept_or_go_with_their_thread() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    assert_eq!(backend.storage.sweep_deliveries(at(1_000), 10).await.unwrap(), 0, "it is still to be sent");
+    let delivery = claim(&backend, 2).await.remove(0);
+    backend.storage.record_attempt(result(&delivery, 3, NextStep::Delivered)).await.unwrap();
+    assert_eq!(backend.storage.sweep_deliveries(at(3), 10).await.unwrap(), 0);
+    assert_eq!(backend.storage.sweep_deliveries(at(4), 10).await.unwrap(), 1);
+
+    let mut new = new_run(run(2), thread(1), at(5));
+    new.run.kwargs.webhook = Some(URL.into());
+    backend.storage.create_run(new).await.unwrap();
+    let held = backend.claim(1, at(5)).await.remove(0);
+    backend.storage.finish_run(held.lease, success(at(6))).await.unwrap();
+    let delivery = claim(&backend, 7).await.remove(0);
+    backend.storage.record_attempt(result(&delivery, 8, NextStep::Failed)).await.unwrap();
+    backend.storage.delete_thread(thread(1)).await.unwrap();
+    assert_eq!(backend.storage.sweep_deliveries(at(9_999), 10).await.unwrap(), 0, "it went with its thread");
+}

@@ -1,5 +1,7 @@
 //! Removes what is kept no longer.
 
+use std::time::Duration;
+
 use threadyard_core::storage::Result;
 
 use crate::{Engine, Sweep};
@@ -9,12 +11,17 @@ use crate::{Engine, Sweep};
 pub(super) enum Swept {
     Threads,
     Items,
+    Deliveries,
 }
+
+/// How long a settled delivery is kept, with its body, for whoever looks into what was sent.
+const DELIVERIES_KEPT: Duration = Duration::from_hours(24 * 7);
 
 pub(super) async fn run(engine: Engine, what: Swept) {
     let sweep = match what {
         Swept::Threads => engine.settings.sweep,
         Swept::Items => engine.settings.item_sweep,
+        Swept::Deliveries => Sweep::default(),
     };
     loop {
         tick(&engine, what, sweep).await;
@@ -52,5 +59,6 @@ async fn sweep_once(engine: &Engine, what: Swept, limit: u32) -> Result<u64> {
             Ok((swept.deleted.len() + swept.pruned.len()) as u64)
         }
         Swept::Items => engine.storage.sweep_items(now, limit).await,
+        Swept::Deliveries => engine.storage.sweep_deliveries(now - DELIVERIES_KEPT, limit).await,
     }
 }
