@@ -40,9 +40,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
     };
     pytest("worker tests", "workers/python/tests")?;
     pytest("end to end, Python SDK", "e2e/python")?;
-    let mut node = command("node");
-    node.args(["--test", "e2e/js/sdk.test.mjs"]);
-    step("end to end, JavaScript SDK", node.env("VIRTUAL_ENV", &environment).env("THREADYARD_BIN", &binary))?;
+    for sdk in ["@langchain/langgraph-sdk", "langgraph-sdk-2"] {
+        let mut node = command("node");
+        node.args(["--test", "e2e/js/sdk.test.mjs"]).env("LANGGRAPH_SDK", sdk);
+        node.env("VIRTUAL_ENV", &environment).env("THREADYARD_BIN", &binary);
+        step(&format!("end to end, JavaScript SDK ({sdk})"), &mut node)?;
+    }
     demo(&binary, &environment)?;
     conformance::run(&python, &binary, &environment)?;
     println!("all tests passed");
