@@ -5,7 +5,7 @@ use serde_json::json;
 use threadyard_core::{
     ids::ThreadId,
     json::{Object, RawJson, Value, raw},
-    runtime::{CallOperation, GraphCall},
+    runtime::{CallOperation, GraphCall, GraphInfo},
     threads::{SavedState, ThreadHead, ThreadOutcome, ThreadStatus, ThreadUpdate, UpdatedThread},
 };
 
@@ -108,7 +108,7 @@ impl Engine {
     pub async fn thread_state(&self, id: ThreadId, at: &CheckpointRef, subgraphs: bool) -> Result<RawJson> {
         let head = self.head(id).await?;
         let at_rest = at.is_head() && !subgraphs && head.status != ThreadStatus::Busy;
-        if at_rest && let Some(saved) = head.state.as_ref().filter(|saved| saved.revision == self.runtime.revision()) {
+        if at_rest && let Some(saved) = head.state.as_ref().filter(|saved| self.is_current(saved, &head)) {
             return Ok(saved.state.clone());
         }
         let Some(graph_id) = graph_of(&head) else { return Ok(raw(&empty_state())) };
@@ -180,6 +180,13 @@ impl Engine {
             _ => answer.config,
         };
         Ok(UpdatedState { configurable })
+    }
+
+    /// Whether a saved state is what the graph would say now, or the graph can't be asked.
+    fn is_current(&self, saved: &SavedState, head: &ThreadHead) -> bool {
+        let asked = graph_of(head);
+        let can_ask = |graph: &GraphInfo| Some(&graph.id) == asked.as_ref() && graph.failure.is_none();
+        saved.revision == self.runtime.revision() || !self.runtime.graphs().iter().any(can_ask)
     }
 
     async fn head(&self, id: ThreadId) -> Result<ThreadHead> {

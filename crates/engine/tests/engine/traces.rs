@@ -9,9 +9,12 @@ use threadyard_core::{
     runtime::{RunEnd, RunEndStatus, StopReason},
     stream::StreamMode,
     testkit::{run_end, sample_checkpoint},
-    threads::ThreadStatus,
+    threads::{SavedState, ThreadOutcome, ThreadPatch, ThreadStatus, ThreadUpdate},
+    time::Timestamp,
 };
-use threadyard_engine::{CancelRuns, Error, RunRequest, StartedRun, ThreadChoice, ThreadStream, ThreadStreamMode};
+use threadyard_engine::{
+    CancelRuns, CheckpointRef, Error, RunRequest, StartedRun, ThreadChoice, ThreadStream, ThreadStreamMode,
+};
 
 use crate::{SOON, Stage, json_of, read, request};
 
@@ -215,4 +218,25 @@ async fn hear(stream: &mut ThreadStream, count: usize) -> Vec<(String, Value)> {
         heard.extend(events.into_iter().map(|event| (event.name.into_string(), json_of(&event.data))));
     }
     heard
+}
+
+#[tokio::test]
+async fn a_state_is_served_from_storage_when_its_graph_can_not_be_asked() {
+    let stage = Stage::set().await;
+    let saved = json!({ "values": { "x": 1 }, "next": [] });
+    for (graph, served) in [("broken", true), ("gone", true), ("echo", false)] {
+        let thread = stage.thread().await;
+        let metadata = [("graph_id".to_owned(), graph.into())].into_iter().collect();
+        stage.storage.patch_thread(thread, ThreadPatch { metadata, ttl: None }, Timestamp(0)).await.unwrap();
+        let update = ThreadUpdate {
+            status: ThreadStatus::Idle,
+            values: None,
+            outcome: ThreadOutcome { interrupts: raw(&json!({})), error: None },
+            state: Some(SavedState { state: raw(&saved), revision: "older".into() }),
+        };
+        stage.storage.update_thread(thread, update, Timestamp(0)).await.unwrap();
+        let shown = stage.engine.thread_state(thread, &CheckpointRef::default(), false).await.unwrap();
+        // The scripted runtime answers questions with the question.
+        assert_eq!(shown.get() == raw(&saved).get(), served, "{graph}: {shown}");
+    }
 }
