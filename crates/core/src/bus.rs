@@ -42,20 +42,20 @@ pub enum Received {
 pub enum From {
     /// Only what comes from now on.
     Now,
-    /// Everything behind this event that is still kept.
-    After(EventId),
+    /// Everything since the stream was opened.
+    Start,
 }
 
 /// Carries a run's events to its readers, and wakes loops.
 #[async_trait]
 pub trait EventBus: Send + Sync {
-    /// Opens a run's stream. `keep` says whether it can be replayed for a while after it closes.
-    fn open(&self, run: RunId, thread: ThreadId, keep: bool);
-    /// Learns of the runs of a thread whose streams open from now on.
+    /// Opens a run's stream, unless it is open, and says which id comes next.
+    fn open(&self, run: RunId, thread: ThreadId) -> EventId;
+    /// Learns of the runs of a thread that say their first word from now on.
     fn watch(&self, thread: ThreadId) -> Box<dyn ThreadWatch>;
-    /// Adds events to the end of a run's stream.
-    fn append(&self, run: RunId, events: Vec<StreamEvent>);
-    /// Reads a run's stream, or `None` when it is not open and nothing of it is kept.
+    /// Adds events to the end of a run's stream. Where the first does not follow on the last, readers that are behind lag.
+    fn append(&self, run: RunId, first: EventId, events: Vec<StreamEvent>);
+    /// Reads a run's stream, or `None` when it is not open.
     fn subscribe(&self, run: RunId, from: From) -> Option<Box<dyn Subscription>>;
     /// Ends a run's stream.
     fn close(&self, run: RunId, closing: Closing);
@@ -68,7 +68,7 @@ pub trait EventBus: Send + Sync {
 /// Hears of a thread's runs.
 #[async_trait]
 pub trait ThreadWatch: Send {
-    /// Waits for the next run whose stream opens, and hands over a reader at its start: who is slow misses nothing.
+    /// Waits for the next run that begins to speak, and hands over a reader at its start: who is slow misses nothing.
     async fn next(&mut self) -> (RunId, Box<dyn Subscription>);
 }
 

@@ -109,6 +109,17 @@ pub struct CronTick {
     pub run: Option<NewRun>,
 }
 
+/// What became of a change of a cron.
+#[derive(Clone, Debug)]
+pub enum UpdatedCron {
+    /// This is the cron now.
+    Done(Box<Cron>),
+    /// Somebody else changed it first; nothing was written.
+    Stale,
+    /// There is no such cron.
+    Missing,
+}
+
 /// Stored crons. They go with their thread and with their assistant.
 #[async_trait]
 pub trait Crons: Send + Sync {
@@ -120,8 +131,9 @@ pub trait Crons: Send + Sync {
     async fn search_crons(&self, query: CronQuery, window: Window) -> Result<Page<Cron>>;
     /// How many crons match.
     async fn count_crons(&self, query: CronQuery) -> Result<u64>;
-    /// Replaces a cron; its next moment only when the schedule changed, since a tick may have moved it on meanwhile.
-    async fn update_cron(&self, cron: Cron, reschedule: bool) -> Result<Option<Cron>>;
+    /// Replaces a cron that nobody changed since `seen`, its `updated_at` then; its next moment only when the schedule
+    /// changed, since a tick may have moved it on meanwhile.
+    async fn update_cron(&self, cron: Cron, seen: Timestamp, reschedule: bool) -> Result<UpdatedCron>;
     /// Deletes a cron. Says whether there was one.
     async fn delete_cron(&self, id: CronId) -> Result<bool>;
     /// Finds crons that are due.

@@ -41,6 +41,58 @@ impl Default for ItemTtl {
     }
 }
 
+/// What the project says of finding items by their meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemIndex {
+    /// What makes vectors of texts: `./file.py:name` or `provider:model`.
+    pub embed: String,
+    /// How many numbers a vector has.
+    pub dims: usize,
+    /// The fields whose texts are found, unless who writes says otherwise.
+    pub fields: Vec<String>,
+}
+
+impl ItemIndex {
+    /// A vector that this index made, as it is stored.
+    pub fn embedding(&self, vector: Vec<f32>) -> Result<Embedding, WrongDims> {
+        if vector.len() != self.dims {
+            return Err(WrongDims { found: vector.len(), dims: self.dims });
+        }
+        Ok(Embedding { model: format!("{}, {}", self.embed, self.dims), vector })
+    }
+}
+
+/// The index made a vector that is none of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the embedding has {found} numbers, but store.index.dims of langgraph.json says {dims}")]
+pub struct WrongDims {
+    found: usize,
+    dims: usize,
+}
+
+/// The meaning of a text. Vectors of different models can't be compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding {
+    /// What made it.
+    pub model: String,
+    /// The vector.
+    pub vector: Vec<f32>,
+}
+
+/// What is to be embedded.
+#[derive(Clone, Debug)]
+pub enum ToEmbed {
+    /// What somebody looks for.
+    Query(String),
+    /// The texts of an item.
+    Value {
+        /// The item's value.
+        value: RawJson,
+        /// The fields that hold the texts.
+        fields: Vec<String>,
+    },
+}
+
 /// One operation of a batch.
 #[derive(Clone, Debug)]
 pub enum ItemOperation {
@@ -54,29 +106,41 @@ pub enum ItemOperation {
         refresh: bool,
     },
     /// Write or delete one item.
-    Put {
-        /// Its namespace.
-        namespace: Vec<String>,
-        /// Its key.
-        key: String,
-        /// Its value, or none to delete it.
-        value: Option<RawJson>,
-        /// How long it is kept after it was written or, where reads refresh, read; for ever when nobody said.
-        ttl: Option<Duration>,
-    },
+    Put(ItemPut),
     /// Find items below a namespace.
-    Search {
-        /// The first labels of their namespaces.
-        prefix: Vec<String>,
-        /// Conditions on the value's fields: a value to equal, or operators such as `$gt`.
-        filter: Object,
-        /// The part of the result that is wanted.
-        window: Window,
-        /// Whether the times to live of what is found begin anew.
-        refresh: bool,
-    },
+    Search(ItemSearch),
     /// Find namespaces.
     ListNamespaces(NamespaceQuery),
+}
+
+/// One item to be written or deleted.
+#[derive(Clone, Debug)]
+pub struct ItemPut {
+    /// Its namespace.
+    pub namespace: Vec<String>,
+    /// Its key.
+    pub key: String,
+    /// Its value, or none to delete it.
+    pub value: Option<RawJson>,
+    /// How long it is kept after it was written or, where reads refresh, read; for ever when nobody said.
+    pub ttl: Option<Duration>,
+    /// What its texts mean, when it is to be found by that.
+    pub embeddings: Vec<Embedding>,
+}
+
+/// Which items to find.
+#[derive(Clone, Debug)]
+pub struct ItemSearch {
+    /// The first labels of their namespaces.
+    pub prefix: Vec<String>,
+    /// Conditions on the value's fields: a value to equal, or operators such as `$gt`.
+    pub filter: Object,
+    /// The nearest to this come first, then those without embeddings; the last changed first without it.
+    pub query: Option<Embedding>,
+    /// The part of the result that is wanted.
+    pub window: Window,
+    /// Whether the times to live of what is found begin anew.
+    pub refresh: bool,
 }
 
 /// Which namespaces to list.
@@ -100,9 +164,18 @@ pub enum ItemAnswer {
     /// To a put.
     Written,
     /// To a search.
-    Items(Vec<Item>),
+    Items(Vec<FoundItem>),
     /// To a listing.
     Namespaces(Vec<Vec<String>>),
+}
+
+/// An item that a search found.
+#[derive(Clone, Debug)]
+pub struct FoundItem {
+    /// The item.
+    pub item: Item,
+    /// The cosine between what was asked for and the nearest of its texts.
+    pub score: Option<f64>,
 }
 
 /// Stored items.

@@ -31,6 +31,8 @@ pub trait Retention: Send + Sync {
     async fn sweep_threads(&self, now: Timestamp, limit: u32) -> Result<SweptThreads>;
     /// Deletes at most `limit` webhook deliveries that were settled before this moment, and says how many.
     async fn sweep_deliveries(&self, settled_before: Timestamp, limit: u32) -> Result<u64>;
+    /// Forgets what at most `limit` resumable runs said that ended before this moment, and says of how many.
+    async fn sweep_events(&self, ended_before: Timestamp, limit: u32) -> Result<u64>;
     /// Deletes at most `limit` items whose time is over, and says how many.
     async fn sweep_items(&self, now: Timestamp, limit: u32) -> Result<u64>;
 }

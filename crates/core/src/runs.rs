@@ -12,6 +12,7 @@ use crate::{
     page::{Page, Window},
     retention::ThreadTtl,
     storage::Result,
+    stream::StreamEvent,
     threads::ThreadUpdate,
     time::Timestamp,
 };
@@ -187,6 +188,8 @@ pub struct ClaimedRun {
     pub head: Option<CheckpointTuple>,
     /// Whether an earlier attempt left a checkpoint to go on from.
     pub resume: bool,
+    /// How many events earlier attempts of a resumable run said.
+    pub said: u64,
 }
 
 /// Why a run is to stop before its end.
@@ -234,6 +237,14 @@ pub struct Ending {
     pub thread: Option<ThreadUpdate>,
     /// When.
     pub at: Timestamp,
+}
+
+impl Ending {
+    /// What the run's stream closes with, if anything.
+    pub fn last_event(&self) -> Option<StreamEvent> {
+        let error = self.error.as_ref().filter(|_| self.status == EndStatus::Error)?;
+        Some(StreamEvent::of("error", error))
+    }
 }
 
 /// The ways a run ends.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checkpoints::{CheckpointTuple, Writer},
     ids::{AssistantId, RunId, ThreadId},
+    items::ToEmbed,
     json::{Object, RawJson},
     runs::{Durability, Lease, PauseAt},
     stream::{StreamEvent, StreamMode},
@@ -24,6 +25,8 @@ pub trait GraphRuntime: Send + Sync {
     async fn start(&self, job: RunJob) -> Result<Box<dyn RunSession>, RuntimeError>;
     /// Asks a graph something outside any run.
     async fn call(&self, call: GraphCall) -> Result<RawJson, RuntimeError>;
+    /// Makes vectors of texts with the function or model that the project names.
+    async fn embed(&self, texts: ToEmbed) -> Result<Vec<Vec<f32>>, RuntimeError>;
     /// Stops everything; runs that go on are cancelled after `grace`.
     async fn shutdown(&self, grace: std::time::Duration);
 }

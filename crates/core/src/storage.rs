@@ -1,15 +1,32 @@
 //! The contract of durable facts: one trait for each noun, each method one atomic operation.
 
 use crate::{
-    assistants::Assistants, checkpoints::Checkpoints, crons::Crons, items::Items, retention::Retention, runs::Runs,
-    threads::Threads, webhooks::Webhooks,
+    assistants::Assistants, checkpoints::Checkpoints, crons::Crons, deliveries::Deliveries, events::Events,
+    items::Items, retention::Retention, runs::Runs, threads::Threads, webhook_keys::WebhookKeys, webhooks::Webhooks,
 };
 
 /// Everything that must survive. Times and ids are arguments, absence is an `Option`, and a method either happens
 /// completely or not at all.
-pub trait Storage: Assistants + Threads + Runs + Crons + Checkpoints + Items + Webhooks + Retention {}
+pub trait Storage:
+    Assistants + Threads + Runs + Events + Crons + Checkpoints + Items + Webhooks + Deliveries + WebhookKeys + Retention
+{
+}
 
-impl<T: Assistants + Threads + Runs + Crons + Checkpoints + Items + Webhooks + Retention> Storage for T {}
+impl<
+    T: Assistants
+        + Threads
+        + Runs
+        + Events
+        + Crons
+        + Checkpoints
+        + Items
+        + Webhooks
+        + Deliveries
+        + WebhookKeys
+        + Retention,
+> Storage for T
+{
+}
 
 /// Why an operation did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

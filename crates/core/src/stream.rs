@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::json::raw;
+
 /// Something a client may ask to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -51,6 +53,13 @@ pub struct StreamEvent {
     pub name: Box<str>,
     /// JSON text without line breaks.
     pub data: Bytes,
+}
+
+impl StreamEvent {
+    /// An event with this value as its data.
+    pub fn of(name: &str, data: &impl Serialize) -> Self {
+        Self { name: name.into(), data: Bytes::from(String::from(Box::<str>::from(raw(data)))) }
+    }
 }
 
 /// The place of an event in its run's stream: strictly increasing, and increasing with time over attempts.

@@ -52,8 +52,11 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = jiff::Error;
 
+    /// A time without an offset is in UTC, and a day begins at midnight.
     fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        text.parse::<jiff::Timestamp>().map(|time| Self(time.as_microsecond()))
+        let in_utc =
+            |_| text.parse::<jiff::civil::DateTime>()?.to_zoned(jiff::tz::TimeZone::UTC).map(|it| it.timestamp());
+        text.parse::<jiff::Timestamp>().or_else(in_utc).map(|time| Self(time.as_microsecond()))
     }
 }
 
@@ -78,5 +81,21 @@ mod tests {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000000+00:00");
         assert_eq!(Timestamp(1_767_323_045_000_006).to_string(), "2026-01-02T03:04:05.000006+00:00");
         assert_eq!("2026-01-02T03:04:05.000006+00:00".parse::<Timestamp>().unwrap(), Timestamp(1_767_323_045_000_006));
+    }
+
+    #[test]
+    fn is_in_utc_without_an_offset() {
+        for text in [
+            "2026-01-02T00:00:00Z",
+            "2026-01-02T00:00:00",
+            "2026-01-02 00:00:00.000",
+            "2026-01-02",
+            "2026-01-02T01:00+01:00",
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap(), Timestamp(1_767_312_000_000_000), "{text}");
+        }
+        for text in ["", "soon", "2026", "2026-13-01", "2026-01-02T25:00:00"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
     }
 }

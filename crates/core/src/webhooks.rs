@@ -1,11 +1,13 @@
 //! Webhooks: the durable duty to tell a URL how a run ended, and when to try again.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
+use url::Url;
 
 use crate::{
+    deliveries::Trigger,
     ids::{LeaseId, RunId, ThreadId},
     json::{Object, RawJson, Value, raw},
     runs::{EndStatus, Ending, Run, RunKwargs},
@@ -23,6 +25,8 @@ pub struct NewDelivery {
     pub run_id: RunId,
     /// Its thread.
     pub thread_id: ThreadId,
+    /// What it tells, such as `run.success`.
+    pub event: String,
     /// Where to send it; may hold a token, so it is never logged.
     pub url: String,
     /// The JSON to send.
@@ -40,21 +44,33 @@ pub struct ClaimedDelivery {
     pub run_id: RunId,
     /// Where to send it.
     pub url: String,
+    /// The receiver: scheme, host and port of the URL.
+    pub origin: String,
     /// What to send.
     pub body: String,
     /// Counts attempts, this one included, from 1.
     pub attempt: u32,
+    /// Counts those that the schedule asked for.
+    pub scheduled: u32,
+    /// Why this one is made.
+    pub trigger: Trigger,
     /// The right to record the result.
     pub lease_id: LeaseId,
 }
 
 /// How deliveries are taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClaimDeliveries {
     /// The id of the leases to be given.
     pub lease_id: LeaseId,
     /// How many at most.
     pub limit: u32,
+    /// How many of them may be attempts after the first.
+    pub retries: u32,
+    /// How many to one origin at most.
+    pub per_origin: u32,
+    /// The same for origins that have less room now.
+    pub rooms: BTreeMap<String, u32>,
     /// The present moment.
     pub now: Timestamp,
     /// When the leases end and others may try.
@@ -66,7 +82,7 @@ pub struct ClaimDeliveries {
 pub struct ClaimedDeliveries {
     /// Those that are due, oldest first.
     pub deliveries: Vec<ClaimedDelivery>,
-    /// When the next one becomes due.
+    /// When the next one becomes due that is not due yet.
     pub next_due: Option<Timestamp>,
 }
 
@@ -77,6 +93,8 @@ pub struct AttemptResult {
     pub id: String,
     /// The lease under which it was attempted.
     pub lease_id: LeaseId,
+    /// The attempt's number.
+    pub attempt: u32,
     /// When the attempt ended.
     pub at: Timestamp,
     /// The status of the answer, if there was one.
@@ -96,6 +114,8 @@ pub enum NextStep {
     RetryAt(Timestamp),
     /// Give up.
     Failed,
+    /// Nothing changes: somebody asked for this attempt besides the schedule.
+    AsBefore,
 }
 
 /// Stored deliveries.
@@ -132,12 +152,14 @@ pub fn retry_wait(attempt: u32, spread: f64) -> Option<Duration> {
 /// The delivery that the end of a run gives rise to, if the run has a webhook.
 pub fn delivery_for(run: &Run, ending: &Ending) -> Option<NewDelivery> {
     let url = run.kwargs.webhook.clone()?;
+    let body = body(run, ending);
     Some(NewDelivery {
         id: format!("msg_{}_1", run.run_id.0.simple()),
         run_id: run.run_id,
         thread_id: run.thread_id,
         url,
-        body: raw(&body(run, ending)),
+        event: body.kind.clone(),
+        body: raw(&body),
         created_at: ending.at,
     })
 }
@@ -208,6 +230,12 @@ fn public_kwargs(run: &Run) -> RunKwargs {
     kwargs
 }
 
+/// The receiver that a URL leads to: its scheme, host and port.
+pub fn origin(url: &str) -> Option<String> {
+    let origin = Url::parse(url).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
+}
+
 /// A URL without its query, fragment, and user information.
 pub fn without_secrets(url: &str) -> String {
     let plain = url.split(['?', '#']).next().unwrap_or_default();
@@ -246,6 +274,18 @@ mod tests {
         let delivery = delivery_for(&run, &ending).unwrap();
         assert!(delivery.body.get().contains(odd));
         assert!(!delivery.body.get().contains("secret"));
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (url, expected) in [
+            ("https://user:pw@Example.com:443/a?token=1", Some("https://example.com")),
+            ("http://127.1:8080", Some("http://127.0.0.1:8080")),
+            ("mailto:a@b.c", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(origin(url).as_deref(), expected);
+        }
     }
 
     #[test]

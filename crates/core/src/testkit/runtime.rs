@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
+    items::ToEmbed,
     json::{RawJson, raw},
     runtime::{
         GraphCall, GraphError, GraphInfo, GraphRuntime, RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError,
@@ -105,6 +106,16 @@ impl GraphRuntime for ScriptedRuntime {
     /// Answers what was asked.
     async fn call(&self, call: GraphCall) -> Result<RawJson, RuntimeError> {
         Ok(call.args)
+    }
+
+    /// The length of a text is its meaning.
+    async fn embed(&self, texts: ToEmbed) -> Result<Vec<Vec<f32>>, RuntimeError> {
+        let text = match texts {
+            ToEmbed::Query(query) => query,
+            ToEmbed::Value { value, .. } => value.get().to_owned(),
+        };
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        Ok(vec![vec![f32::from(length), 1.0]])
     }
 
     async fn shutdown(&self, _grace: Duration) {}

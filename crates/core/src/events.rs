@@ -1,0 +1,24 @@
+//! Kept events: what resumable runs said, for readers that come back, also after a restart.
+
+use async_trait::async_trait;
+
+use crate::{
+    ids::RunId,
+    runs::{Lease, Run},
+    storage::Result,
+    stream::{EventId, StreamEvent},
+};
+
+/// The id of an event of a resumable run. It follows from the run, so that it is the same after a restart.
+pub fn kept_id(run: &Run, seq: u64) -> EventId {
+    EventId { epoch_ms: run.created_at.as_millis(), seq }
+}
+
+/// Stored events. They go with their run, or a while after its end.
+#[async_trait]
+pub trait Events: Send + Sync {
+    /// Adds to what a run has said, under the right of the attempt that says it; places count from 1.
+    async fn keep_events(&self, lease: Lease, first: u64, events: Vec<StreamEvent>) -> Result<()>;
+    /// The events behind a place, with their places, in order. Long ones make the page short.
+    async fn kept_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>>;
+}
