@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -20,13 +19,11 @@ use tokio::sync::{Notify, futures::OwnedNotified, mpsc};
 pub struct LocalBusConfig {
     /// How many bytes of a run's events are kept for its slowest reader; readers further behind are told that they lag.
     pub max_bytes: usize,
-    /// How long a resumable stream stays readable after its run ended.
-    pub keep: Duration,
 }
 
 impl Default for LocalBusConfig {
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, keep: Duration::from_mins(2) }
+        Self { max_bytes: 64 << 20 }
     }
 }
 
@@ -46,28 +43,46 @@ type Watches = HashMap<ThreadId, Vec<mpsc::UnboundedSender<(RunId, Reader)>>>;
 
 /// What one run has said.
 struct Log {
+    thread: ThreadId,
     state: Mutex<LogState>,
     changed: Arc<Notify>,
 }
 
 struct LogState {
-    epoch_ms: i64,
     events: VecDeque<StreamEvent>,
-    /// The place of the first kept event; places count from 1.
+    /// The place of the first event that is still here; places count what this log has heard.
     first: u64,
+    /// The id of the event that comes next.
+    next_id: EventId,
     bytes: usize,
-    keep: bool,
     /// Where the readers are, by their numbers.
     places: HashMap<u64, u64>,
     next_reader: u64,
-    closed: Option<(Closing, Instant)>,
+    /// Whether the run has begun to speak, and those who watch its thread know.
+    told: bool,
+    closed: Option<Closing>,
 }
 
 impl LogState {
+    fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+
+    /// Adds events. Those that they do not follow on are forgotten, as is what they would be counted with.
+    fn add(&mut self, first: EventId, events: Vec<StreamEvent>) {
+        if first != self.next_id {
+            self.first = self.end();
+            self.events.clear();
+            self.bytes = 0;
+        }
+        self.next_id = EventId { seq: first.seq + events.len() as u64, ..first };
+        self.bytes += events.iter().map(size).sum::<usize>();
+        self.events.extend(events);
+    }
+
     /// Forgets what nobody needs any more, and of the rest what is over the limit.
     fn trim(&mut self, max_bytes: usize) {
-        let end = self.first + self.events.len() as u64;
-        let needed = if self.keep { self.first } else { self.places.values().copied().min().unwrap_or(end) };
+        let needed = self.places.values().copied().min().unwrap_or(self.end());
         while let Some(event) = self.events.front() {
             if self.first >= needed && (self.bytes <= max_bytes || self.events.len() == 1) {
                 return;
@@ -97,17 +112,24 @@ impl LocalBus {
         guard(&self.logs).get(&run).cloned()
     }
 
+    /// Hands a reader at the run's start to everybody who watches its thread, once.
+    fn tell(&self, run: RunId, log: &Arc<Log>) {
+        // Held over both, so that whoever begins to watch hears of the run here or finds it running.
+        let watches = guard(&self.watches);
+        if std::mem::replace(&mut guard(&log.state).told, true) {
+            return;
+        }
+        for watch in watches.get(&log.thread).into_iter().flatten() {
+            let _ = watch.send((run, Reader::join(log.clone(), From::Start)));
+        }
+    }
+
     fn topic(&self, topic: Topic) -> &Arc<Notify> {
         match topic {
             Topic::Runs => &self.runs,
             Topic::Deliveries => &self.deliveries,
             Topic::Crons => &self.crons,
         }
-    }
-
-    fn drop_stale(&self, logs: &mut HashMap<RunId, Arc<Log>>) {
-        let keep = self.config.keep;
-        logs.retain(|_, log| guard(&log.state).closed.as_ref().is_none_or(|(_, at)| at.elapsed() < keep));
     }
 }
 
@@ -116,27 +138,24 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl EventBus for LocalBus {
-    fn open(&self, run: RunId, thread: ThreadId, keep: bool) {
+    fn open(&self, run: RunId, thread: ThreadId) -> EventId {
         let mut logs = guard(&self.logs);
-        if logs.contains_key(&run) {
-            return;
+        if let Some(open) = logs.get(&run) {
+            return guard(&open.state).next_id;
         }
-        self.drop_stale(&mut logs);
+        let next_id = EventId { epoch_ms: self.ambient.now().as_millis(), seq: 1 };
         let state = LogState {
-            epoch_ms: self.ambient.now().as_millis(),
             events: VecDeque::new(),
-            first: 1,
+            first: 0,
+            next_id,
             bytes: 0,
-            keep,
             places: HashMap::new(),
             next_reader: 0,
+            told: false,
             closed: None,
         };
-        let log = Arc::new(Log { state: Mutex::new(state), changed: Arc::default() });
-        for watch in guard(&self.watches).get(&thread).into_iter().flatten() {
-            let _ = watch.send((run, Reader::join(log.clone(), From::After(EventId::START))));
-        }
-        logs.insert(run, log);
+        logs.insert(run, Arc::new(Log { thread, state: Mutex::new(state), changed: Arc::default() }));
+        next_id
     }
 
     fn watch(&self, thread: ThreadId) -> Box<dyn ThreadWatch> {
@@ -145,12 +164,12 @@ impl EventBus for LocalBus {
         Box::new(Watch { thread, runs, watches: self.watches.clone() })
     }
 
-    fn append(&self, run: RunId, events: Vec<StreamEvent>) {
+    fn append(&self, run: RunId, first: EventId, events: Vec<StreamEvent>) {
         let Some(log) = self.log(run) else { return };
+        self.tell(run, &log);
         {
             let mut state = guard(&log.state);
-            state.bytes += events.iter().map(size).sum::<usize>();
-            state.events.extend(events);
+            state.add(first, events);
             state.trim(self.config.max_bytes);
         }
         log.changed.notify_waiters();
@@ -161,20 +180,9 @@ impl EventBus for LocalBus {
     }
 
     fn close(&self, run: RunId, closing: Closing) {
-        let mut logs = guard(&self.logs);
-        let Some(log) = logs.get(&run).cloned() else { return };
-        let keep = {
-            let mut state = guard(&log.state);
-            if state.closed.is_none() {
-                state.closed = Some((closing, Instant::now()));
-            }
-            state.keep
-        };
         // Readers hold the log themselves.
-        if !keep {
-            logs.remove(&run);
-        }
-        drop(logs);
+        let Some(log) = guard(&self.logs).remove(&run) else { return };
+        guard(&log.state).closed = Some(closing);
         log.changed.notify_waiters();
     }
 
@@ -253,12 +261,9 @@ impl Reader {
     fn join(log: Arc<Log>, from: From) -> Self {
         let (id, next) = {
             let mut state = guard(&log.state);
-            let end = state.first + state.events.len() as u64;
             let next = match from {
-                From::After(EventId::START) => 1,
-                From::After(id) if id.epoch_ms == state.epoch_ms => id.seq.saturating_add(1).min(end),
-                // After an id of another time, nothing of what it followed is known here.
-                From::Now | From::After(_) => end,
+                From::Start => 0,
+                From::Now => state.end(),
             };
             let id = state.next_reader;
             state.next_reader += 1;
@@ -277,9 +282,9 @@ impl Reader {
         let skip = usize::try_from(self.next - state.first).unwrap_or(usize::MAX);
         let new: Vec<_> = state.events.iter().skip(skip).cloned().collect();
         if new.is_empty() {
-            return state.closed.as_ref().map(|(closing, _)| Received::Closed(closing.clone()));
+            return state.closed.clone().map(Received::Closed);
         }
-        let first = EventId { epoch_ms: state.epoch_ms, seq: self.next };
+        let first = EventId { seq: state.next_id.seq - new.len() as u64, ..state.next_id };
         self.next += new.len() as u64;
         state.places.insert(self.id, self.next);
         state.trim(usize::MAX);

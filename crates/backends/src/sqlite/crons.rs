@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params, types::ToSql};
 use threadyard_core::{
-    crons::{Cron, CronQuery, CronSort, CronTick, Crons, DueCrons},
+    crons::{Cron, CronQuery, CronSort, CronTick, Crons, DueCrons, UpdatedCron},
     ids::{AssistantId, CronId, ThreadId},
     page::{Page, Window},
     runs::CreatedRun,
@@ -66,11 +66,15 @@ impl Crons for SqliteStorage {
             .await
     }
 
-    async fn update_cron(&self, cron: Cron, reschedule: bool) -> Result<Option<Cron>> {
+    async fn update_cron(&self, cron: Cron, seen: Timestamp, reschedule: bool) -> Result<UpdatedCron> {
         self.writer
             .write(move |connection| {
-                update(connection, &cron, reschedule)?;
-                find(connection, cron.cron_id)
+                let changed = update(connection, &cron, seen, reschedule)?;
+                Ok(match find(connection, cron.cron_id)? {
+                    None => UpdatedCron::Missing,
+                    Some(_) if !changed => UpdatedCron::Stale,
+                    Some(cron) => UpdatedCron::Done(Box::new(cron)),
+                })
             })
             .await
     }
@@ -154,12 +158,14 @@ fn insert(connection: &Connection, it: &Cron) -> Done<()> {
     Ok(())
 }
 
-fn update(connection: &Connection, it: &Cron, reschedule: bool) -> Done<()> {
-    connection
+/// Says whether the cron was still the one that was seen. Each change gets a later time, so that it is told from the last.
+fn update(connection: &Connection, it: &Cron, seen: Timestamp, reschedule: bool) -> Done<bool> {
+    let changed = connection
         .prepare_cached(
             "UPDATE cron SET on_run_completed = ?2, end_time = ?3, schedule = ?4, timezone = ?5, enabled = ?6,
-                 metadata = ?7, payload = ?8, next_run_at = CASE WHEN ?9 THEN ?10 ELSE next_run_at END, updated_at = ?11
-             WHERE id = ?1",
+                 metadata = ?7, payload = ?8, next_run_at = CASE WHEN ?9 THEN ?10 ELSE next_run_at END,
+                 updated_at = max(?11, updated_at + 1)
+             WHERE id = ?1 AND updated_at = ?12",
         )?
         .execute(params![
             key(it.cron_id),
@@ -173,8 +179,9 @@ fn update(connection: &Connection, it: &Cron, reschedule: bool) -> Done<()> {
             reschedule,
             it.next_run_date.map(|time| time.0),
             it.updated_at.0,
+            seen.0,
         ])?;
-    Ok(())
+    Ok(changed == 1)
 }
 
 fn cron(row: &Row<'_>) -> Done<Cron> {

@@ -3,11 +3,11 @@
 use rusqlite::{Connection, params};
 use threadyard_core::{
     runs::{EndStatus, Ending, Lease, Run},
-    webhooks::delivery_for,
+    webhooks::{delivery_for, origin, without_secrets},
 };
 
 use super::{
-    Done, lineages, queue,
+    Done, events, lineages, queue,
     rows::{first, key, run, text},
     threads,
 };
@@ -23,7 +23,8 @@ pub(super) fn finish(connection: &Connection, lease: Lease, ending: &Ending) -> 
 /// Ends a run, whoever decides it.
 pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
     announce(connection, run, ending)?;
-    if run.kwargs.temporary {
+    events::close(connection, run, ending)?;
+    if run.kwargs.temporary && !has_other_runs(connection, run)? {
         threads::delete(connection, run.thread_id)?;
         return Ok(());
     }
@@ -44,13 +45,22 @@ pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<(
     }
 }
 
+/// Whether a thread has more to do once this run has ended. A temporary one that does is kept for whoever asked for that.
+fn has_other_runs(connection: &Connection, run: &Run) -> Done<bool> {
+    let mut query = connection.prepare_cached(
+        "SELECT 1 FROM run WHERE thread = (SELECT k FROM thread WHERE id = ?1) AND id <> ?2
+             AND status IN ('pending', 'running')",
+    )?;
+    Ok(query.exists(params![key(run.thread_id), key(run.run_id)])?)
+}
+
 /// Writes the delivery of the run's webhook. Its id comes from the run, so a repeated ending adds nothing.
 fn announce(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
     let Some(delivery) = delivery_for(run, ending) else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT INTO delivery (id, run_id, thread_id, url, body, state, next_attempt_at, created_at)
-             SELECT ?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6 FROM run WHERE id = ?2 AND webhooks_enabled
+            "INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, body, state, next_attempt_at, created_at)
+             SELECT ?1, ?2, ?3, ?7, ?4, ?8, ?9, ?5, 'pending', ?6, ?6 FROM run WHERE id = ?2 AND webhooks_enabled
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -60,6 +70,9 @@ fn announce(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
             delivery.url,
             text(&delivery.body),
             delivery.created_at.0,
+            delivery.event,
+            without_secrets(&delivery.url),
+            origin(&delivery.url).unwrap_or_default(),
         ])?;
     Ok(())
 }

@@ -5,9 +5,8 @@ use std::cmp::Ordering;
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
-    items::{Item, ItemAnswer, ItemOperation, Items, NamespaceQuery},
+    items::{Embedding, FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, Items, NamespaceQuery},
     json::{Object, Value, raw_from_text},
-    page::Window,
     storage::{Result, StorageError},
     time::Timestamp,
 };
@@ -15,12 +14,13 @@ use threadyard_core::{
 use super::{
     Done, SqliteStorage,
     rows::{all, first, text, time},
+    vectors,
 };
 
 #[async_trait]
 impl Items for SqliteStorage {
     async fn apply_items(&self, operations: Vec<ItemOperation>, now: Timestamp) -> Result<Vec<ItemAnswer>> {
-        let writes = operations.iter().any(|operation| matches!(operation, ItemOperation::Put { .. }));
+        let writes = operations.iter().any(|operation| matches!(operation, ItemOperation::Put(_)));
         if writes {
             return self.writer.write(move |connection| apply(connection, &operations, now)).await;
         }
@@ -46,13 +46,13 @@ fn read(connection: &Connection, operations: &[ItemOperation], now: Timestamp) -
                 note(&mut refreshed, *refresh, found.iter())?;
                 ItemAnswer::Item(found.map(|it| it.item))
             }
-            ItemOperation::Search { prefix, filter, window, refresh } => {
-                let found = search(connection, prefix, filter, *window, now)?;
-                note(&mut refreshed, *refresh, found.iter())?;
-                ItemAnswer::Items(found.into_iter().map(|it| it.item).collect())
+            ItemOperation::Search(query) => {
+                let found = search(connection, query, now)?;
+                note(&mut refreshed, query.refresh, found.iter())?;
+                ItemAnswer::Items(found.into_iter().map(|it| FoundItem { item: it.item, score: it.score }).collect())
             }
             ItemOperation::ListNamespaces(query) => ItemAnswer::Namespaces(namespaces(connection, query, now)?),
-            ItemOperation::Put { .. } => ItemAnswer::Written,
+            ItemOperation::Put(_) => ItemAnswer::Written,
         });
     }
     Ok((answers, refreshed))
@@ -78,64 +78,87 @@ fn apply(connection: &Connection, operations: &[ItemOperation], now: Timestamp) 
     let (answers, refreshed) = read(connection, operations, now)?;
     refresh(connection, &refreshed, now)?;
     for operation in operations {
-        if let ItemOperation::Put { namespace, key, value, ttl } = operation {
-            let namespace = serde_json::to_string(namespace)?;
-            let ttl = ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
-            // What is over is not there, so that something new takes its place.
-            connection
-                .prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2 AND expires_at <= ?3")?
-                .execute(params![namespace, key, now.0])?;
-            match value {
-                Some(value) => connection
-                    .prepare_cached(
-                        "INSERT INTO item (namespace, key, value, created_at, updated_at, ttl, expires_at)
-                         VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4 + ?5)
-                         ON CONFLICT DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at,
-                             ttl = excluded.ttl, expires_at = excluded.expires_at",
-                    )?
-                    .execute(params![namespace, key, text(value), now.0, ttl])?,
-                None => connection
-                    .prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2")?
-                    .execute(params![namespace, key])?,
-            };
+        if let ItemOperation::Put(item) = operation {
+            put(connection, item, now)?;
         }
     }
     Ok(answers)
 }
 
-/// An item that was found, and whether it expires.
+fn put(connection: &Connection, item: &ItemPut, now: Timestamp) -> Done<()> {
+    let (namespace, key) = (serde_json::to_string(&item.namespace)?, &item.key);
+    let Some(value) = &item.value else {
+        let mut delete = connection.prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2")?;
+        return Ok(delete.execute(params![namespace, key]).map(drop)?);
+    };
+    // What is over is not there, so that something new takes its place.
+    connection
+        .prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2 AND expires_at <= ?3")?
+        .execute(params![namespace, key, now.0])?;
+    let ttl = item.ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
+    connection
+        .prepare_cached(
+            "INSERT INTO item (namespace, key, value, created_at, updated_at, ttl, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4 + ?5)
+             ON CONFLICT DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at,
+                 ttl = excluded.ttl, expires_at = excluded.expires_at",
+        )?
+        .execute(params![namespace, key, text(value), now.0, ttl])?;
+    connection
+        .prepare_cached("DELETE FROM item_embedding WHERE namespace = ?1 AND key = ?2")?
+        .execute(params![namespace, key])?;
+    let mut insert = connection
+        .prepare_cached("INSERT INTO item_embedding (namespace, key, model, vector) VALUES (?1, ?2, ?3, ?4)")?;
+    for Embedding { model, vector } in &item.embeddings {
+        insert.execute(params![namespace, key, model, vectors::blob(vector)])?;
+    }
+    Ok(())
+}
+
+/// An item that was found, how near it is, and whether it expires.
 struct Found {
     item: Item,
+    score: Option<f64>,
     expires: bool,
 }
 
 fn found(row: &Row<'_>) -> Done<Found> {
-    Ok(Found { item: item(row)?, expires: row.get::<_, Option<i64>>("ttl")?.is_some() })
+    let score = row.get("score")?;
+    Ok(Found { item: item(row)?, score, expires: row.get::<_, Option<i64>>("ttl")?.is_some() })
 }
 
 fn get(connection: &Connection, namespace: &[String], key: &str, now: Timestamp) -> Done<Option<Found>> {
     let mut query = connection.prepare_cached(
-        "SELECT * FROM item WHERE namespace = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
+        "SELECT *, NULL AS score FROM item WHERE namespace = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
     )?;
     first(&mut query, &[&serde_json::to_string(namespace)?, &key, &now.0], found)
 }
 
-fn search(
-    connection: &Connection,
-    prefix: &[String],
-    filter: &Object,
-    window: Window,
-    now: Timestamp,
-) -> Done<Vec<Found>> {
-    let mut query = connection.prepare_cached(
-        "SELECT * FROM item WHERE namespace >= ?1 AND namespace < ?2 AND (expires_at IS NULL OR expires_at > ?3)
-         ORDER BY updated_at DESC, key",
-    )?;
-    let (from, to) = range(prefix)?;
-    let mut found = all(&mut query, &[&from, &to, &now.0], found)?;
-    found.retain(|it| it.item.namespace.starts_with(prefix) && satisfies(&it.item, filter));
+fn search(connection: &Connection, search: &ItemSearch, now: Timestamp) -> Done<Vec<Found>> {
+    let (from, to) = range(&search.prefix)?;
+    let mut found = match &search.query {
+        None => all(&mut connection.prepare_cached(LAST_CHANGED)?, &[&from, &to, &now.0], found)?,
+        Some(Embedding { model, vector }) => {
+            let vector = vectors::blob(vector);
+            all(&mut connection.prepare_cached(NEAREST)?, &[&from, &to, &now.0, model, &vector], found)?
+        }
+    };
+    found.retain(|it| it.item.namespace.starts_with(&search.prefix) && satisfies(&it.item, &search.filter));
+    let window = search.window;
     Ok(found.into_iter().skip(window.offset as usize).take(window.limit as usize).collect())
 }
+
+const LAST_CHANGED: &str = "SELECT *, NULL AS score FROM item
+    WHERE namespace >= ?1 AND namespace < ?2 AND (expires_at IS NULL OR expires_at > ?3)
+    ORDER BY updated_at DESC, key";
+
+/// The nearest text of an item counts. A vector without direction is as near as one at a right angle.
+const NEAREST: &str = "SELECT item.*, score FROM item LEFT JOIN (
+        SELECT namespace, key, max(coalesce(1 - vec_distance_cosine(vector, ?5), 0)) AS score FROM item_embedding
+        WHERE namespace >= ?1 AND namespace < ?2 AND model = ?4 GROUP BY namespace, key
+    ) USING (namespace, key)
+    WHERE namespace >= ?1 AND namespace < ?2 AND (expires_at IS NULL OR expires_at > ?3)
+    ORDER BY score DESC NULLS LAST, updated_at DESC, key";
 
 /// The texts between which the namespaces with this prefix lie.
 fn range(prefix: &[String]) -> Done<(String, String)> {

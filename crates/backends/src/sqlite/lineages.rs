@@ -32,7 +32,7 @@ pub(super) fn forget(connection: &Connection, thread: &Value) -> Done<()> {
     Ok(())
 }
 
-/// Deletes the checkpoints that a run wrote, and what belongs to them alone.
+/// Deletes the checkpoints that a run wrote, and what belongs to them alone. What later values are made from stays.
 pub(super) fn undo(connection: &Connection, run: RunId) -> Done<()> {
     delete(connection, "run = ?1", &key(run))
 }
@@ -51,17 +51,36 @@ pub(super) fn forget_runs(connection: &Connection, runs: &[String]) -> Done<()> 
 fn delete(connection: &Connection, of_run: &str, run: &dyn ToSql) -> Done<()> {
     let mut query = connection.prepare_cached(&format!("SELECT DISTINCT lineage FROM checkpoint WHERE {of_run}"))?;
     let touched = all(&mut query, &[run], |row| Ok(row.get::<_, i64>(0)?))?;
-    connection.prepare_cached(&format!("DELETE FROM checkpoint WHERE {of_run}"))?.execute([run])?;
-    touched.into_iter().try_for_each(|lineage| sweep(connection, lineage))
+    let mut delete = connection.prepare_cached(&format!(
+        "WITH RECURSIVE needed (ns, id) AS (
+             SELECT ns, parent FROM checkpoint WHERE lineage = ?2 AND ({of_run}) IS NOT TRUE AND {NEEDS_PARENT}
+             UNION SELECT checkpoint.ns, parent FROM needed JOIN checkpoint USING (ns, id)
+                 WHERE lineage = ?2 AND {NEEDS_PARENT})
+         DELETE FROM checkpoint WHERE lineage = ?2 AND ({of_run}) AND (ns, id) NOT IN (
+             SELECT ns, id FROM needed WHERE id IS NOT NULL)"
+    ))?;
+    for lineage in touched {
+        delete.execute(params![run, lineage])?;
+        sweep(connection, lineage)?;
+    }
+    Ok(())
 }
 
+/// Of a checkpoint with a `DeltaChannel` that has no snapshot there: its value is in the writes of the checkpoints before.
+const NEEDS_PARENT: &str =
+    "coalesce(json_extract(CAST(metadata AS TEXT), '$.counters_since_delta_snapshot'), '{}') <> '{}'";
+
+/// Deletes all but the newest checkpoint of each namespace, and those that its value is made from.
 pub(super) fn keep_latest(connection: &Connection, thread: &Value) -> Done<()> {
     let Some(lineage) = lineage(connection, thread)? else { return Ok(()) };
     connection
-        .prepare_cached(
-            "DELETE FROM checkpoint WHERE lineage = ?1 AND id < (
-                 SELECT max(id) FROM checkpoint AS newer WHERE newer.lineage = ?1 AND newer.ns = checkpoint.ns)",
-        )?
+        .prepare_cached(&format!(
+            "WITH RECURSIVE kept (ns, id) AS (
+                 SELECT ns, max(id) FROM checkpoint WHERE lineage = ?1 GROUP BY ns
+                 UNION SELECT checkpoint.ns, parent FROM kept JOIN checkpoint USING (ns, id)
+                     WHERE lineage = ?1 AND parent IS NOT NULL AND {NEEDS_PARENT})
+             DELETE FROM checkpoint WHERE lineage = ?1 AND (ns, id) NOT IN (SELECT ns, id FROM kept)"
+        ))?
         .execute([lineage])?;
     sweep(connection, lineage)
 }

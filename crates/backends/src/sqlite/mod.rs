@@ -3,21 +3,30 @@
 mod assistants;
 mod checkpoints;
 mod crons;
+mod deliveries;
 mod ending;
+mod events;
 mod items;
 mod lineages;
+#[cfg(test)]
+mod plans;
 mod queue;
 mod readers;
 mod retention;
 mod rows;
 mod runs;
+mod sql;
+mod thread_search;
 mod threads;
+mod vectors;
+mod webhook_keys;
 mod webhooks;
 mod writer;
 
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -101,19 +110,22 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 }
 
 fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    vectors::install()?;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(128);
-    let deterministic = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function("json_has", 2, deterministic, |call| {
+    let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function("json_has", 2, pure, |call| {
         let document = call.get_raw(0).as_str_or_null()?;
-        let pattern: Value = parse(call.get_raw(1).as_str()?)?;
+        let pattern: Arc<Value> = call.get_or_create_aux(1, |pattern| parse(pattern.as_str()?))?;
         Ok(match document {
             None => false,
             // JSON that is too deep or too odd to be understood matches nothing.
             Some(document) => parse(document).is_ok_and(|document| filter::contains(&document, &pattern)),
         })
     })?;
+    connection
+        .create_scalar_function("json_tag", 2, pure, |call| Ok(thread_search::tag(call.get_raw(0), call.get_raw(1))))?;
     Ok(connection)
 }
 

@@ -14,7 +14,7 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, checkpoints, ending,
+    Done, checkpoints, ending, events,
     rows::{all, first, json, key, lineage_key, object, run},
 };
 
@@ -47,7 +47,8 @@ fn lease(connection: &Connection, k: i64, claim: &ClaimRuns) -> Done<ClaimedRun>
     let thread_metadata = thread_metadata(connection, &claimed)?;
     let head = head(connection, &claimed)?;
     let resume = claimed.attempt > 1 && checkpoints::written_by(connection, claimed.run_id)?;
-    Ok(ClaimedRun { run: claimed, lease, thread_metadata, head, resume })
+    let said = if claimed.kwargs.resumable { events::count(connection, claimed.run_id)? } else { 0 };
+    Ok(ClaimedRun { run: claimed, lease, thread_metadata, head, resume, said })
 }
 
 fn thread_metadata(connection: &Connection, claimed: &Run) -> Done<Object> {

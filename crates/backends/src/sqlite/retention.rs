@@ -11,7 +11,7 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage, lineages,
+    Done, SqliteStorage, events, lineages,
     rows::{all, key, lineage_key, uuid, word},
     threads,
 };
@@ -34,6 +34,10 @@ impl Retention for SqliteStorage {
                 Ok(swept as u64)
             })
             .await
+    }
+
+    async fn sweep_events(&self, ended_before: Timestamp, limit: u32) -> Result<u64> {
+        self.writer.write(move |connection| events::sweep(connection, ended_before, limit)).await
     }
 
     async fn sweep_items(&self, now: Timestamp, limit: u32) -> Result<u64> {

@@ -21,6 +21,11 @@ use super::{
     threads,
 };
 
+/// The runs of a thread, newest first.
+pub(super) const LISTED: &str = "SELECT * FROM run
+    WHERE thread = (SELECT k FROM thread WHERE id = ?1) AND (?2 IS NULL OR status = ?2)
+    ORDER BY k DESC LIMIT ?3 OFFSET ?4";
+
 #[async_trait]
 impl Runs for SqliteStorage {
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
@@ -42,10 +47,7 @@ impl Runs for SqliteStorage {
     async fn search_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>> {
         self.readers
             .read(move |connection| {
-                let mut statement = connection.prepare_cached(
-                    "SELECT * FROM run WHERE thread = (SELECT k FROM thread WHERE id = ?1) AND (?2 IS NULL OR status = ?2)
-                     ORDER BY k DESC LIMIT ?3 OFFSET ?4",
-                )?;
+                let mut statement = connection.prepare_cached(LISTED)?;
                 let status = query.status.map(RunStatus::as_str);
                 let limit = i64::from(window.limit) + 1;
                 let parameters: [&dyn ToSql; 4] = [&key(query.thread_id), &status, &limit, &window.offset];
@@ -206,8 +208,8 @@ fn insert(connection: &Connection, thread: i64, new: &NewRun) -> Done<()> {
     connection
         .prepare_cached(
             "INSERT INTO run (id, thread, thread_id, assistant_id, graph_id, status, multitask, metadata, kwargs,
-                 webhooks_enabled, due_at, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+                 webhooks_enabled, due_at, created_at, updated_at, events_kept)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7, ?8, ?9, ?10, ?11, ?11, nullif(?12, 0))",
         )?
         .execute(params![
             key(run.run_id),
@@ -221,6 +223,7 @@ fn insert(connection: &Connection, thread: i64, new: &NewRun) -> Done<()> {
             new.webhooks_enabled,
             new.due_at.0,
             run.created_at.0,
+            run.kwargs.resumable,
         ])?;
     Ok(())
 }

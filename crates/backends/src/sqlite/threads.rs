@@ -1,7 +1,7 @@
 //! Threads in SQLite. Whether a thread is busy is never stored: it follows from its runs.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params, types::ToSql};
+use rusqlite::{Connection, Row, params};
 use threadyard_core::{
     ids::{RunId, ThreadId},
     json::Object,
@@ -11,16 +11,15 @@ use threadyard_core::{
     storage::Result,
     threads::{
         CreatedThread, DeletedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome, ThreadPatch,
-        ThreadQuery, ThreadSort, ThreadStatus, ThreadStorage, ThreadUpdate, ThreadValues, Threads, UpdatedThread,
+        ThreadQuery, ThreadStorage, ThreadUpdate, ThreadValues, Threads, UpdatedThread,
     },
     time::Timestamp,
 };
 
 use super::{
-    Done, SqliteStorage,
-    assistants::direction,
-    lineages,
+    Done, SqliteStorage, lineages,
     rows::{all, first, json, key, lineage_key, name, object, text, time, uuid, word},
+    thread_search,
 };
 
 /// A thread's row with its derived status.
@@ -56,31 +55,18 @@ impl Threads for SqliteStorage {
     async fn search_threads(&self, query: ThreadQuery, window: Window) -> Result<Page<Thread>> {
         self.readers
             .read(move |connection| {
-                let filter = Filter::of(&query)?;
-                let sql = format!(
-                    "SELECT * FROM ({THREAD}) WHERE {MATCHES} ORDER BY {} {}, k DESC LIMIT ?5 OFFSET ?6",
-                    column(query.sort_by),
-                    direction(query.order)
-                );
-                let limit = i64::from(window.limit) + 1;
-                let parameters: [&dyn ToSql; 6] =
-                    [&filter.ids, &filter.metadata, &filter.values, &filter.status, &limit, &window.offset];
-                let rows = all(&mut connection.prepare_cached(&sql)?, &parameters, thread)?;
-                Ok(Page::from_probe(rows, window))
+                let mut found = Vec::new();
+                let mut one = connection.prepare_cached(&format!("{THREAD} WHERE k = ?1"))?;
+                for k in thread_search::keys(connection, &query, window)? {
+                    found.extend(first(&mut one, &[&k], thread)?);
+                }
+                Ok(Page::from_probe(found, window))
             })
             .await
     }
 
     async fn count_threads(&self, query: ThreadQuery) -> Result<u64> {
-        self.readers
-            .read(move |connection| {
-                let filter = Filter::of(&query)?;
-                let sql = format!("SELECT count(*) FROM ({THREAD}) WHERE {MATCHES}");
-                let parameters = params![filter.ids, filter.metadata, filter.values, filter.status];
-                let count: i64 = connection.prepare_cached(&sql)?.query_row(parameters, |row| row.get(0))?;
-                Ok(count.unsigned_abs())
-            })
-            .await
+        self.readers.read(move |connection| thread_search::count(connection, &query)).await
     }
 
     async fn patch_thread(&self, id: ThreadId, patch: ThreadPatch, now: Timestamp) -> Result<Option<Thread>> {
@@ -119,29 +105,6 @@ impl Threads for SqliteStorage {
 
     async fn delete_thread(&self, id: ThreadId) -> Result<Option<DeletedThread>> {
         self.writer.write(move |connection| delete(connection, id)).await
-    }
-}
-
-/// Search parameters as columns compare them.
-struct Filter {
-    ids: Option<String>,
-    metadata: String,
-    values: Option<String>,
-    status: Option<&'static str>,
-}
-
-const MATCHES: &str = "(?1 IS NULL OR hex(id) IN (SELECT value FROM json_each(?1))) AND json_has(metadata, ?2)
-    AND (?3 IS NULL OR json_has(state_values, ?3)) AND (?4 IS NULL OR derived_status = ?4)";
-
-impl Filter {
-    fn of(query: &ThreadQuery) -> Done<Self> {
-        let ids: Vec<_> = query.ids.iter().map(|id| format!("{:X}", id.0.simple())).collect();
-        Ok(Self {
-            ids: if ids.is_empty() { None } else { Some(serde_json::to_string(&ids)?) },
-            metadata: serde_json::to_string(&query.metadata)?,
-            values: if query.values.is_empty() { None } else { Some(serde_json::to_string(&query.values)?) },
-            status: query.status.map(ThreadStatus::as_str),
-        })
     }
 }
 
@@ -284,14 +247,4 @@ fn head(row: &Row<'_>) -> Done<ThreadHead> {
         metadata: object("thread", row, "metadata")?,
         state: state.map(|(state, revision)| SavedState { state, revision }),
     })
-}
-
-fn column(sort: ThreadSort) -> &'static str {
-    match sort {
-        ThreadSort::ThreadId => "id",
-        ThreadSort::Status => "derived_status",
-        ThreadSort::CreatedAt => "created_at",
-        ThreadSort::UpdatedAt => "updated_at",
-        ThreadSort::StateUpdatedAt => "state_updated_at",
-    }
 }

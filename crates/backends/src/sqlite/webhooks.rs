@@ -1,8 +1,11 @@
 //! Webhook deliveries in SQLite.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
+    deliveries::Trigger,
     ids::{LeaseId, RunId},
     storage::Result,
     time::Timestamp,
@@ -11,13 +14,13 @@ use threadyard_core::{
 
 use super::{
     Done, SqliteStorage,
-    rows::{all, key, uuid},
+    rows::{all, first, key, name, uuid},
 };
 
 #[async_trait]
 impl Webhooks for SqliteStorage {
     async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries> {
-        self.writer.write(move |connection| take(connection, claim)).await
+        self.writer.write(move |connection| take(connection, &claim)).await
     }
 
     async fn record_attempt(&self, result: AttemptResult) -> Result<()> {
@@ -26,51 +29,147 @@ impl Webhooks for SqliteStorage {
 }
 
 /// While a delivery is on its way, `next_attempt_at` is when its lease ends: whoever holds it is then presumed dead.
-fn take(connection: &Connection, claim: ClaimDeliveries) -> Done<ClaimedDeliveries> {
-    let mut query = connection.prepare_cached(
-        "UPDATE delivery SET attempts = attempts + 1, lease_id = ?1, next_attempt_at = ?2
-         WHERE k IN (
-             SELECT k FROM delivery WHERE state = 'pending' AND next_attempt_at <= ?3 ORDER BY next_attempt_at, k LIMIT ?4)
-         RETURNING id, run_id, url, body, attempts",
+fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliveries> {
+    let mut update = connection.prepare_cached(
+        "UPDATE delivery SET attempts = attempts + 1, manual = manual + (resent_from IS NOT NULL), lease_id = ?1,
+             next_attempt_at = ?2
+         WHERE k = ?3 RETURNING id, run_id, url, origin, body, attempts, manual, resent_from",
     )?;
-    let parameters: [&dyn rusqlite::ToSql; 4] = [&key(claim.lease_id), &claim.until.0, &claim.now.0, &claim.limit];
-    let deliveries = all(&mut query, &parameters, |row| delivery(row, claim.lease_id))?;
-    let mut query = connection.prepare_cached("SELECT min(next_attempt_at) FROM delivery WHERE state = 'pending'")?;
-    let next_due: Option<i64> = query.query_row([], |row| row.get(0))?;
+    let mut deliveries = Vec::new();
+    for k in due(connection, claim)? {
+        let lease = key(claim.lease_id);
+        if let Some(taken) = first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(row, claim.lease_id))? {
+            begin(connection, k, &taken, claim.now)?;
+            deliveries.push(taken);
+        }
+    }
+    let mut query = connection
+        .prepare_cached("SELECT min(next_attempt_at) FROM delivery WHERE state = 'pending' AND next_attempt_at > ?1")?;
+    let next_due: Option<i64> = query.query_row([claim.now.0], |row| row.get(0))?;
     Ok(ClaimedDeliveries { deliveries, next_due: next_due.map(Timestamp) })
 }
 
+/// A delivery that is due, as far as its place in the queue matters.
+struct Due {
+    k: i64,
+    at: i64,
+    origin: String,
+    retry: bool,
+}
+
+/// The deliveries to be taken: the longest due first, as far as their origins have room.
+fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<Vec<i64>> {
+    let enough = claim.limit.saturating_mul(4);
+    let mut query = connection.prepare_cached(
+        "SELECT k, next_attempt_at, origin, attempts > 0 FROM delivery
+         WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY next_attempt_at, k LIMIT ?2",
+    )?;
+    let longest_due = all(&mut query, &[&claim.now.0, &enough], |row| Ok(due_row(row)?))?;
+    let seen_all = longest_due.len() < enough as usize;
+    let picked = pick(longest_due, claim);
+    if seen_all || picked.len() == claim.limit as usize {
+        return Ok(picked);
+    }
+    // Some origin has many due for long, and no room: others may be behind it.
+    let mut of_each = Vec::new();
+    let mut next =
+        connection.prepare_cached("SELECT min(origin) FROM delivery WHERE state = 'pending' AND origin > ?1")?;
+    let mut of_origin = connection.prepare_cached(
+        "SELECT k, next_attempt_at, origin, attempts > 0 FROM delivery
+         WHERE state = 'pending' AND origin = ?1 AND next_attempt_at <= ?2 ORDER BY next_attempt_at, k LIMIT ?3",
+    )?;
+    // No text comes before the empty one, which stands for deliveries without an origin.
+    let mut origin = Some(String::new());
+    while let Some(current) = origin {
+        of_each
+            .extend(all(&mut of_origin, &[&current, &claim.now.0, &room(claim, &current)], |row| Ok(due_row(row)?))?);
+        origin = next.query_row([&current], |row| row.get(0))?;
+    }
+    of_each.sort_by_key(|due| (due.at, due.k));
+    Ok(pick(of_each, claim))
+}
+
+fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
+    Ok(Due { k: row.get(0)?, at: row.get(1)?, origin: row.get(2)?, retry: row.get(3)? })
+}
+
+fn room(claim: &ClaimDeliveries, origin: &str) -> u32 {
+    claim.rooms.get(origin).copied().unwrap_or(claim.per_origin)
+}
+
+/// Those for which there is room, in the order given.
+fn pick(due: Vec<Due>, claim: &ClaimDeliveries) -> Vec<i64> {
+    let mut rooms = HashMap::new();
+    let mut retries = claim.retries;
+    let mut picked = Vec::new();
+    for Due { k, origin, retry, .. } in due {
+        if picked.len() == claim.limit as usize {
+            break;
+        }
+        let left = rooms.entry(origin).or_insert_with_key(|origin| room(claim, origin));
+        if *left == 0 || (retry && retries == 0) {
+            continue;
+        }
+        *left -= 1;
+        retries -= u32::from(retry);
+        picked.push(k);
+    }
+    picked
+}
+
+/// Notes that an attempt begins; what came of an earlier one that is still noted as begun, nobody knows.
+fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Timestamp) -> Done<()> {
+    connection
+        .prepare_cached("UPDATE delivery_attempt SET state = 'unknown' WHERE delivery = ?1 AND state = 'started'")?
+        .execute([k])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO delivery_attempt (delivery, n, \"trigger\", state, started_at) VALUES (?1, ?2, ?3, 'started', ?4)",
+        )?
+        .execute(params![k, delivery.attempt, name(&delivery.trigger)?, now.0])?;
+    Ok(())
+}
+
 fn delivery(row: &Row<'_>, lease_id: LeaseId) -> Done<ClaimedDelivery> {
+    let attempt: u32 = row.get("attempts")?;
+    let resent = row.get::<_, Option<String>>("resent_from")?.is_some();
     Ok(ClaimedDelivery {
         id: row.get("id")?,
         run_id: RunId(uuid(row, "run_id")?),
         url: row.get("url")?,
+        origin: row.get("origin")?,
         body: row.get("body")?,
-        attempt: row.get("attempts")?,
+        attempt,
+        scheduled: attempt - row.get::<_, u32>("manual")?,
+        trigger: if resent { Trigger::Resend } else { Trigger::Schedule },
         lease_id,
     })
 }
 
 fn record(connection: &Connection, result: &AttemptResult) -> Done<()> {
-    let (state, next_attempt_at, finished_at) = match result.next {
-        NextStep::Delivered => ("delivered", result.at, Some(result.at.0)),
-        NextStep::RetryAt(again) => ("pending", again, None),
-        NextStep::Failed => ("failed", result.at, Some(result.at.0)),
+    let (state, next_attempt_at) = match result.next {
+        NextStep::Delivered => (Some("delivered"), None),
+        NextStep::RetryAt(again) => (Some("pending"), Some(again.0)),
+        NextStep::Failed => (Some("failed"), None),
+        NextStep::AsBefore => (None, None),
     };
+    let mut update = connection.prepare_cached(
+        "UPDATE delivery SET state = coalesce(?3, resent_from, state), next_attempt_at = coalesce(?4, resume_at, ?5),
+             finished_at = CASE coalesce(?3, resent_from, state) WHEN 'pending' THEN NULL ELSE ?5 END,
+             last_status = ?6, last_failure = ?7, lease_id = NULL, resent_from = NULL, resume_at = NULL
+         WHERE id = ?1 AND lease_id = ?2 RETURNING k",
+    )?;
+    let recorded = first(
+        &mut update,
+        &[&result.id, &key(result.lease_id), &state, &next_attempt_at, &result.at.0, &result.status, &result.failure],
+        |row| Ok(row.get::<_, i64>(0)?),
+    )?;
+    // Another sender has taken it over, or somebody has stopped it: what came of this attempt is not known to anybody.
+    let Some(k) = recorded else { return Ok(()) };
     connection
         .prepare_cached(
-            "UPDATE delivery SET state = ?3, next_attempt_at = ?4, finished_at = ?5, last_status = ?6, last_failure = ?7,
-                 lease_id = NULL
-             WHERE id = ?1 AND lease_id = ?2",
+            "UPDATE delivery_attempt SET state = 'done', ended_at = ?3, status = ?4, failure = ?5 WHERE delivery = ?1 AND n = ?2",
         )?
-        .execute(params![
-            result.id,
-            key(result.lease_id),
-            state,
-            next_attempt_at.0,
-            finished_at,
-            result.status,
-            result.failure,
-        ])?;
+        .execute(params![k, result.attempt, result.at.0, result.status, result.failure])?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use threadyard_core::{
 use crate::{run, thread};
 
 fn bus(max_bytes: usize) -> LocalBus {
-    LocalBus::new(LocalBusConfig { max_bytes, keep: Duration::from_mins(1) }, ambient().0)
+    LocalBus::new(LocalBusConfig { max_bytes }, ambient().0)
 }
 
 fn events(names: &[&str]) -> Vec<StreamEvent> {
@@ -35,40 +35,54 @@ async fn read(mut reader: Box<dyn Subscription>) -> (Vec<String>, Option<EventId
     }
 }
 
-#[tokio::test]
-async fn replay_and_live_events_follow_without_gap_or_duplicate() {
-    let bus = bus(1 << 20);
-    bus.open(run(1), thread(1), true);
-    bus.append(run(1), events(&["a", "b"]));
-    let from_start = bus.subscribe(run(1), From::After(EventId::START)).unwrap();
-    let from_now = bus.subscribe(run(1), From::Now).unwrap();
-    bus.append(run(1), events(&["c"]));
-    bus.close(run(1), Closing::default());
-    let (names, last, _) = read(from_start).await;
-    assert_eq!(names, ["a", "b", "c"]);
-    assert_eq!(read(from_now).await.0, ["c"]);
-    let second = EventId { seq: 2, ..last.unwrap() };
-    assert_eq!(read(bus.subscribe(run(1), From::After(second)).unwrap()).await.0, ["c"]);
-    assert!(read(bus.subscribe(run(1), From::After(last.unwrap())).unwrap()).await.0.is_empty());
+/// Adds events behind those that the stream has.
+fn append(bus: &LocalBus, names: &[&str]) {
+    let next = bus.open(run(1), thread(1));
+    bus.append(run(1), next, events(names));
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_kept_is_gone_after_its_end() {
+async fn readers_hear_everything_from_where_they_joined() {
     let bus = bus(1 << 20);
-    bus.open(run(1), thread(1), false);
-    let reader = bus.subscribe(run(1), From::Now).unwrap();
-    bus.append(run(1), events(&["a"]));
+    let first = bus.open(run(1), thread(1));
+    let from_start = bus.subscribe(run(1), From::Start).unwrap();
+    append(&bus, &["a", "b"]);
+    let from_now = bus.subscribe(run(1), From::Now).unwrap();
+    append(&bus, &["c"]);
     bus.close(run(1), Closing { result: Some(Bytes::from_static(b"1")) });
     assert!(bus.subscribe(run(1), From::Now).is_none());
-    assert_eq!(read(reader).await.0, ["a"]);
+    let third = EventId { seq: first.seq + 2, ..first };
+    for (reader, heard) in [(from_start, vec!["a", "b", "c"]), (from_now, vec!["c"])] {
+        let (names, last, lagged) = read(reader).await;
+        assert_eq!((names, last, lagged), (heard.into_iter().map(str::to_owned).collect(), Some(third), false));
+    }
+}
+
+#[tokio::test]
+async fn events_that_do_not_follow_on_the_last_are_no_silent_gap() {
+    let bus = bus(1 << 20);
+    let next = bus.open(run(1), thread(1));
+    let (mut behind, mut abreast) =
+        (bus.subscribe(run(1), From::Start).unwrap(), bus.subscribe(run(1), From::Start).unwrap());
+    append(&bus, &["a"]);
+    assert!(matches!(abreast.next().await, Received::Events(first, _) if first == next));
+    let elsewhere = EventId { epoch_ms: 7, seq: 51 };
+    bus.append(run(1), elsewhere, events(&["x", "y"]));
+    assert!(matches!(behind.next().await, Received::Lagged));
+    for reader in [&mut behind, &mut abreast] {
+        assert!(
+            matches!(reader.next().await, Received::Events(first, events) if first == elsewhere && events.len() == 2)
+        );
+    }
+    assert_eq!(bus.open(run(1), thread(1)), EventId { seq: 53, ..elsewhere });
 }
 
 #[tokio::test]
 async fn who_falls_too_far_behind_is_told() {
     let bus = bus(10);
-    bus.open(run(1), thread(1), false);
+    bus.open(run(1), thread(1));
     let mut reader = bus.subscribe(run(1), From::Now).unwrap();
-    bus.append(run(1), events(&["aaaa", "bbbb", "cccc"]));
+    append(&bus, &["aaaa", "bbbb", "cccc"]);
     assert!(matches!(reader.next().await, Received::Lagged));
     // It goes on with what is left, so that who only waits for the end gets there.
     bus.close(run(1), Closing::default());
@@ -78,14 +92,14 @@ async fn who_falls_too_far_behind_is_told() {
 #[tokio::test]
 async fn only_what_a_reader_still_needs_counts() {
     let bus = bus(10);
-    bus.open(run(1), thread(1), false);
+    bus.open(run(1), thread(1));
     let mut reader = bus.subscribe(run(1), From::Now).unwrap();
     for name in ["aaaa", "bbbb", "cccc"] {
-        bus.append(run(1), events(&[name]));
+        append(&bus, &[name]);
         assert!(matches!(reader.next().await, Received::Events(_, events) if &*events[0].name == name));
     }
     drop(reader);
-    bus.append(run(1), events(&["dddd"]));
+    append(&bus, &["dddd"]);
     assert!(bus.subscribe(run(1), From::Now).is_some());
 }
 
@@ -101,18 +115,21 @@ async fn a_wake_between_interest_and_wait_is_not_lost() {
 }
 
 #[tokio::test]
-async fn who_watches_a_thread_hears_of_its_runs() {
+async fn who_watches_a_thread_hears_of_its_runs_in_the_order_they_begin() {
     let bus = bus(10);
+    for (n, of) in [(3, 1), (2, 2), (1, 1)] {
+        bus.open(run(n), thread(of));
+    }
     let (mut watch, other) = (bus.watch(thread(1)), bus.watch(thread(2)));
-    bus.open(run(1), thread(1), false);
-    bus.open(run(1), thread(1), false);
-    bus.open(run(2), thread(2), false);
-    bus.open(run(3), thread(1), false);
-    bus.append(run(1), events(&["a"]));
+    append(&bus, &["a"]);
+    append(&bus, &["b"]);
     bus.close(run(1), Closing::default());
     let (first, reader) = watch.next().await;
-    assert_eq!((first, read(reader).await.0), (run(1), vec!["a".to_owned()]), "though its stream is gone by now");
-    assert_eq!(watch.next().await.0, run(3));
+    let said = read(reader).await.0;
+    assert_eq!((first, said), (run(1), vec!["a".to_owned(), "b".to_owned()]), "though its stream is gone by now");
+    let third = StreamEvent { name: "c".into(), data: "1".into() };
+    bus.append(run(3), bus.open(run(3), thread(1)), vec![third]);
+    assert_eq!(watch.next().await.0, run(3), "opened before the watch, begun after it");
     drop(other);
-    bus.open(run(4), thread(2), false);
+    bus.open(run(4), thread(2));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use threadyard_core::{
-    crons::{Cron, CronQuery, CronSort, CronTick},
+    crons::{Cron, CronQuery, CronSort, CronTick, UpdatedCron},
     ids::{AssistantId, CronId, ThreadId},
     json::{Object, RawObject, raw},
     page::{Order, Window},
@@ -94,12 +94,30 @@ async fn a_change_keeps_the_moment_unless_the_schedule_changed() {
     let moved = CronTick { cron_id: made.cron_id, at: at(60), next: Some(at(120)), run: None };
     backend.storage.tick_cron(moved).await.unwrap();
     let stale = Cron { enabled: false, updated_at: at(70), ..made.clone() };
-    let changed = backend.storage.update_cron(stale, false).await.unwrap().unwrap();
+    let changed = updated(backend.storage.update_cron(stale, made.updated_at, false).await.unwrap());
     assert_eq!((changed.next_run_date, changed.enabled, changed.updated_at), (Some(at(120)), false, at(70)));
     let rescheduled = Cron { next_run_date: Some(at(90)), ..changed };
-    let changed = backend.storage.update_cron(rescheduled, true).await.unwrap().unwrap();
+    let changed = updated(backend.storage.update_cron(rescheduled, at(70), true).await.unwrap());
     assert_eq!(changed.next_run_date, Some(at(90)));
-    assert!(backend.storage.update_cron(cron(9, None, 0), true).await.unwrap().is_none());
+    let missing = backend.storage.update_cron(cron(9, None, 0), at(0), true).await.unwrap();
+    assert!(matches!(missing, UpdatedCron::Missing));
+}
+
+#[tokio::test]
+async fn a_change_of_what_changed_meanwhile_is_stale() {
+    let backend = Backend::new();
+    let made = cron(1, None, 60);
+    backend.storage.create_cron(made.clone()).await.unwrap();
+    let change = |enabled| backend.storage.update_cron(Cron { enabled, ..made.clone() }, made.updated_at, false);
+    // Within one moment of the clock, too.
+    assert!(updated(change(false).await.unwrap()).updated_at > made.updated_at);
+    assert!(matches!(change(true).await.unwrap(), UpdatedCron::Stale));
+    assert!(!backend.storage.cron(made.cron_id).await.unwrap().unwrap().enabled);
+}
+
+fn updated(outcome: UpdatedCron) -> Cron {
+    let UpdatedCron::Done(cron) = outcome else { panic!("not changed: {outcome:?}") };
+    *cron
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use threadyard_core::{
-    items::{ItemAnswer, ItemOperation, NamespaceQuery},
+    items::{Embedding, ItemAnswer, ItemOperation, ItemPut, ItemSearch, NamespaceQuery},
     json::{Object, raw},
     page::Window,
 };
@@ -18,19 +18,26 @@ fn labels(namespace: &str) -> Vec<String> {
 }
 
 fn put(namespace: &str, key: &str, value: Option<Value>) -> ItemOperation {
-    ItemOperation::Put {
+    ItemOperation::Put(ItemPut {
         namespace: labels(namespace),
         key: key.into(),
         value: value.map(|value| raw(&value)),
         ttl: None,
-    }
+        embeddings: Vec::new(),
+    })
 }
 
 async fn keys(backend: &Backend, prefix: &str, filter: Value) -> Vec<String> {
     let filter = if let Value::Object(filter) = filter { filter } else { Object::new() };
-    let search = ItemOperation::Search { prefix: labels(prefix), filter, window: WINDOW, refresh: false };
+    let search = ItemOperation::Search(ItemSearch {
+        prefix: labels(prefix),
+        filter,
+        query: None,
+        window: WINDOW,
+        refresh: false,
+    });
     match backend.storage.apply_items(vec![search], at(9)).await.unwrap().remove(0) {
-        ItemAnswer::Items(items) => items.into_iter().map(|item| item.key).collect(),
+        ItemAnswer::Items(items) => items.into_iter().map(|found| found.item.key).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -93,20 +100,29 @@ async fn namespaces_are_listed_by_their_ends() {
 #[tokio::test]
 async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
     let backend = Backend::new();
-    let put = |key: &str, ttl: Option<u64>| ItemOperation::Put {
-        namespace: labels("a"),
-        key: key.into(),
-        value: Some(raw(&json!({ "k": key }))),
-        ttl: ttl.map(Duration::from_secs),
+    let put = |key: &str, ttl: Option<u64>| {
+        ItemOperation::Put(ItemPut {
+            namespace: labels("a"),
+            key: key.into(),
+            value: Some(raw(&json!({ "k": key }))),
+            ttl: ttl.map(Duration::from_secs),
+            embeddings: Vec::new(),
+        })
     };
     let apply = async |operation, now| backend.storage.apply_items(vec![operation], at(now)).await.unwrap().remove(0);
     for (key, ttl) in [("short", Some(10)), ("long", Some(100)), ("forever", None)] {
         apply(put(key, ttl), 0).await;
     }
     let left = async |now, refresh| {
-        let search = ItemOperation::Search { prefix: labels("a"), filter: Object::new(), window: WINDOW, refresh };
+        let search = ItemOperation::Search(ItemSearch {
+            prefix: labels("a"),
+            filter: Object::new(),
+            query: None,
+            window: WINDOW,
+            refresh,
+        });
         match apply(search, now).await {
-            ItemAnswer::Items(items) => items.into_iter().map(|it| it.key).collect::<Vec<_>>(),
+            ItemAnswer::Items(items) => items.into_iter().map(|it| it.item.key).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         }
     };
@@ -127,4 +143,60 @@ async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
     let ItemAnswer::Item(Some(item)) = apply(get, 401).await else { panic!("the item is not there") };
     assert_eq!(item.created_at, at(400));
     assert_eq!(left(9_999, false).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_nearest_come_first() {
+    let backend = Backend::new();
+    let near = |model: &str, vector: &[f32]| Embedding { model: model.into(), vector: vector.into() };
+    let put = |key: &str, embeddings: Vec<Embedding>, ttl| {
+        ItemOperation::Put(ItemPut {
+            namespace: labels("a"),
+            key: key.into(),
+            value: Some(raw(&json!({ "even": key.len().is_multiple_of(2) }))),
+            ttl,
+            embeddings,
+        })
+    };
+    let puts = vec![
+        put("opposite", vec![near("m", &[-1.0, 0.0])], None),
+        put("two texts", vec![near("m", &[-1.0, 0.1]), near("m", &[1.0, 0.1])], None),
+        put("same", vec![near("m", &[3.0, 0.0])], None),
+        put("nothing", vec![near("m", &[0.0, 0.0])], None),
+        put("other model", vec![near("n", &[1.0, 0.0, 0.0])], None),
+        put("none", vec![], None),
+        put("over", vec![near("m", &[1.0, 0.0])], Some(Duration::from_micros(1))),
+    ];
+    backend.storage.apply_items(puts, at(1)).await.unwrap();
+    let search = async |filter: Value, window| {
+        let Value::Object(filter) = filter else { panic!("{filter}") };
+        let query = Some(near("m", &[2.0, 0.0]));
+        let search = ItemOperation::Search(ItemSearch { prefix: labels("a"), filter, query, window, refresh: false });
+        match backend.storage.apply_items(vec![search], at(2)).await.unwrap().remove(0) {
+            ItemAnswer::Items(found) => found.into_iter().map(|it| (it.item.key, it.score)).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let found = search(json!({}), WINDOW).await;
+    let keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["same", "two texts", "nothing", "opposite", "none", "other model"]);
+    let expected = [Some(1.0), Some(1.0 / 1.01_f64.sqrt()), Some(0.0), Some(-1.0), None, None];
+    for ((key, score), expected) in found.iter().zip(expected) {
+        assert_eq!(score.is_some(), expected.is_some(), "{key}");
+        assert!((score.unwrap_or_default() - expected.unwrap_or_default()).abs() < 1e-6, "{key}: {score:?}");
+    }
+    let page: Vec<_> = search(json!({"even": true}), Window { limit: 2, offset: 1 }).await;
+    assert_eq!(page.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["opposite", "none"]);
+
+    // What an item means goes when it is written anew, or deleted.
+    let delete = ItemOperation::Put(ItemPut {
+        namespace: labels("a"),
+        key: "two texts".into(),
+        value: None,
+        ttl: None,
+        embeddings: vec![],
+    });
+    backend.storage.apply_items(vec![put("same", vec![], None), delete], at(2)).await.unwrap();
+    backend.storage.apply_items(vec![put("two texts", vec![], None)], at(2)).await.unwrap();
+    assert_eq!(search(json!({}), Window { limit: 1, offset: 0 }).await, [("nothing".to_owned(), Some(0.0))]);
 }

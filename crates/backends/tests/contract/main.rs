@@ -6,10 +6,14 @@ mod assistants;
 mod bus;
 mod checkpoints;
 mod crons;
+mod deliveries;
+mod events;
 mod items;
 mod queue;
 mod retention;
+mod thread_search;
 mod threads;
+mod webhook_keys;
 mod webhooks;
 
 use std::{sync::Arc, time::Duration};

@@ -33,6 +33,37 @@ async fn save(backend: &Backend, thread: ThreadId, ids: &[&str]) {
     }
 }
 
+/// Saves a chain in which each checkpoint whose flag is set has a delta channel without a snapshot.
+async fn save_chain(backend: &Backend, thread: ThreadId, chain: &[(&str, bool)]) {
+    let name = thread.to_string();
+    let mut parent = None;
+    for (id, open) in chain {
+        let counters = if *open { json!({ "log": [1, 1] }) } else { json!({}) };
+        let metadata = json!({ "source": "loop", "run_id": id, "counters_since_delta_snapshot": counters });
+        let put = PutCheckpoint { metadata: metadata.to_string().into(), ..sample_checkpoint(&name, id, parent) };
+        backend.storage.put_checkpoint(Writer::Call, put).await.unwrap();
+        parent = Some(*id);
+    }
+}
+
+#[tokio::test]
+async fn what_a_delta_channel_is_made_from_is_kept() {
+    let backend = Backend::new();
+    let chain = [("1", false), ("2", false), ("3", true), ("4", true)];
+    let pruned = make(&backend, 1, None).await;
+    save_chain(&backend, pruned, &chain).await;
+    backend.storage.prune_checkpoints(vec![pruned.to_string()], PruneStrategy::KeepLatest).await.unwrap();
+    assert_eq!(checkpoints(&backend, pruned).await, ["4", "3", "2"]);
+
+    let forgotten = make(&backend, 2, None).await;
+    save_chain(&backend, forgotten, &chain).await;
+    for (run, left) in [("1", vec!["4", "3", "2"]), ("3", vec!["4", "3", "2"]), ("4", vec!["3", "2"]), ("3", vec!["2"])]
+    {
+        backend.storage.delete_run_checkpoints(vec![run.into()]).await.unwrap();
+        assert_eq!(checkpoints(&backend, forgotten).await, left, "without {run}");
+    }
+}
+
 async fn checkpoints(backend: &Backend, thread: ThreadId) -> Vec<String> {
     let query = CheckpointQuery { thread: Some(thread.to_string()), ..CheckpointQuery::default() };
     backend.storage.list_checkpoints(query).await.unwrap().into_iter().map(|it| it.id).collect()

@@ -1,6 +1,6 @@
 //! Deliveries: written with the end of a run, leased, recorded.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 use threadyard_core::{
@@ -18,13 +18,21 @@ const URL: &str = "https://user:pass@example.com/hook?token=secret";
 async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDelivery> {
     let lease_id = LeaseId(Uuid::from_u64_pair(5, seconds.unsigned_abs()));
     let now = at(seconds);
-    let claim = ClaimDeliveries { lease_id, limit: 10, now, until: now + Duration::from_secs(45) };
+    let claim = ClaimDeliveries {
+        lease_id,
+        limit: 10,
+        retries: 10,
+        per_origin: 10,
+        rooms: BTreeMap::new(),
+        now,
+        until: now + Duration::from_secs(45),
+    };
     backend.storage.claim_deliveries(claim).await.unwrap().deliveries
 }
 
 fn result(delivery: &ClaimedDelivery, seconds: i64, next: NextStep) -> AttemptResult {
     let (id, lease_id) = (delivery.id.clone(), delivery.lease_id);
-    AttemptResult { id, lease_id, at: at(seconds), status: Some(500), failure: None, next }
+    AttemptResult { id, lease_id, attempt: delivery.attempt, at: at(seconds), status: Some(500), failure: None, next }
 }
 
 async fn ended_run(backend: &Backend, enabled: bool) {
@@ -108,4 +116,44 @@ async fn only_settled_deliveries_are_swept_or_go_with_their_thread() {
     backend.storage.record_attempt(result(&delivery, 8, NextStep::Failed)).await.unwrap();
     backend.storage.delete_thread(thread(1)).await.unwrap();
     assert_eq!(backend.storage.sweep_deliveries(at(9_999), 10).await.unwrap(), 0, "it went with its thread");
+}
+
+#[tokio::test]
+async fn one_receiver_does_not_take_the_room_of_others() {
+    let backend = Backend::new();
+    let urls = ["https://busy.example/x"; 60].into_iter().chain([
+        "https://a.example/x",
+        "https://z.example/x",
+        "https://parked.example/x",
+    ]);
+    for (n, url) in urls.enumerate() {
+        let n = n as u64 + 1;
+        backend.thread(n).await;
+        let mut new = new_run(run(n), thread(n), at(0));
+        new.run.kwargs.webhook = Some(url.into());
+        backend.storage.create_run(new).await.unwrap();
+        let held = backend.claim(1, at(1)).await.remove(0);
+        backend.storage.finish_run(held.lease, success(at(2))).await.unwrap();
+    }
+    let claim = async |retries, limit, seconds| {
+        let lease_id = LeaseId(Uuid::from_u64_pair(6, seconds));
+        let rooms = [("https://parked.example".to_owned(), 0)].into();
+        let now = at(i64::try_from(seconds).unwrap());
+        let until = now + Duration::from_secs(45);
+        let claim = ClaimDeliveries { lease_id, limit, retries, per_origin: 4, rooms, now, until };
+        let mut taken = backend.storage.claim_deliveries(claim).await.unwrap().deliveries;
+        taken.sort_by(|a, b| a.origin.cmp(&b.origin));
+        taken
+    };
+    let first = claim(10, 10, 10).await;
+    let origins: Vec<_> = first.iter().map(|it| it.origin.as_str()).collect();
+    let busy = ["https://busy.example"; 4];
+    let expected: Vec<_> = ["https://a.example"].into_iter().chain(busy).chain(["https://z.example"]).collect();
+    assert_eq!(origins, expected, "though the others are far behind in the queue");
+
+    // What failed before has no room: only first attempts are taken.
+    for delivery in &first {
+        backend.storage.record_attempt(result(delivery, 11, NextStep::RetryAt(at(12)))).await.unwrap();
+    }
+    assert!(claim(0, 100, 20).await.iter().all(|it| it.attempt == 1));
 }

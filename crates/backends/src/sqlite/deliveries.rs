@@ -1,0 +1,186 @@
+//! Deliveries in SQLite, as people see and steer them. What sends them is in `webhooks.rs`.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Row, params};
+use threadyard_core::{
+    deliveries::{Attempt, Deliveries, Delivery, DeliveryQuery, DeliveryState, Steered},
+    ids::{RunId, ThreadId},
+    page::{Page, Window},
+    storage::Result,
+    time::Timestamp,
+};
+
+use super::{
+    Done, SqliteStorage,
+    rows::{all, first, key, time, uuid, word},
+    sql::Sql,
+};
+
+#[async_trait]
+impl Deliveries for SqliteStorage {
+    async fn search_deliveries(&self, query: DeliveryQuery, window: Window) -> Result<Page<Delivery>> {
+        self.readers
+            .read(move |connection| {
+                let mut sql = matching("SELECT * FROM delivery WHERE true", query);
+                sql.with("ORDER BY k DESC LIMIT ?", i64::from(window.limit) + 1);
+                sql.with("OFFSET ?", window.offset);
+                let rows = all(&mut connection.prepare_cached(&sql.text)?, &sql.parameters(), delivery)?;
+                Ok(Page::from_probe(rows, window))
+            })
+            .await
+    }
+
+    async fn count_deliveries(&self, query: DeliveryQuery) -> Result<u64> {
+        self.readers
+            .read(move |connection| {
+                let sql = matching("SELECT count(*) FROM delivery WHERE true", query);
+                let mut statement = connection.prepare_cached(&sql.text)?;
+                let count: i64 = statement.query_row(&*sql.parameters(), |row| row.get(0))?;
+                Ok(count.unsigned_abs())
+            })
+            .await
+    }
+
+    async fn delivery(&self, id: String) -> Result<Option<(Delivery, Vec<Attempt>)>> {
+        self.readers
+            .read(move |connection| {
+                let mut query = connection.prepare_cached("SELECT * FROM delivery WHERE id = ?1")?;
+                let found = first(&mut query, &[&id], |row| Ok((row.get::<_, i64>("k")?, delivery(row)?)))?;
+                let Some((k, delivery)) = found else { return Ok(None) };
+                let mut query =
+                    connection.prepare_cached("SELECT * FROM delivery_attempt WHERE delivery = ?1 ORDER BY n")?;
+                Ok(Some((delivery, all(&mut query, &[&k], attempt)?)))
+            })
+            .await
+    }
+
+    async fn delivery_body(&self, id: String) -> Result<Option<String>> {
+        self.readers
+            .read(move |connection| {
+                let mut query = connection.prepare_cached("SELECT body FROM delivery WHERE id = ?1")?;
+                first(&mut query, &[&id], |row| Ok(row.get(0)?))
+            })
+            .await
+    }
+
+    async fn resend_delivery(&self, id: String, now: Timestamp) -> Result<Steered> {
+        self.writer
+            .write(move |connection| {
+                let mut sql = resend(now);
+                sql.with("WHERE lease_id IS NULL AND id = ?", id.clone());
+                let changed = connection.prepare_cached(&sql.text)?.execute(&*sql.parameters())?;
+                steered(connection, &id, changed)
+            })
+            .await
+    }
+
+    async fn recover_deliveries(&self, query: DeliveryQuery, now: Timestamp) -> Result<u64> {
+        self.writer
+            .write(move |connection| {
+                let mut sql = resend(now);
+                sql.add("WHERE state IN ('failed', 'cancelled')");
+                narrow(&mut sql, query);
+                Ok(connection.prepare_cached(&sql.text)?.execute(&*sql.parameters())? as u64)
+            })
+            .await
+    }
+
+    async fn cancel_delivery(&self, id: String, now: Timestamp) -> Result<Steered> {
+        self.writer
+            .write(move |connection| {
+                let changed = connection
+                    .prepare_cached(
+                        "UPDATE delivery SET state = 'cancelled', finished_at = ?2, lease_id = NULL, resent_from = NULL,
+                             resume_at = NULL
+                         WHERE id = ?1 AND state = 'pending'",
+                    )?
+                    .execute(params![id, now.0])?;
+                // What comes of an attempt that is on its way is not listened to any more.
+                connection
+                    .prepare_cached(
+                        "UPDATE delivery_attempt SET state = 'unknown'
+                         WHERE state = 'started' AND delivery = (SELECT k FROM delivery WHERE id = ?1 AND lease_id IS NULL)",
+                    )?
+                    .execute([&id])?;
+                steered(connection, &id, changed)
+            })
+            .await
+    }
+}
+
+/// Makes an attempt due besides the schedule, and notes how to go on if it fails.
+fn resend(now: Timestamp) -> Sql {
+    let mut sql = Sql::new("UPDATE delivery SET resent_from = coalesce(resent_from, state), state = 'pending',");
+    sql.add(
+        "resume_at = CASE WHEN resent_from IS NOT NULL THEN resume_at WHEN state = 'pending' THEN next_attempt_at END,",
+    );
+    sql.with("finished_at = NULL, next_attempt_at = ?", now.0);
+    sql
+}
+
+fn steered(connection: &Connection, id: &str, changed: usize) -> Done<Steered> {
+    if changed == 1 {
+        return Ok(Steered::Done);
+    }
+    let known = connection.prepare_cached("SELECT 1 FROM delivery WHERE id = ?1")?.exists([id])?;
+    Ok(if known { Steered::NotNow } else { Steered::Missing })
+}
+
+fn matching(select: &str, query: DeliveryQuery) -> Sql {
+    let mut sql = Sql::new(select);
+    narrow(&mut sql, query);
+    sql
+}
+
+fn narrow(sql: &mut Sql, query: DeliveryQuery) {
+    if let Some(run) = query.run_id {
+        sql.with("AND run_id = ?", key(run));
+    }
+    if let Some(thread) = query.thread_id {
+        sql.with("AND thread_id = ?", key(thread));
+    }
+    if let Some(state) = query.state {
+        sql.with("AND state = ?", state.as_str());
+    }
+    if let Some(url) = query.url {
+        sql.with("AND substr(shown_url, 1, length(?)) =", url.clone());
+        sql.with("?", url);
+    }
+    if let Some(since) = query.since {
+        sql.with("AND created_at >= ?", since.0);
+    }
+    if let Some(until) = query.until {
+        sql.with("AND created_at < ?", until.0);
+    }
+}
+
+fn delivery(row: &Row<'_>) -> Done<Delivery> {
+    let state: DeliveryState = word("delivery", row, "state")?;
+    let next_attempt_at = time(row, "next_attempt_at")?;
+    Ok(Delivery {
+        delivery_id: row.get("id")?,
+        run_id: RunId(uuid(row, "run_id")?),
+        thread_id: ThreadId(uuid(row, "thread_id")?),
+        event: row.get("event")?,
+        url: row.get("shown_url")?,
+        state,
+        attempt_count: row.get("attempts")?,
+        next_attempt_at: (state == DeliveryState::Pending).then_some(next_attempt_at),
+        last_status: row.get("last_status")?,
+        last_failure: row.get("last_failure")?,
+        created_at: time(row, "created_at")?,
+        finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp),
+    })
+}
+
+fn attempt(row: &Row<'_>) -> Done<Attempt> {
+    Ok(Attempt {
+        n: row.get("n")?,
+        trigger: word("delivery_attempt", row, "trigger")?,
+        state: word("delivery_attempt", row, "state")?,
+        started_at: time(row, "started_at")?,
+        ended_at: row.get::<_, Option<i64>>("ended_at")?.map(Timestamp),
+        status: row.get("status")?,
+        failure: row.get("failure")?,
+    })
+}

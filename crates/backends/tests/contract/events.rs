@@ -1,0 +1,141 @@
+//! Kept events: what resumable runs said.
+
+use bytes::Bytes;
+use threadyard_core::{
+    runs::{CancelAction, CancelRequest, EndStatus, Ending, ExpireLeases, Lease, RunError},
+    storage::StorageError,
+    stream::StreamEvent,
+    testkit::new_run,
+    time::Timestamp,
+};
+
+use crate::{Backend, at, run, success, thread};
+
+fn event(name: &str) -> StreamEvent {
+    StreamEvent { name: name.into(), data: Bytes::from_static(br#"{"x":"\ud800"}"#) }
+}
+
+fn events(names: &[&str]) -> Vec<StreamEvent> {
+    names.iter().map(|name| event(name)).collect()
+}
+
+async fn running(backend: &Backend, n: u64, resumable: bool) -> Lease {
+    backend.thread(n).await;
+    let mut new = new_run(run(n), thread(n), at(0));
+    new.run.kwargs.resumable = resumable;
+    backend.storage.create_run(new).await.unwrap();
+    backend.claim(1, at(1)).await[0].lease
+}
+
+async fn kept(backend: &Backend, n: u64, after: u64) -> Vec<(u64, String)> {
+    let kept = backend.storage.kept_events(run(n), after).await.unwrap();
+    kept.into_iter().map(|(seq, event)| (seq, event.name.into_string())).collect()
+}
+
+fn named(names: &[(u64, &str)]) -> Vec<(u64, String)> {
+    names.iter().map(|(seq, name)| (*seq, (*name).to_owned())).collect()
+}
+
+fn failure(at: Timestamp) -> Ending {
+    let error = RunError { error: "ValueError".into(), message: "negative".into() };
+    Ending { status: EndStatus::Error, error: Some(error), values: None, thread: None, at }
+}
+
+#[tokio::test]
+async fn what_was_said_is_there_after_a_restart_and_the_next_attempt_goes_on_behind_it() {
+    let backend = Backend::new();
+    let lease = running(&backend, 1, true).await;
+    backend.storage.keep_events(lease, 1, events(&["metadata", "values"])).await.unwrap();
+    backend.storage.keep_events(lease, 3, events(&["custom"])).await.unwrap();
+    let backend = backend.reopen();
+    assert_eq!(kept(&backend, 1, 0).await, named(&[(1, "metadata"), (2, "values"), (3, "custom")]));
+    assert_eq!(kept(&backend, 1, 2).await, named(&[(3, "custom")]));
+    assert!(kept(&backend, 1, 3).await.is_empty());
+    assert!(kept(&backend, 1, u64::MAX).await.is_empty());
+    assert_eq!(backend.storage.kept_events(run(1), 2).await.unwrap(), [(3, event("custom"))]);
+
+    backend.storage.expire_leases(ExpireLeases { now: at(1), max_attempts: 3 }).await.unwrap();
+    let again = &backend.claim(1, at(2)).await[0];
+    assert_eq!((again.run.attempt, again.said), (2, 3));
+}
+
+#[tokio::test]
+async fn only_who_holds_the_lease_of_a_resumable_run_adds_to_what_it_said() {
+    let backend = Backend::new();
+    let lost = running(&backend, 1, true).await;
+    backend.storage.requeue_run(lost, true, at(2)).await.unwrap();
+    let holder = backend.claim(1, at(3)).await[0].lease;
+    assert_eq!(backend.storage.keep_events(lost, 1, events(&["late"])).await, Err(StorageError::LeaseLost));
+    backend.storage.keep_events(holder, 1, events(&["metadata"])).await.unwrap();
+    assert_eq!(kept(&backend, 1, 0).await, named(&[(1, "metadata")]));
+
+    let other = running(&backend, 2, false).await;
+    backend.storage.keep_events(other, 1, events(&["metadata"])).await.unwrap();
+    assert!(kept(&backend, 2, 0).await.is_empty(), "it is not resumable");
+}
+
+#[tokio::test]
+async fn a_run_that_fails_says_so_last_whoever_ends_it() {
+    let backend = Backend::new();
+    let lease = running(&backend, 1, true).await;
+    backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
+    backend.storage.finish_run(lease, failure(at(2))).await.unwrap();
+    let last = &backend.storage.kept_events(run(1), 1).await.unwrap()[..];
+    let data = Bytes::from_static(br#"{"error":"ValueError","message":"negative"}"#);
+    assert_eq!(last, [(2, StreamEvent { name: "error".into(), data })]);
+
+    let lease = running(&backend, 2, true).await;
+    backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
+    backend.storage.expire_leases(ExpireLeases { now: at(60), max_attempts: 1 }).await.unwrap();
+    assert_eq!(kept(&backend, 2, 0).await, named(&[(1, "metadata"), (2, "error")]));
+}
+
+#[tokio::test]
+async fn what_a_run_said_goes_with_it() {
+    for way in ["deleted", "rolled back", "thread deleted"] {
+        let backend = Backend::new();
+        let lease = running(&backend, 1, true).await;
+        backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
+        match way {
+            "deleted" => drop(backend.storage.delete_run(thread(1), run(1)).await.unwrap()),
+            "rolled back" => {
+                let request = CancelRequest { action: CancelAction::Rollback, reason: "test".into() };
+                backend.storage.finish_run(lease, request.ending(at(2))).await.unwrap();
+            }
+            _ => drop(backend.storage.delete_thread(thread(1)).await.unwrap()),
+        }
+        // The next run may take the place of the one that is gone.
+        running(&backend, 1, true).await;
+        assert!(kept(&backend, 1, 0).await.is_empty(), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn what_ended_runs_said_is_swept_and_stays_away() {
+    let backend = Backend::new();
+    for (n, ended) in [(1, Some(10)), (2, Some(11)), (3, Some(12)), (4, None)] {
+        let lease = running(&backend, n, true).await;
+        backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
+        if let Some(ended) = ended {
+            backend.storage.finish_run(lease, success(at(ended))).await.unwrap();
+        }
+    }
+    let sweep = async |before, limit| backend.storage.sweep_events(at(before), limit).await.unwrap();
+    assert_eq!(sweep(10, 10).await, 0);
+    assert_eq!(sweep(12, 1).await, 1);
+    assert!(kept(&backend, 1, 0).await.is_empty() && !kept(&backend, 2, 0).await.is_empty());
+    assert_eq!((sweep(1000, 10).await, sweep(1000, 10).await), (2, 0));
+    assert!(!kept(&backend, 4, 0).await.is_empty(), "it goes on");
+}
+
+#[tokio::test]
+async fn long_events_come_in_pages() {
+    let backend = Backend::new();
+    let lease = running(&backend, 1, true).await;
+    let long = StreamEvent { name: "custom".into(), data: vec![b'1'; 600_000].into() };
+    backend.storage.keep_events(lease, 1, vec![long; 5]).await.unwrap();
+    for (after, places) in [(0, vec![1, 2]), (2, vec![3, 4]), (4, vec![5])] {
+        let page = kept(&backend, 1, after).await;
+        assert_eq!(page.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), places);
+    }
+}
