@@ -1,15 +1,14 @@
 //! Serves what a worker asks of the host: checkpoints and store items, written under the right of the run that asks.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use threadyard_core::{
     ambient::Ambient,
     checkpoints::{CheckpointQuery, Committed, PruneStrategy, PutCheckpoint, PutWrites, Writer},
-    items::{Item, ItemAnswer, ItemOperation, NamespaceQuery},
-    json::{Object, raw_from_text},
-    page::Window,
+    items::ItemIndex,
+    json::Object,
     storage::{Storage, StorageError},
 };
 use tokio_util::task::TaskTracker;
@@ -17,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     connection::{Connection, Said},
     frame::{Frame, FrameError},
+    items::{StoreAnswer, StoreBatch},
     protocol::{CpPut, CpWrites, Tuple, kind, read},
 };
 
@@ -27,6 +27,8 @@ const REQUEST: u64 = 1 << 63;
 #[derive(Clone)]
 pub(crate) struct Callbacks {
     pub(crate) storage: Arc<dyn Storage>,
+    /// How items are found by their meaning, if they are.
+    pub(crate) index: Option<ItemIndex>,
     pub(crate) ambient: Ambient,
     pub(crate) tasks: TaskTracker,
 }
@@ -72,12 +74,12 @@ impl Callbacks {
             }
             _ => {
                 let batch: StoreBatch = read(&frame.body)?;
-                let operations = batch.ops.into_iter().map(StoreOp::understood).collect::<Result<Vec<_>, _>>()?;
+                let operations = batch.understood(self.index.as_ref())?;
                 let (this, connection, id) = (self.clone(), connection.clone(), frame.id);
                 self.tasks.spawn(async move {
                     let answers = this.storage.apply_items(operations, this.ambient.now()).await;
                     let result =
-                        answers.map(|answers| pack(&answers.into_iter().map(Answer::from).collect::<Vec<_>>()));
+                        answers.map(|answers| pack(&answers.into_iter().map(StoreAnswer::from).collect::<Vec<_>>()));
                     reply(&connection, id, result);
                 });
             }
@@ -211,107 +213,4 @@ struct CpCall {
     threads: Option<Vec<String>>,
     #[serde(default)]
     strategy: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct StoreBatch {
-    ops: Vec<StoreOp>,
-}
-
-#[derive(Deserialize)]
-struct StoreOp {
-    op: String,
-    #[serde(default)]
-    ns: Vec<String>,
-    #[serde(default)]
-    key: String,
-    #[serde(default)]
-    value: Option<Bytes>,
-    #[serde(default)]
-    ttl: Option<f64>,
-    #[serde(default)]
-    refresh: Option<bool>,
-    #[serde(default)]
-    filter: Option<Bytes>,
-    #[serde(default)]
-    prefix: Option<Vec<String>>,
-    #[serde(default)]
-    suffix: Option<Vec<String>>,
-    #[serde(default)]
-    max_depth: Option<usize>,
-    #[serde(default)]
-    limit: u32,
-    #[serde(default)]
-    offset: u32,
-}
-
-impl StoreOp {
-    fn understood(self) -> Result<ItemOperation, FrameError> {
-        let body = |why: String| FrameError::Body(why);
-        let refresh = self.refresh.unwrap_or_default();
-        let window = Window { limit: self.limit, offset: self.offset };
-        Ok(match self.op.as_str() {
-            "get" => ItemOperation::Get { namespace: self.ns, key: self.key, refresh },
-            "put" => {
-                let text = |bytes: Bytes| String::from_utf8(bytes.into()).map_err(|error| body(error.to_string()));
-                let json = |text| raw_from_text(text).map_err(|error| body(error.to_string()));
-                let value = self.value.map(|bytes| text(bytes).and_then(json)).transpose()?;
-                let ttl = self.ttl.map(|minutes| Duration::try_from_secs_f64(minutes * 60.0)).transpose();
-                let ttl = ttl.map_err(|error| body(format!("ttl: {error}")))?;
-                ItemOperation::Put { namespace: self.ns, key: self.key, value, ttl }
-            }
-            "search" => {
-                let parse = |bytes: Bytes| serde_json::from_slice(&bytes).map_err(|error| body(error.to_string()));
-                let filter = self.filter.map(parse).transpose()?.unwrap_or_default();
-                ItemOperation::Search { prefix: self.ns, filter, window, refresh }
-            }
-            "list" => ItemOperation::ListNamespaces(NamespaceQuery {
-                prefix: self.prefix.unwrap_or_default(),
-                suffix: self.suffix.unwrap_or_default(),
-                max_depth: self.max_depth,
-                window,
-            }),
-            other => return Err(body(format!("unknown store operation `{other}`"))),
-        })
-    }
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Answer {
-    Item(Option<WireItem>),
-    Items(Vec<WireItem>),
-    Namespaces(Vec<Vec<String>>),
-}
-
-#[derive(Serialize)]
-struct WireItem {
-    ns: Vec<String>,
-    key: String,
-    value: Bytes,
-    created: String,
-    updated: String,
-}
-
-impl From<ItemAnswer> for Answer {
-    fn from(answer: ItemAnswer) -> Self {
-        match answer {
-            ItemAnswer::Item(item) => Self::Item(item.map(WireItem::from)),
-            ItemAnswer::Written => Self::Item(None),
-            ItemAnswer::Items(items) => Self::Items(items.into_iter().map(WireItem::from).collect()),
-            ItemAnswer::Namespaces(namespaces) => Self::Namespaces(namespaces),
-        }
-    }
-}
-
-impl From<Item> for WireItem {
-    fn from(item: Item) -> Self {
-        Self {
-            ns: item.namespace,
-            key: item.key,
-            value: Bytes::copy_from_slice(item.value.get().as_bytes()),
-            created: item.created_at.to_string(),
-            updated: item.updated_at.to_string(),
-        }
-    }
 }

@@ -6,15 +6,27 @@ use crate::project::{Env, Project};
 
 /// The variables that the project adds. What the operator has set already wins.
 pub(crate) fn additions(project: &Project) -> Result<BTreeMap<String, String>, EnvironmentError> {
-    let named = match &project.env {
-        Env::Map(map) => map.clone(),
+    let named = named(&project.env)?;
+    Ok(named.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect())
+}
+
+/// The value of a variable: the operator's, or else the project's.
+pub(crate) fn variable(env: &Env, name: &str) -> Option<String> {
+    match std::env::var_os(name) {
+        Some(value) => value.into_string().ok(),
+        None => named(env).ok()?.remove(name),
+    }
+}
+
+fn named(env: &Env) -> Result<BTreeMap<String, String>, EnvironmentError> {
+    match env {
+        Env::Map(map) => Ok(map.clone()),
         Env::File(file) => {
             let broken = |why: String| EnvironmentError { file: file.clone(), why };
             let lines = dotenvy::from_path_iter(file).map_err(|error| broken(error.to_string()))?;
-            lines.collect::<Result<_, _>>().map_err(|error| broken(error.to_string()))?
+            lines.collect::<Result<_, _>>().map_err(|error| broken(error.to_string()))
         }
-    };
-    Ok(named.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect())
+    }
 }
 
 /// The file with the variables can't be read.

@@ -10,6 +10,8 @@ mod control;
 mod embedded;
 mod environment;
 mod frame;
+mod index;
+mod items;
 mod launch;
 mod process;
 mod project;
@@ -19,6 +21,7 @@ mod session;
 #[cfg(test)]
 mod transcripts;
 mod watch;
+mod webhooks;
 mod worker;
 mod zygote;
 
@@ -26,3 +29,4 @@ pub use launch::{LaunchError, python};
 pub use process::{ProcessRuntime, ProcessRuntimeConfig};
 pub use project::{Project, ProjectError};
 pub use retention::SweepChoice;
+pub use webhooks::WebhookRules;

@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use threadyard_core::{
     ambient::Ambient,
+    items::ToEmbed,
     json::RawJson,
     runtime::{GraphCall, GraphError, GraphInfo, GraphRuntime, RunJob, RunSession, RuntimeError},
     storage::Storage,
@@ -23,7 +24,7 @@ use crate::{
     embedded, environment,
     launch::python::Interpreter,
     project::Project,
-    protocol::{Load, LoadGraph, StoreTtl},
+    protocol::{Load, LoadGraph, Ready, StoreIndex, StoreTtl},
     watch::Watch,
     worker::{Origin, Start, Worker},
     zygote::{Launch, Zygote},
@@ -100,7 +101,8 @@ impl ProcessRuntime {
             folder: config.project.folder.clone(),
             interpreter: config.interpreter.clone(),
         };
-        let callbacks = Callbacks { storage, ambient, tasks: TaskTracker::new() };
+        let index = config.project.item_index.clone();
+        let callbacks = Callbacks { storage, index, ambient, tasks: TaskTracker::new() };
         let origin = origin(&config, &launch, &callbacks.tasks).await;
         let first = load(&config, &launch, &origin, &callbacks).await?;
         let runtime = Arc::new(Self {
@@ -201,6 +203,11 @@ impl GraphRuntime for ProcessRuntime {
         worker.call(&call).await
     }
 
+    async fn embed(&self, texts: ToEmbed) -> Result<Vec<Vec<f32>>, RuntimeError> {
+        let worker = self.worker().await?;
+        worker.embed(&texts).await
+    }
+
     async fn shutdown(&self, grace: Duration) {
         self.stopping.cancel();
         let generation = self.generation();
@@ -243,8 +250,25 @@ async fn load(
     }
     let took_ms = started.elapsed().as_millis();
     tracing::info!(workers = workers.len(), graphs = ready.graphs.len(), took_ms, "workers ready");
-    let revision = ready.revision.clone();
-    Ok(Arc::new(Generation { workers: RwLock::new(workers), failures, revision, retired: CancellationToken::new() }))
+    let (revision, broken_index) = (ready.revision.clone(), broken_index(config, ready));
+    let generation =
+        Generation { workers: RwLock::new(workers), failures, revision, retired: CancellationToken::new() };
+    match broken_index {
+        None => Ok(Arc::new(generation)),
+        // Without its index, the store would take items that are never found again.
+        Some(error) => {
+            stop_all(&generation, Duration::ZERO).await;
+            Err(error)
+        }
+    }
+}
+
+/// Why items could not be found by their meaning, if the project wants that.
+fn broken_index(config: &ProcessRuntimeConfig, ready: &Ready) -> Option<RuntimeError> {
+    let index = config.project.item_index.as_ref()?;
+    let GraphError { error, message, .. } = ready.store_index.as_ref()?.error.as_ref()?;
+    let why = format!("store.index.embed: `{}` could not be loaded: {error}: {message}", index.embed);
+    Some(RuntimeError::Unavailable(why))
 }
 
 async fn start_worker(
@@ -260,6 +284,7 @@ async fn start_worker(
         graphs: graphs.map(|graph| (graph.id.clone(), LoadGraph { path: graph.path.clone() })).collect(),
         concurrency: config.concurrency,
         store_ttl: StoreTtl::of(config.project.item_ttl),
+        store_index: config.project.item_index.as_ref().map(StoreIndex::of),
         imports: config.interpreter.imports.iter().map(|folder| folder.display().to_string()).collect(),
     };
     let token = callbacks.ambient.random().simple().to_string();

@@ -7,12 +7,16 @@ use std::{
 
 use serde::Deserialize;
 use threadyard_core::{
-    items::ItemTtl,
+    items::{ItemIndex, ItemTtl},
     json::{Object, Value},
     retention::ThreadTtl,
 };
 
-use crate::retention::{self, SweepChoice};
+use crate::{
+    environment, index,
+    retention::{self, SweepChoice},
+    webhooks::{self, WebhookRules},
+};
 
 /// A project with its configuration.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Project {
     pub env: Env,
     /// Whether the end of a run is told to its webhook.
     pub webhooks_enabled: bool,
+    /// Where webhooks may go, and what they carry.
+    pub webhooks: WebhookRules,
     /// How long threads are kept, unless who makes them says otherwise.
     pub thread_ttl: Option<ThreadTtl>,
     /// How often threads whose time is over are looked for, and how many at once.
@@ -37,6 +43,8 @@ pub struct Project {
     pub item_ttl: ItemTtl,
     /// How often items whose time is over are looked for.
     pub item_sweep: SweepChoice,
+    /// How items are found by their meaning, if they are.
+    pub item_index: Option<ItemIndex>,
     /// Keys that do nothing here, to be told once.
     pub without_effect: Vec<String>,
 }
@@ -106,6 +114,8 @@ struct File {
     store: Object,
     #[serde(default)]
     checkpointer: Object,
+    #[serde(default)]
+    webhooks: Option<Value>,
 }
 
 /// Keys that matter for building images only.
@@ -127,10 +137,10 @@ const IMAGE_KEYS: [&str; 15] = [
     "internal_docker_tag",
 ];
 /// Keys without which a project would be served differently, or less safely, than its author means.
-const REFUSED_KEYS: [&str; 4] = ["auth", "encryption", "webhooks", "serde"];
+const REFUSED_KEYS: [&str; 3] = ["auth", "encryption", "serde"];
 /// Graphs in these files need a worker that does not exist yet.
 const SCRIPTS: [&str; 7] = [".ts:", ".tsx:", ".mts:", ".cts:", ".js:", ".mjs:", ".cjs:"];
-const KNOWN_KEYS: [&str; 6] = ["graphs", "dependencies", "env", "http", "store", "checkpointer"];
+const KNOWN_KEYS: [&str; 7] = ["graphs", "dependencies", "env", "http", "store", "checkpointer", "webhooks"];
 
 impl Project {
     /// Reads a configuration file.
@@ -153,27 +163,24 @@ impl Project {
         if let Some(key) = REFUSED_KEYS.into_iter().find(|key| keys.contains_key(*key)) {
             return unsupported(key.into());
         }
-        if let Some(key) = known.store.keys().find(|key| *key != "ttl") {
+        if let Some(key) = known.store.keys().find(|key| !["ttl", "index"].contains(&key.as_str())) {
             return unsupported(format!("store.{key}"));
         }
         let (item_ttl, item_sweep) = retention::items(known.store.get("ttl")).map_err(invalid)?;
+        let item_index = index::items(known.store.get("index")).map_err(invalid)?;
         if let Some(key) = known.checkpointer.keys().find(|key| *key != "ttl") {
             return unsupported(format!("checkpointer.{key}"));
         }
         let (thread_ttl, sweep) = retention::threads(known.checkpointer.get("ttl")).map_err(invalid)?;
-        let mut webhooks_enabled = true;
-        for (key, value) in &known.http {
-            match (key.as_str(), value) {
-                ("disable_webhooks", Value::Bool(disabled)) => webhooks_enabled = !disabled,
-                ("disable_webhooks", _) => return Err(invalid("http.disable_webhooks must be true or false".into())),
-                _ => return unsupported(format!("http.{key}")),
-            }
+        if let Some(key) = known.http.keys().find(|key| *key != "disable_webhooks") {
+            return unsupported(format!("http.{key}"));
         }
-        let known_key = |key: &str| KNOWN_KEYS.contains(&key);
-        let without_effect: Vec<_> = keys.keys().filter(|key| !known_key(key)).cloned().collect();
-        for key in without_effect.iter().filter(|key| !IMAGE_KEYS.contains(&key.as_str())) {
-            tracing::warn!(key, "the configuration has a key that this server does not know");
-        }
+        let webhooks_enabled = match known.http.get("disable_webhooks") {
+            None => true,
+            Some(Value::Bool(disabled)) => !disabled,
+            Some(_) => return Err(invalid("http.disable_webhooks must be true or false".into())),
+        };
+        let without_effect = without_effect(&keys);
         let is_local = |dependency: &&String| dependency.starts_with('.') || dependency.starts_with('/');
         if let Some(absent) = known.dependencies.iter().filter(is_local).find(|local| !folder.join(local).exists()) {
             return Err(invalid(format!("`dependencies` names `{absent}`, which does not exist")));
@@ -189,8 +196,12 @@ impl Project {
         if let Some(script) = graphs.iter().find(is_script) {
             return unsupported(format!("graphs.{}: {}", script.id, script.path));
         }
+        let env = env(known.env, &folder).map_err(invalid)?;
+        let variable = |name: &str| environment::variable(&env, name);
+        let webhooks = webhooks::rules(known.webhooks.as_ref(), variable).map_err(invalid)?;
         Ok(Self {
-            env: env(known.env, &folder).map_err(invalid)?,
+            webhooks,
+            env,
             dependencies: known.dependencies,
             graphs,
             webhooks_enabled,
@@ -198,11 +209,21 @@ impl Project {
             sweep,
             item_ttl,
             item_sweep,
+            item_index,
             without_effect,
             file: file.into(),
             folder,
         })
     }
+}
+
+/// Keys that do nothing here. Those that are not even known are warned of.
+fn without_effect(keys: &Object) -> Vec<String> {
+    let others: Vec<_> = keys.keys().filter(|key| !KNOWN_KEYS.contains(&key.as_str())).cloned().collect();
+    for key in others.iter().filter(|key| !IMAGE_KEYS.contains(&key.as_str())) {
+        tracing::warn!(key, "the configuration has a key that this server does not know");
+    }
+    others
 }
 
 fn graph(id: String, entry: Value) -> Result<Graph, String> {
@@ -273,7 +294,7 @@ mod tests {
         for (text, named) in [
             (r#"{"graphs": {"a": "./a.py:g"}, "auth": {"path": "./auth.py:auth"}}"#, "`auth`"),
             (r#"{"graphs": {"a": "./a.py:g"}, "http": {"app": "./app.py:app"}}"#, "`http.app`"),
-            (r#"{"graphs": {"a": "./a.py:g"}, "store": {"index": {}}}"#, "`store.index`"),
+            (r#"{"graphs": {"a": "./a.py:g"}, "store": {"path": "x"}}"#, "`store.path`"),
             (r#"{"graphs": {"a": "./a.py"}}"#, "graphs.a"),
             (r#"{"graphs": {"a": {}}}"#, "graphs.a"),
             (r#"{"graphs": {"a": "./a.ts:g"}}"#, "`graphs.a: ./a.ts:g`"),

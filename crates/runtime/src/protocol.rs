@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use threadyard_core::{
     checkpoints::{Blob, CheckpointTuple, PutCheckpoint, PutWrites, Write},
-    items::ItemTtl,
+    items::{ItemIndex, ItemTtl},
     json::{RawJson, raw, raw_from_text},
     runs::PauseAt,
     runtime::{GraphError, RunEnd, RunEndStatus, RunJob, StopReason},
@@ -72,6 +72,8 @@ pub(crate) struct Load {
     pub(crate) concurrency: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) store_ttl: Option<StoreTtl>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) store_index: Option<StoreIndex>,
     pub(crate) imports: Vec<String>,
 }
 
@@ -90,6 +92,20 @@ impl StoreTtl {
     }
 }
 
+/// What makes vectors of texts, and of which.
+#[derive(Clone, Serialize)]
+pub(crate) struct StoreIndex {
+    embed: String,
+    dims: usize,
+    fields: Vec<String>,
+}
+
+impl StoreIndex {
+    pub(crate) fn of(index: &ItemIndex) -> Self {
+        Self { embed: index.embed.clone(), dims: index.dims, fields: index.fields.clone() }
+    }
+}
+
 #[derive(Clone, Serialize)]
 pub(crate) struct LoadGraph {
     pub(crate) path: String,
@@ -97,12 +113,16 @@ pub(crate) struct LoadGraph {
 
 #[derive(Deserialize)]
 pub(crate) struct Ready {
-    pub(crate) graphs: BTreeMap<String, ReadyGraph>,
+    pub(crate) graphs: BTreeMap<String, Loaded>,
     pub(crate) revision: String,
+    /// What became of `store_index`, when there was one.
+    #[serde(default)]
+    pub(crate) store_index: Option<Loaded>,
 }
 
+/// What became of something that was to be loaded.
 #[derive(Deserialize)]
-pub(crate) struct ReadyGraph {
+pub(crate) struct Loaded {
     #[serde(default)]
     pub(crate) error: Option<GraphError>,
 }
@@ -172,9 +192,10 @@ pub(crate) struct Drain {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Call<'a> {
-    pub(crate) op: threadyard_core::runtime::CallOperation,
-    pub(crate) graph: &'a str,
+pub(crate) struct Call<'a, O> {
+    pub(crate) op: O,
+    /// None when the question is to no graph.
+    pub(crate) graph: Option<&'a str>,
     pub(crate) args: Bytes,
 }
 

@@ -2,8 +2,11 @@
 
 use std::{io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
+use serde::Serialize;
+use serde_json::json;
 use threadyard_core::{
-    json::RawJson,
+    items::ToEmbed,
+    json::{RawJson, raw},
     runtime::{GraphCall, RunJob, RuntimeError},
 };
 use tokio::{
@@ -123,10 +126,23 @@ impl Worker {
 
     /// Asks a graph something.
     pub(crate) async fn call(&self, call: &GraphCall) -> Result<RawJson, RuntimeError> {
+        self.ask(call.operation, Some(&call.graph_id), &call.args).await
+    }
+
+    /// Makes vectors of texts.
+    pub(crate) async fn embed(&self, texts: &ToEmbed) -> Result<Vec<Vec<f32>>, RuntimeError> {
+        let args = match texts {
+            ToEmbed::Query(query) => raw(&json!({ "query": query })),
+            ToEmbed::Value { value, fields } => raw(&json!({ "value": value, "fields": fields })),
+        };
+        let vectors = self.ask("embed", None, &args).await?;
+        serde_json::from_str(vectors.get()).map_err(|error| RuntimeError::WorkerLost(error.to_string()))
+    }
+
+    async fn ask(&self, op: impl Serialize, graph: Option<&str>, args: &RawJson) -> Result<RawJson, RuntimeError> {
         let (reply, answer) = oneshot::channel();
         let id = self.connection.register(Waiter::Call(reply))?;
-        let args = protocol::json_bytes(&call.args);
-        let body = Call { op: call.operation, graph: &call.graph_id, args };
+        let body = Call { op, graph, args: protocol::json_bytes(args) };
         self.connection.send(protocol::frame(kind::CALL, id, &body));
         let lost = |_| RuntimeError::WorkerLost("it ended before it answered".into());
         let body = answer.await.map_err(lost)??;

@@ -155,14 +155,14 @@ _PREDICATES: dict[str, Any] = {
 
 def generalised(one: Any, other: Any, key: str | None = None) -> Any:
     """What two recordings have in common, with `any` where they differ."""
+    if key in _ALWAYS_ANY:
+        return {"any": _ALWAYS_ANY[key], "example": _ANONYMOUS.get(key, one)}
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         if set(one) == {"b64"} and one != other:
             return {"any": "bin", "example": one}
         return {name: generalised(one[name], other[name], name) for name in one}
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return [generalised(a, b, key) for a, b in zip(one, other)]
-    if key in _ALWAYS_ANY:
-        return {"any": _ALWAYS_ANY[key], "example": _ANONYMOUS.get(key, one)}
     if one == other and type(one) is type(other):
         return one
     for name in ("uuid", "time", "text", "int", "number", "object"):
@@ -175,6 +175,8 @@ def generalised(one: Any, other: Any, key: str | None = None) -> Any:
 _ALWAYS_ANY = {"traceback": "text", "token": "text", "pid": "int", "rss": "int", "revision": "text", "lag_ms": "number"}
 _ANONYMOUS = {"traceback": "Traceback (most recent call last): …", "token": "token"}
 _ALWAYS_ANY |= {"t": "int", "created": "time", "updated": "time"}
+# Packages that happen to be installed beside.
+_ALWAYS_ANY["lc_versions"] = "object"
 _ALWAYS_ANY["python"] = _ALWAYS_ANY["uvloop"] = "text"
 for _package in ("langgraph", "langgraph-checkpoint", "langgraph-prebuilt", "langgraph-sdk", "langchain-core"):
     _ALWAYS_ANY[_package] = "text"

@@ -13,6 +13,7 @@ from .connection import Connection
 from .encoding import to_json
 from .failures import error_body
 from .graphs import Access, Graphs, UnknownGraph, Use
+from .index import Index
 from .run import make_command
 from .schemas import drawing, graph_schemas, subgraph_schemas
 from .scope import Scope, current
@@ -30,17 +31,28 @@ class BadRequest(Exception):
     """The caller of the API is at fault."""
 
 
-async def answer(id: int, body: dict[str, Any], graphs: Graphs, connection: Connection) -> None:
+async def answer(
+    id: int, body: dict[str, Any], graphs: Graphs, index: Index | None, connection: Connection
+) -> None:
     """Carry out one `CALL` and reply to it."""
     current.set(Scope(slot=id))
     try:
-        result = await _carry_out(body, graphs)
+        result = await (_embed(body, index) if body["op"] == "embed" else _carry_out(body, graphs))
     except BaseException as error:
         connection.reply_error(id, {**error_body(error), "status": _status(error)})
         if isinstance(error, asyncio.CancelledError):
             raise
     else:
         connection.reply(id, result)
+
+
+async def _embed(body: dict[str, Any], index: Index | None) -> bytes:
+    if index is None:
+        raise UnknownOperation("nothing can be embedded: the project has no `store.index`")
+    args = orjson.loads(body["args"])
+    if "query" in args:
+        return to_json([await index.of_query(args["query"])])
+    return to_json(await index.of_texts(index.texts(args["value"], args.get("fields"))))
 
 
 async def _carry_out(body: dict[str, Any], graphs: Graphs) -> bytes:

@@ -41,17 +41,25 @@ class Factory:
 
 def load_graph(path: str, project: Path) -> Pregel | Factory:
     """Import `./file.py:name` or `package.module:name` and tell what it is."""
+    return as_graph_or_factory(load_name(path, project), path)
+
+
+def load_name(path: str, project: Path) -> Any:
+    """What `./file.py:name` or `package.module:name` leads to."""
     source, colon, name = path.rpartition(":")
     if not colon or not source or not name:
         raise GraphLoadError(f"`{path}` is not of the form `./file.py:name` or `package.module:name`")
     module = _import_file(project, source) if _is_file(source) else importlib.import_module(source)
     try:
-        value = getattr(module, name)
+        return getattr(module, name)
     except AttributeError:
-        raise GraphLoadError(
-            f"`{source}` has no `{name}`; it defines {_suggestions(module)}"
-        ) from None
-    return as_graph_or_factory(value, path)
+        raise GraphLoadError(f"`{source}` has no `{name}`; it defines {_suggestions(module)}") from None
+
+
+def names_python(path: str) -> bool:
+    """Whether a path leads into a file or module, and not to a provider's model."""
+    source = path.partition(":")[0]
+    return _is_file(source) or "." in source
 
 
 def as_graph_or_factory(value: Any, path: str) -> Pregel | Factory:
@@ -152,8 +160,10 @@ def _file_of(module: types.ModuleType) -> Path | None:
 
 
 def _suggestions(module: types.ModuleType) -> str:
-    names = [n for n, v in vars(module).items() if isinstance(v, Pregel) or hasattr(v, "compile")]
-    return ", ".join(f"`{name}`" for name in names) or "no graph"
+    values = vars(module).items()
+    graphs = [name for name, value in values if isinstance(value, Pregel) or hasattr(value, "compile")]
+    own = [name for name, value in values if getattr(value, "__module__", None) == module.__name__]
+    return ", ".join(f"`{name}`" for name in graphs or own) or "no graph and no function"
 
 
 def _loaded_sources(project: Path) -> set[Path]:

@@ -214,7 +214,8 @@ class Run:
 
 def make_command(command: dict[str, Any]) -> Command[Any] | None:
     """The `command` of a request; a key that `Command` does not know raises `TypeError`. None when it says nothing."""
-    arguments = {key: value for key, value in command.items() if value is not None}
+    # LangGraph for JavaScript says of its own objects what they are.
+    arguments = {key: value for key, value in command.items() if value is not None and key != "lg_name"}
     if not arguments:
         return None
     if "goto" in arguments:
@@ -226,7 +227,10 @@ def make_command(command: dict[str, Any]) -> Command[Any] | None:
 
 
 def _target(goto: Any) -> Any:
-    return Send(goto["node"], goto.get("input")) if isinstance(goto, dict) else goto
+    if not isinstance(goto, dict):
+        return goto
+    # The API says `input`, LangGraph for JavaScript `args`.
+    return Send(goto["node"], goto.get("input", goto.get("args")))
 
 
 def _fit_context(graph: Pregel, context: Any) -> Any:

@@ -24,6 +24,7 @@ from langgraph.store.base import (
 from . import frames
 from .connection import Connection
 from .encoding import to_json
+from .index import Index
 from .scope import current, run_in_loop
 
 
@@ -32,18 +33,31 @@ class HostStore(BaseStore):
 
     supports_ttl = True
 
-    def __init__(self, connection: Connection, ttl: TTLConfig | None = None) -> None:
+    def __init__(self, connection: Connection, ttl: TTLConfig | None = None, index: Index | None = None) -> None:
         self.connection = connection
         self.ttl_config = ttl
+        self.index = index
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         ops = list(ops)
-        body = {"slot": current.get().slot, "ops": [_pack(op) for op in ops]}
+        packed = [_pack(op) for op in ops]
+        if self.index is not None:
+            await _embed(self.index, ops, packed)
+        body = {"slot": current.get().slot, "ops": packed}
         results = ormsgpack.unpackb(await self.connection.request(frames.STORE_BATCH, body))
         return [_unpack(op, result) for op, result in zip(ops, results, strict=True)]
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         return run_in_loop(self.connection.loop, self.abatch(ops), "store.batch")
+
+
+async def _embed(index: Index, ops: list[Op], packed: list[dict[str, Any]]) -> None:
+    """Add the vectors to puts and searches."""
+    puts = [(op, body) for op, body in zip(ops, packed, strict=True) if isinstance(op, PutOp)]
+    searches = [(op, body) for op, body in zip(ops, packed, strict=True) if isinstance(op, SearchOp)]
+    vectors = await index.of_puts([op for op, _ in puts]) + await index.of_searches([op for op, _ in searches])
+    for (_, body), own in zip(puts + searches, vectors, strict=True):
+        body["vectors"] = own
 
 
 def _pack(op: Op) -> dict[str, Any]:
@@ -59,7 +73,6 @@ def _pack(op: Op) -> dict[str, Any]:
             "filter": to_json(op.filter) if op.filter else None,
             "limit": op.limit,
             "offset": op.offset,
-            "query": op.query,
             "refresh": op.refresh_ttl,
         }
     if isinstance(op, ListNamespacesOp):
@@ -85,7 +98,7 @@ def _unpack(op: Op, result: Any) -> Result:
     if isinstance(op, GetOp):
         return None if result is None else Item(**_item(result))
     if isinstance(op, SearchOp):
-        return [SearchItem(**_item(item)) for item in result]
+        return [SearchItem(**_item(item), score=item.get("score")) for item in result]
     if isinstance(op, ListNamespacesOp):
         return [tuple(namespace) for namespace in result]
     return None

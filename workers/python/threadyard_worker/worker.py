@@ -17,8 +17,10 @@ from langgraph.store.base import TTLConfig
 from . import calls, frames, logs, output
 from .connection import Connection
 from .control import Control
+from .failures import error_body
 from .graphs import Graphs
 from .hello import connect, read_frame
+from .index import Index
 from .loading import revision
 from .run import Run
 from .saver import HostSaver
@@ -39,11 +41,11 @@ def main(path: str, token: str) -> int:
     load = _await_load(connection)
     if load is None:
         return 1
-    graphs, ready = _load(load)
+    graphs, index, ready = _load(load)
     # What was imported stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    worker = Worker(graphs, control, handler, load.get("store_ttl"))
+    worker = Worker(graphs, index, control, handler, load.get("store_ttl"))
     _run(worker.serve(connection, ready), int(load.get("concurrency") or 1))
     return 0
 
@@ -52,10 +54,16 @@ class Worker:
     """Dispatches the host's frames."""
 
     def __init__(
-        self, graphs: Graphs, control: Control, handler: logs.HostHandler, store_ttl: TTLConfig | None
+        self,
+        graphs: Graphs,
+        index: Index | None,
+        control: Control,
+        handler: logs.HostHandler,
+        store_ttl: TTLConfig | None,
     ) -> None:
         self._store_ttl = store_ttl
         self._graphs = graphs
+        self._index = index
         self._control = control
         self._handler = handler
         self._connection: Connection | None = None
@@ -72,7 +80,7 @@ class Worker:
         )
         self._connection = connection
         self._handler.connect(connection)
-        self._graphs.attach(HostSaver(connection), HostStore(connection, self._store_ttl))
+        self._graphs.attach(HostSaver(connection), HostStore(connection, self._store_ttl, self._index))
         self._control.watch(loop, lambda: len(self._runs))
         connection.send_map(frames.READY, 0, ready)
         await self._stopped.wait()
@@ -91,7 +99,8 @@ class Worker:
             if (run := self._runs.get(id)) is not None:
                 run.cancel(frames.unpack_map(body)["reason"])
         elif kind == frames.CALL:
-            self._keep(asyncio.ensure_future(calls.answer(id, frames.unpack_map(body), self._graphs, connection)))
+            answer = calls.answer(id, frames.unpack_map(body), self._graphs, self._index, connection)
+            self._keep(asyncio.ensure_future(answer))
         elif kind == frames.DRAIN:
             if not self._draining:
                 self._draining = True
@@ -137,16 +146,23 @@ def _await_load(connection: socket.socket) -> dict[str, Any] | None:
     return load
 
 
-def _load(load: dict[str, Any]) -> tuple[Graphs, dict[str, Any]]:
-    """Import the graphs. No event loop runs yet, so that modules may use `asyncio.run`."""
+def _load(load: dict[str, Any]) -> tuple[Graphs, Index | None, dict[str, Any]]:
+    """Import the graphs and what embeds texts. No event loop runs yet, so that modules may use `asyncio.run`."""
     project = Path(load["project"]).resolve()
     os.chdir(project)
     for folder in reversed([str(project), *(load.get("imports") or [])]):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     graphs = Graphs()
-    report = graphs.load(load["graphs"], project)
-    return graphs, {"graphs": report, "revision": revision(project)}
+    report: dict[str, Any] = {"graphs": graphs.load(load["graphs"], project)}
+    index = None
+    if (config := load.get("store_index")) is not None:
+        try:
+            index = Index.load(config, project)
+            report["store_index"] = {"ok": True}
+        except (Exception, SystemExit) as error:
+            report["store_index"] = {"ok": False, "error": error_body(error)}
+    return graphs, index, {**report, "revision": revision(project)}
 
 
 def _run(serving: Any, concurrency: int) -> None:

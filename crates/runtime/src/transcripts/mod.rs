@@ -71,8 +71,15 @@ async fn a_worker_that_ends_before_it_connects_is_noticed_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (callbacks, _) = callbacks(folder.path());
     let listener = UnixListener::bind(folder.path().join("worker.sock")).unwrap();
-    let load =
-        Load { proto: 0, project: project(), graphs: [].into(), concurrency: 1, store_ttl: None, imports: vec![] };
+    let load = Load {
+        proto: 0,
+        project: project(),
+        graphs: [].into(),
+        concurrency: 1,
+        store_ttl: None,
+        store_index: None,
+        imports: vec![],
+    };
     let meeting = Worker::meet(&listener, process("false", &[]), load, callbacks, TOKEN);
     let Err(RuntimeError::Unavailable(why)) = tokio::time::timeout(SOON, meeting).await.unwrap() else {
         panic!("nobody was there to meet");
@@ -82,7 +89,8 @@ async fn a_worker_that_ends_before_it_connects_is_noticed_at_once() {
 
 fn callbacks(folder: &std::path::Path) -> (Callbacks, Arc<dyn Storage>) {
     let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder).unwrap());
-    let callbacks = Callbacks { storage: storage.clone(), ambient: Ambient::system(), tasks: TaskTracker::new() };
+    let callbacks =
+        Callbacks { storage: storage.clone(), index: None, ambient: Ambient::system(), tasks: TaskTracker::new() };
     (callbacks, storage)
 }
 
@@ -107,6 +115,7 @@ impl Replay {
             graphs: graphs.into_iter().map(|(id, graph)| (id, path(graph))).collect(),
             concurrency: load.field("concurrency"),
             store_ttl: None,
+            store_index: None,
             imports: load.field("imports"),
         };
         let process = process("sleep", &["60"]);

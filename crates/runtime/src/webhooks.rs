@@ -1,0 +1,176 @@
+//! What `langgraph.json` says of webhooks: `webhooks.url`, `webhooks.network` and `webhooks.headers`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use threadyard_core::{
+    json::Value,
+    webhook_policy::{WebhookHeaders, WebhookPolicy},
+};
+
+/// What the project says of where webhooks go, and what they carry.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookRules {
+    url: Option<UrlRules>,
+    network: NetworkRules,
+    /// What every delivery carries besides.
+    pub headers: WebhookHeaders,
+}
+
+/// `webhooks`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Webhooks {
+    #[serde(default)]
+    env_prefix: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    url: UrlRules,
+    #[serde(default)]
+    network: NetworkRules,
+}
+
+/// `webhooks.url`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct UrlRules {
+    allowed_domains: Option<Vec<String>>,
+    allowed_ports: Option<Vec<u16>>,
+    require_https: Option<bool>,
+    disable_loopback: Option<bool>,
+    max_url_length: Option<usize>,
+}
+
+/// `webhooks.network`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct NetworkRules {
+    allow_private: Option<bool>,
+    #[serde(default)]
+    allowed_cidrs: Vec<ipnet::IpNet>,
+}
+
+/// Variables with this prefix may be used in headers, unless the project says otherwise.
+const USUAL_PREFIX: &str = "LG_WEBHOOK_";
+/// What the sender says by itself.
+const OUR_HEADERS: [&str; 4] = ["content-length", "content-type", "host", "transfer-encoding"];
+
+/// The rules, with the variables of headers put in.
+pub(crate) fn rules(
+    webhooks: Option<&Value>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<WebhookRules, String> {
+    let Some(webhooks) = webhooks.filter(|it| !it.is_null()) else { return Ok(WebhookRules::default()) };
+    let webhooks = Webhooks::deserialize(webhooks).map_err(|error| format!("webhooks: {error}"))?;
+    let prefix = webhooks.env_prefix.as_deref().unwrap_or(USUAL_PREFIX);
+    let headers = webhooks.headers.into_iter().map(|(name, template)| {
+        let lower = name.to_ascii_lowercase();
+        if OUR_HEADERS.contains(&lower.as_str()) || lower.starts_with("webhook-") {
+            return Err(format!("webhooks.headers: `{name}` is set by the server itself"));
+        }
+        let value = filled(&template, prefix, &variable).map_err(|why| format!("webhooks.headers.{name}: {why}"))?;
+        Ok((name, value))
+    });
+    let url = (webhooks.url != UrlRules::default()).then_some(webhooks.url);
+    Ok(WebhookRules { url, network: webhooks.network, headers: WebhookHeaders(headers.collect::<Result<_, _>>()?) })
+}
+
+/// A text with the values of variables in the place of `${{ env.NAME }}`.
+fn filled(template: &str, prefix: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let (mut text, mut rest) = (String::new(), template);
+    while let Some((before, after)) = rest.split_once("${{") {
+        let (inner, behind) = after.split_once("}}").ok_or("`${{` without `}}`")?;
+        let name = inner.trim().strip_prefix("env.").ok_or("a template must be `${{ env.NAME }}`")?;
+        if !name.starts_with(prefix) {
+            return Err(format!("`{name}` does not begin with `{prefix}`; see webhooks.env_prefix"));
+        }
+        text.push_str(before);
+        text.push_str(&variable(name).ok_or_else(|| format!("the environment variable `{name}` is not set"))?);
+        rest = behind;
+    }
+    text.push_str(rest);
+    if text.chars().any(|letter| letter.is_control() && letter != '\t') {
+        return Err("a header can't hold control characters".into());
+    }
+    Ok(text)
+}
+
+impl WebhookRules {
+    /// Where webhooks may go, by these rules on top of what is usual.
+    pub fn policy(&self, usual: &WebhookPolicy) -> WebhookPolicy {
+        let url = self.url.clone().unwrap_or_default();
+        WebhookPolicy {
+            loopback: url.disable_loopback.map_or(usual.loopback, |disabled| !disabled),
+            private: self.network.allow_private.unwrap_or(usual.private),
+            allowed_cidrs: self.network.allowed_cidrs.clone(),
+            allowed_domains: url.allowed_domains.unwrap_or_default(),
+            allowed_ports: url.allowed_ports.unwrap_or_default(),
+            // Upstream: who says anything about URLs means https, unless they say otherwise.
+            require_https: url.require_https.unwrap_or(self.url.is_some()),
+            max_url_length: url.max_url_length.unwrap_or(usual.max_url_length),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(webhooks: &Value) -> Result<WebhookRules, String> {
+        rules(Some(webhooks), |name| (name == "LG_WEBHOOK_TOKEN" || name == "HOOK_X").then(|| "t0ken".into()))
+    }
+
+    #[test]
+    fn headers_are_filled_from_the_environment() {
+        for (template, expected) in [
+            ("plain", "plain"),
+            ("Bearer ${{ env.LG_WEBHOOK_TOKEN }}", "Bearer t0ken"),
+            ("a-${{env.LG_WEBHOOK_TOKEN}}-${{ env.LG_WEBHOOK_TOKEN }}", "a-t0ken-t0ken"),
+            ("${ env.X }", "${ env.X }"),
+        ] {
+            let rules = read(&json!({"headers": {"X-A": template}})).unwrap();
+            assert_eq!(rules.headers.0, [("X-A".to_owned(), expected.to_owned())]);
+            assert!(!format!("{rules:?}").contains("t0ken"));
+        }
+        let other = read(&json!({"env_prefix": "HOOK_", "headers": {"A": "${{ env.HOOK_X }}"}})).unwrap();
+        assert_eq!(other.headers.0[0].1, "t0ken");
+    }
+
+    #[test]
+    fn what_can_t_be_honoured_is_named() {
+        for (webhooks, word) in [
+            (json!({"headers": {"A": "${{ env.LG_WEBHOOK_NONE }}"}}), "LG_WEBHOOK_NONE"),
+            (json!({"headers": {"A": "${{ env.SECRET }}"}}), "env_prefix"),
+            (json!({"headers": {"A": "${{ secrets.X }}"}}), "env.NAME"),
+            (json!({"headers": {"A": "${{ env.LG_WEBHOOK_TOKEN"}}), "}}"),
+            (json!({"headers": {"A": 1}}), "webhooks"),
+            (json!({"headers": {"A": "a\nb"}}), "control"),
+            (json!({"headers": {"Webhook-Id": "x"}}), "Webhook-Id"),
+            (json!({"headers": {"content-type": "x"}}), "content-type"),
+            (json!({"url": {"allowed_ports": [70000]}}), "webhooks"),
+            (json!({"network": {"allowed_cidrs": ["10.0.0.0/40"]}}), "webhooks"),
+            (json!({"retry": {}}), "retry"),
+        ] {
+            let error = read(&webhooks).unwrap_err();
+            assert!(error.contains(word), "{webhooks}: {error}");
+        }
+    }
+
+    #[test]
+    fn rules_come_on_top_of_what_is_usual() {
+        let policy = |webhooks: Value| read(&webhooks).unwrap().policy(&WebhookPolicy::production());
+        assert_eq!(rules(None, |_| None).unwrap().policy(&WebhookPolicy::development()), WebhookPolicy::development());
+        assert_eq!(policy(json!({"url": {}})), WebhookPolicy::production());
+        let https = WebhookPolicy { require_https: true, max_url_length: 100, ..WebhookPolicy::production() };
+        assert_eq!(policy(json!({"url": {"max_url_length": 100}})), https);
+        let open = WebhookPolicy { loopback: true, private: true, ..WebhookPolicy::production() };
+        let said =
+            json!({"url": {"disable_loopback": false, "require_https": false}, "network": {"allow_private": true}});
+        assert_eq!(policy(said), open);
+        let closed = read(&json!({"url": {"disable_loopback": true, "require_https": false}})).unwrap();
+        assert!(!closed.policy(&WebhookPolicy::development()).loopback);
+    }
+}
