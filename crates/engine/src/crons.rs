@@ -2,16 +2,18 @@
 
 use serde::Deserialize;
 use threadyard_core::{
+    assistants::Assistant,
     bus::Topic,
-    crons::{Cron, CronQuery, OnRunCompleted},
+    crons::{Cron, CronQuery, OnRunCompleted, UpdatedCron},
     ids::{CronId, ThreadId},
-    json::{Object, RawJson, RawObject, fields_of, raw},
+    json::{Object, RawJson, RawObject, Value, fields_of, raw},
     page::{Page, Window},
     time::Timestamp,
 };
 
 use crate::{
-    Engine, Error, Result, RunFields, run_fields::given, schedule::Schedule, webhook_client::check_webhook_url,
+    Engine, Error, Result, RunFields, RunRequest, run_config, run_fields::given, schedule::Schedule,
+    webhook_client::check_webhook_url,
 };
 
 /// The keys of a cron that are not those of its runs.
@@ -79,7 +81,7 @@ impl Engine {
             payload,
         };
         complete(&mut cron)?;
-        self.check_runs(&cron)?;
+        self.check_runs(&cron, &assistant)?;
         if !self.storage.create_cron(cron.clone()).await? {
             return Err(Error::NotFound("thread"));
         }
@@ -104,15 +106,34 @@ impl Engine {
 
     /// Changes a cron. What is absent stays; its assistant can't be changed.
     pub async fn patch_cron(&self, id: CronId, mut patch: RawObject) -> Result<Cron> {
-        let mut cron = self.cron(id).await?;
         if patch.is_empty() {
+            self.cron(id).await?;
             return Err(Error::Refused("the body must name something to change".into()));
         }
         patch.shift_remove("assistant_id");
+        loop {
+            let cron = self.cron(id).await?;
+            let seen = cron.updated_at;
+            let (cron, reschedule) = self.patched(cron, patch.clone())?;
+            let assistant = self.assistant(cron.assistant_id).await?;
+            self.check_runs(&cron, &assistant)?;
+            match self.storage.update_cron(cron, seen, reschedule).await? {
+                UpdatedCron::Done(changed) => {
+                    self.bus.wake(Topic::Crons);
+                    return Ok(*changed);
+                }
+                UpdatedCron::Missing => return Err(Error::NotFound("cron")),
+                UpdatedCron::Stale => {}
+            }
+        }
+    }
+
+    /// The cron as a patch makes it, and whether its next moment is another.
+    fn patched(&self, mut cron: Cron, patch: RawObject) -> Result<(Cron, bool)> {
         let fields = CronFields::read(&patch)?;
         let reschedule = patch.contains_key("schedule") || patch.contains_key("timezone");
         if patch.contains_key("timezone") {
-            cron.timezone = fields.timezone.clone();
+            cron.timezone.clone_from(&fields.timezone);
         }
         if patch.contains_key("end_time") {
             cron.end_time = fields.end_time()?;
@@ -128,10 +149,7 @@ impl Engine {
             cron.next_run_date = Some(schedule.after(cron.updated_at)?);
         }
         complete(&mut cron)?;
-        self.check_runs(&cron)?;
-        let changed = self.storage.update_cron(cron, reschedule).await?.ok_or(Error::NotFound("cron"))?;
-        self.bus.wake(Topic::Crons);
-        Ok(changed)
+        Ok((cron, reschedule))
     }
 
     /// Deletes a cron; its runs stay.
@@ -140,7 +158,7 @@ impl Engine {
     }
 
     /// Refuses a cron whose runs could never be created.
-    fn check_runs(&self, cron: &Cron) -> Result<()> {
+    fn check_runs(&self, cron: &Cron, assistant: &Assistant) -> Result<()> {
         if let Some(input) = cron.payload.get("input") {
             let objects = serde_json::from_str::<Vec<RawJson>>(input.get());
             let listed = objects.is_ok_and(|objects| objects.iter().all(|it| fields_of(it).is_some()));
@@ -148,25 +166,35 @@ impl Engine {
                 return Err(Error::Invalid("input: must be an object or a list of objects".into()));
             }
         }
-        let webhook = run_fields(cron)?.request()?.webhook;
-        webhook.map_or(Ok(()), |url| check_webhook_url(&url, self.settings.webhook_targets))
+        let request = run_request(cron)?;
+        run_config::merge(assistant, &request.config, &request.context)?;
+        request.webhook.map_or(Ok(()), |url| check_webhook_url(&url, &self.settings.webhook_policy))
     }
 }
 
 /// What each run of a cron is created with.
-pub(crate) fn run_fields(cron: &Cron) -> Result<RunFields> {
+pub(crate) fn run_request(cron: &Cron) -> Result<RunRequest> {
     let mut payload = cron.payload.clone();
     if cron.thread_id.is_none() {
         // Runs that bring their own thread have nobody to compete with.
         payload.shift_remove("multitask_strategy");
     }
-    serde_json::from_str(raw(&payload).get()).map_err(|error| Error::Invalid(format!("the body is not valid: {error}")))
+    let fields: RunFields = serde_json::from_str(raw(&payload).get())
+        .map_err(|error| Error::Invalid(format!("the body is not valid: {error}")))?;
+    let mut request = fields.request()?;
+    // The payload shows the cron among what the client configured, but it is no such thing: a context may stand there.
+    if let Some(Value::Object(configurable)) = request.config.get_mut("configurable") {
+        configurable.shift_remove("cron_id");
+    }
+    request.cron_id = Some(cron.cron_id);
+    Ok(request)
 }
 
 /// Has the payload name the assistant by its id, and its runs the cron.
 fn complete(cron: &mut Cron) -> Result<()> {
     let object = |json: Option<&RawJson>, name: &str| match json {
         None => Ok(RawObject::new()),
+        Some(json) if json.get() == "null" => Ok(RawObject::new()),
         Some(json) => fields_of(json).ok_or_else(|| Error::Invalid(format!("{name}: must be an object"))),
     };
     let mut config = object(cron.payload.get("config"), "config")?;

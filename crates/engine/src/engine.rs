@@ -7,16 +7,23 @@ use threadyard_core::{
     assistants::Assistant,
     bus::EventBus,
     ids::AssistantId,
-    items::ItemTtl,
+    items::{ItemIndex, ItemTtl},
     json::{Object, Value},
     retention::ThreadTtl,
     runtime::GraphRuntime,
     storage::Storage,
+    webhook_keys::{MasterKey, WebhookKey},
+    webhook_policy::{WebhookHeaders, WebhookPolicy},
 };
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Error, Faults, Result, TargetPolicy, loops, run_task::RunningRuns, webhook_client::WebhookClient};
+use crate::{
+    Error, Faults, Result, loops,
+    run_task::RunningRuns,
+    signing::{Signer, new_master},
+    webhook_client::WebhookClient,
+};
 
 /// What the engine is built from.
 pub struct Parts {
@@ -45,16 +52,24 @@ pub struct Settings {
     pub max_attempts: u32,
     /// How long a lease lives without being renewed.
     pub lease: Duration,
+    /// How long the events of a resumable run are kept when it has ended.
+    pub events_kept: Duration,
     /// Whether the end of a run is told to its webhook.
     pub webhooks_enabled: bool,
+    /// The key that webhooks are signed with; kept in storage and rotated there when nobody gives one.
+    pub webhook_master: Option<MasterKey>,
     /// Where webhooks may go.
-    pub webhook_targets: TargetPolicy,
+    pub webhook_policy: WebhookPolicy,
+    /// What every delivery carries besides.
+    pub webhook_headers: WebhookHeaders,
     /// How long threads are kept, unless who makes them says otherwise.
     pub thread_ttl: Option<ThreadTtl>,
     /// How threads whose time is over are looked for.
     pub sweep: Sweep,
     /// How long store items are kept.
     pub item_ttl: ItemTtl,
+    /// How items are found by their meaning, if they are.
+    pub item_index: Option<ItemIndex>,
     /// How items whose time is over are looked for.
     pub item_sweep: Sweep,
     /// Where a test lets this process die.
@@ -89,6 +104,7 @@ pub struct Shared {
     pub(crate) settings: Settings,
     pub(crate) running: RunningRuns,
     pub(crate) webhooks: WebhookClient,
+    pub(crate) signer: Signer,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when no new work is to begin.
     pub(crate) stopping: CancellationToken,
@@ -105,7 +121,8 @@ impl std::ops::Deref for Engine {
 impl Engine {
     /// Builds the engine, registers the default assistants, and starts the loops.
     pub async fn start(parts: Parts) -> Result<Self> {
-        let webhooks = WebhookClient::new(parts.settings.webhook_targets)?;
+        let webhooks = WebhookClient::new(parts.settings.webhook_policy.clone(), &parts.settings.webhook_headers)?;
+        let signer = Signer::new(keys(&parts).await?);
         let engine = Self(Arc::new(Shared {
             storage: parts.storage,
             bus: parts.bus,
@@ -114,6 +131,7 @@ impl Engine {
             settings: parts.settings,
             running: RunningRuns::default(),
             webhooks,
+            signer,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
@@ -162,5 +180,14 @@ impl Engine {
     pub(crate) fn graph_ids(&self) -> String {
         let ids: Vec<_> = self.runtime.graphs().into_iter().map(|graph| graph.id).collect();
         ids.join(", ")
+    }
+}
+
+/// The keys that webhooks are signed with: the given one, or those in storage.
+async fn keys(parts: &Parts) -> Result<Vec<WebhookKey>> {
+    let now = parts.ambient.now();
+    match &parts.settings.webhook_master {
+        Some(master) => Ok(vec![WebhookKey { version: 1, master: master.clone(), created_at: now, expires_at: None }]),
+        None => Ok(parts.storage.webhook_keys(new_master(&parts.ambient), now).await?),
     }
 }

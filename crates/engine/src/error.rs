@@ -20,6 +20,9 @@ pub enum Error {
     /// A label of a store namespace is empty or has a period.
     #[error("namespace label `{0}` must be a non-empty text without periods")]
     BadLabel(String),
+    /// The caller may not do this.
+    #[error("{0}")]
+    Forbidden(String),
     /// It exists already, or is busy.
     #[error("{0}")]
     Conflict(String),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadyard_core::{
-    items::{Item, ItemAnswer, ItemOperation, NamespaceQuery},
+    items::{Embedding, FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, NamespaceQuery, ToEmbed},
     json::{Object, RawJson},
     page::Window,
 };
@@ -21,6 +21,20 @@ pub struct PutItem {
     pub value: RawJson,
     /// How long it is kept; as the project says when the caller does not.
     pub ttl: Option<Duration>,
+    /// How it is found by its meaning, where the project has an index.
+    pub indexing: Indexing,
+}
+
+/// The fields of an item whose texts are embedded.
+#[derive(Clone, Debug, Default)]
+pub enum Indexing {
+    /// Those that the project names.
+    #[default]
+    AsConfigured,
+    /// These.
+    Fields(Vec<String>),
+    /// None: it is not found by its meaning.
+    Never,
 }
 
 /// Which items to find.
@@ -30,6 +44,8 @@ pub struct ItemQuery {
     pub prefix: Vec<String>,
     /// Conditions on the fields of their values.
     pub filter: Object,
+    /// What they are to mean, where the project has an index.
+    pub query: Option<String>,
     /// The part of the result that is wanted.
     pub window: Window,
     /// Whether their times to live begin anew; as the project says when the caller does not.
@@ -48,8 +64,10 @@ impl Engine {
             Some(_) => {}
         }
         let ttl = put.ttl.or(self.settings.item_ttl.default);
+        let embeddings = self.embeddings_of(&put.value, put.indexing).await?;
         let PutItem { namespace, key, value, .. } = put;
-        self.apply(ItemOperation::Put { namespace, key, value: Some(value), ttl }).await.map(|_| ())
+        let put = ItemPut { namespace, key, value: Some(value), ttl, embeddings };
+        self.apply(ItemOperation::Put(put)).await.map(|_| ())
     }
 
     /// The item under this key.
@@ -65,15 +83,20 @@ impl Engine {
     /// Deletes an item, if there is one.
     pub async fn delete_item(&self, namespace: Vec<String>, key: String) -> Result<()> {
         check_labels(&namespace)?;
-        self.apply(ItemOperation::Put { namespace, key, value: None, ttl: None }).await.map(|_| ())
+        let put = ItemPut { namespace, key, value: None, ttl: None, embeddings: Vec::new() };
+        self.apply(ItemOperation::Put(put)).await.map(|_| ())
     }
 
-    /// The items that match, the last changed first.
-    pub async fn search_items(&self, query: ItemQuery) -> Result<Vec<Item>> {
+    /// The items that match: the nearest to the query first, or else the last changed.
+    pub async fn search_items(&self, query: ItemQuery) -> Result<Vec<FoundItem>> {
         check_labels(&query.prefix)?;
         let refresh = self.refreshes(query.refresh);
-        let ItemQuery { prefix, filter, window, .. } = query;
-        match self.apply(ItemOperation::Search { prefix, filter, window, refresh }).await? {
+        let ItemQuery { prefix, filter, query, window, .. } = query;
+        let query = match query.filter(|query| !query.is_empty()) {
+            Some(query) => self.embed(ToEmbed::Query(query)).await?.pop(),
+            None => None,
+        };
+        match self.apply(ItemOperation::Search(ItemSearch { prefix, filter, query, window, refresh })).await? {
             ItemAnswer::Items(items) => Ok(items),
             other => Err(mismatch(&other)),
         }
@@ -91,6 +114,28 @@ impl Engine {
 
     fn refreshes(&self, refresh: Option<bool>) -> bool {
         refresh.unwrap_or(self.settings.item_ttl.refresh_on_read)
+    }
+
+    async fn embeddings_of(&self, value: &RawJson, indexing: Indexing) -> Result<Vec<Embedding>> {
+        let Some(index) = &self.settings.item_index else { return Ok(Vec::new()) };
+        let fields = match indexing {
+            Indexing::AsConfigured => index.fields.clone(),
+            Indexing::Fields(fields) => fields,
+            Indexing::Never => return Ok(Vec::new()),
+        };
+        self.embed(ToEmbed::Value { value: value.clone(), fields }).await
+    }
+
+    /// What texts mean, for the index; nothing where there is none.
+    async fn embed(&self, texts: ToEmbed) -> Result<Vec<Embedding>> {
+        let Some(index) = &self.settings.item_index else { return Ok(Vec::new()) };
+        let failed = |error: &dyn std::fmt::Display| Error::Unavailable(format!("embedding failed: {error}"));
+        let vectors = self.runtime.embed(texts).await.map_err(|error| failed(&error))?;
+        vectors
+            .into_iter()
+            .map(|vector| index.embedding(vector))
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed(&error))
     }
 
     async fn apply(&self, operation: ItemOperation) -> Result<ItemAnswer> {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use threadyard_core::{
     assistants::Assistant,
-    ids::{RunId, ThreadId},
+    ids::{CronId, RunId, ThreadId},
     json::{Object, Value},
     runs::ClaimedRun,
 };
@@ -19,12 +19,10 @@ pub(crate) struct MergedConfig {
 /// Lays a request's config and context over the assistant's. `configurable` and `context` mirror each other, so only one
 /// of them may be given.
 pub(crate) fn merge(assistant: &Assistant, config: &Object, context: &Object) -> Result<MergedConfig> {
+    check(config)?;
     let given = object(config, "configurable");
     if !given.is_empty() && !context.is_empty() {
         return Err(Error::Refused("give either `config.configurable` or `context`, not both".into()));
-    }
-    if let Some(limit) = config.get("recursion_limit").filter(|limit| !limit.is_i64() && !limit.is_null()) {
-        return Err(Error::Invalid(format!("config.recursion_limit: {limit} must be an integer")));
     }
     let mut configurable = object(&assistant.config, "configurable");
     let mut runtime_context = assistant.context.clone();
@@ -38,6 +36,20 @@ pub(crate) fn merge(assistant: &Assistant, config: &Object, context: &Object) ->
     Ok(MergedConfig { config: merged, context: runtime_context })
 }
 
+/// Refuses parts of a config that LangGraph would not understand.
+fn check(config: &Object) -> Result<()> {
+    let unless = |key: &str, fits: fn(&Value) -> bool, what: &str| match config.get(key) {
+        Some(value) if !value.is_null() && !fits(value) => {
+            Err(Error::Invalid(format!("config.{key}: {value} must be {what}")))
+        }
+        _ => Ok(()),
+    };
+    unless("configurable", Value::is_object, "an object")?;
+    unless("metadata", Value::is_object, "an object")?;
+    unless("tags", |tags| tags.as_array().is_some_and(|tags| tags.iter().all(Value::is_string)), "a list of texts")?;
+    unless("recursion_limit", Value::is_i64, "an integer")
+}
+
 /// Adds the keys that name the run; a caller can't set them.
 pub(crate) fn name_run(config: &mut Object, names: &RunNames<'_>) {
     let mut configurable = object(config, "configurable");
@@ -46,6 +58,9 @@ pub(crate) fn name_run(config: &mut Object, names: &RunNames<'_>) {
     configurable.insert("graph_id".into(), names.assistant.graph_id.clone().into());
     configurable.insert("assistant_id".into(), names.assistant.assistant_id.to_string().into());
     configurable.insert("user_id".into(), "".into());
+    if let Some(cron_id) = names.cron_id {
+        configurable.insert("cron_id".into(), cron_id.to_string().into());
+    }
     config.insert("configurable".into(), configurable.into());
 }
 
@@ -69,6 +84,7 @@ pub(crate) struct RunNames<'a> {
     pub(crate) run_id: RunId,
     pub(crate) thread_id: ThreadId,
     pub(crate) assistant: &'a Assistant,
+    pub(crate) cron_id: Option<CronId>,
 }
 
 /// The config a graph sees: the run's own, with the metadata of everything it belongs to.
@@ -144,6 +160,18 @@ mod tests {
     fn a_recursion_limit_is_an_integer() {
         assert!(merged(json!({"recursion_limit": 3}), json!({})).is_ok());
         assert!(matches!(merged(json!({"recursion_limit": "x"}), json!({})), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn parts_of_the_wrong_type_are_refused() {
+        for config in [json!({"configurable": []}), json!({"metadata": 1}), json!({"tags": "a"}), json!({"tags": [1]})]
+        {
+            assert!(matches!(merged(config.clone(), json!({})), Err(Error::Invalid(_))), "{config}");
+        }
+        assert!(
+            merged(json!({"configurable": null, "metadata": null, "tags": null, "recursion_limit": null}), json!({}))
+                .is_ok()
+        );
     }
 
     #[test]

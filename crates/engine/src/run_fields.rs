@@ -136,6 +136,7 @@ impl RunFields {
             multitask_strategy: self.multitask_strategy.unwrap_or_default(),
             after,
             durability,
+            cron_id: None,
         })
     }
 }

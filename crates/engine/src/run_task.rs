@@ -20,7 +20,7 @@ use threadyard_core::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{Engine, run_config, runs::stop_reason};
+use crate::{Engine, events::Voice, run_config, runs::stop_reason};
 
 /// The runs that this server executes, and how to stop them.
 #[derive(Default)]
@@ -86,10 +86,10 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
     let run = claimed.run.clone();
     let lease = claimed.lease;
     let stops = engine.running.enter(lease);
-    engine.bus.open(run.run_id, run.thread_id, run.kwargs.resumable);
+    let mut voice = Voice::of(&engine, &claimed);
     engine.settings.faults.reach("run.claimed");
 
-    let outcome = execute(&engine, claimed, stops).await;
+    let outcome = execute(&engine, claimed, stops, &mut voice).await;
     let recorded = match &outcome {
         Outcome::Ended(ending, _) => {
             engine.settings.faults.reach("finish.before_commit");
@@ -101,7 +101,7 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
     };
     engine.running.leave(lease);
     match recorded {
-        Ok(()) => announce(&engine, &run, outcome),
+        Ok(()) => announce(&engine, &run, outcome, voice),
         Err(StorageError::LeaseLost) => {
             tracing::warn!(run_id = %run.run_id, attempt = run.attempt, "the run was taken over or deleted; what this attempt did is dropped");
             // The stream goes on with the next attempt, if there is one.
@@ -116,7 +116,7 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
 }
 
 /// Commit, then announce: nothing here is needed for correctness.
-fn announce(engine: &Engine, run: &Run, outcome: Outcome) {
+fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
     let Outcome::Ended(ending, result) = outcome else { return };
     engine.settings.faults.reach("finish.committed");
     let took_ms = run.started_at.map(|start| ending.at.since(start).as_millis());
@@ -124,8 +124,8 @@ fn announce(engine: &Engine, run: &Run, outcome: Outcome) {
         run_id = %run.run_id, thread_id = %run.thread_id, graph_id = run.graph_id, run_attempt = run.attempt,
         status = ending.status.as_str(), took_ms, "run ended"
     );
-    if let (EndStatus::Error, Some(error)) = (ending.status, &ending.error) {
-        engine.bus.append(run.run_id, vec![event("error", error)]);
+    if let Some(last) = ending.last_event() {
+        voice.tell(vec![last]);
     }
     engine.bus.close(run.run_id, Closing { result });
     if run.kwargs.webhook.is_some() {
@@ -133,9 +133,17 @@ fn announce(engine: &Engine, run: &Run, outcome: Outcome) {
     }
 }
 
-async fn execute(engine: &Engine, claimed: ClaimedRun, mut stops: mpsc::UnboundedReceiver<StopReason>) -> Outcome {
+async fn execute(
+    engine: &Engine,
+    claimed: ClaimedRun,
+    mut stops: mpsc::UnboundedReceiver<StopReason>,
+    voice: &mut Voice,
+) -> Outcome {
     let run = claimed.run.clone();
-    engine.bus.append(run.run_id, vec![event("metadata", &json!({ "run_id": run.run_id, "attempt": run.attempt }))]);
+    let begun = StreamEvent::of("metadata", &json!({ "run_id": run.run_id, "attempt": run.attempt }));
+    if let Err(error) = voice.say(vec![begun]).await {
+        return lost(engine, &run, &RuntimeError::Storage(error));
+    }
     let mut session = match engine.runtime.start(job(claimed)).await {
         Ok(session) => session,
         Err(error) => return lost(engine, &run, &error),
@@ -155,7 +163,9 @@ async fn execute(engine: &Engine, claimed: ClaimedRun, mut stops: mpsc::Unbounde
         let stopping = stopped.is_some();
         tokio::select! {
             event = session.next() => match event {
-                SessionEvent::Events(events) => engine.bus.append(run.run_id, events),
+                SessionEvent::Events(events) => if let Err(error) = voice.say(events).await {
+                    return lost(engine, &run, &RuntimeError::Storage(error));
+                },
                 SessionEvent::Ended(end) => return ended(engine, &run, end, stopped, cancel),
                 SessionEvent::Lost(error) => return lost(engine, &run, &error),
             },
@@ -328,8 +338,4 @@ fn failure(class: &str, message: String) -> Option<RunError> {
 
 fn bytes(json: Option<&RawJson>) -> Option<Bytes> {
     json.map(|json| Bytes::copy_from_slice(json.get().as_bytes()))
-}
-
-fn event(name: &str, data: &impl serde::Serialize) -> StreamEvent {
-    StreamEvent { name: name.into(), data: Bytes::from(String::from(Box::<str>::from(raw(data)))) }
 }

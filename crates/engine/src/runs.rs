@@ -5,7 +5,7 @@ use std::time::Duration;
 use threadyard_core::{
     assistants::Assistant,
     bus::{From, Topic},
-    ids::{RunId, ThreadId},
+    ids::{CronId, RunId, ThreadId},
     json::{Object, RawJson, Value},
     page::{Page, Window},
     runs::{
@@ -59,6 +59,8 @@ pub struct RunRequest {
     pub after: Duration,
     /// When checkpoints are written.
     pub durability: Durability,
+    /// The cron that asks for it.
+    pub cron_id: Option<CronId>,
 }
 
 /// The thread that a run is to work on.
@@ -111,14 +113,14 @@ impl Engine {
         let assistant = self.resolve_assistant(&request.assistant).await?;
         self.check_loaded(&assistant.graph_id)?;
         if let Some(url) = &request.webhook {
-            check_webhook_url(url, self.settings.webhook_targets)?;
+            check_webhook_url(url, &self.settings.webhook_policy)?;
         }
         self.new_run(request, choice, &assistant)
     }
 
     async fn enqueue(&self, new: NewRun) -> Result<StartedRun> {
         let run = new.run.clone();
-        self.bus.open(run.run_id, run.thread_id, run.kwargs.resumable);
+        self.bus.open(run.run_id, run.thread_id);
         let stream = self.open_stream(&run);
         match self.storage.create_run(new).await.map_err(Error::from).and_then(accepted) {
             Ok((ended, stopping)) => {
@@ -227,7 +229,7 @@ impl Engine {
         let run_config::MergedConfig { mut config, context } =
             run_config::merge(assistant, &request.config, &request.context)?;
         let thread_config = run_config::for_thread(&config);
-        run_config::name_run(&mut config, &RunNames { run_id, thread_id, assistant });
+        run_config::name_run(&mut config, &RunNames { run_id, thread_id, assistant, cron_id: request.cron_id });
         if let Some(Value::Object(configurable)) = config.get_mut("configurable") {
             request.checkpoint.apply(configurable);
         }

@@ -1,41 +1,119 @@
 //! Reading what a run says: from its start, from an event on, or only its result.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::json;
 use threadyard_core::{
     bus::{Closing, From, Received, Subscription},
+    events::kept_id,
     ids::{RunId, ThreadId},
     runs::{Run, RunError, RunStatus},
+    storage::Storage,
     stream::{EventId, StreamEvent, StreamMode},
 };
 
 use crate::{Engine, Result};
 
+/// What a reader is told who fell too far behind.
+const LAGGED: &str = "the reader fell so far behind that events are lost; the thread's state has what the run does, and a \
+    resumable stream can be joined behind the last id";
+
 /// What a run says, as one reader sees it.
 pub struct RunStream {
-    subscription: Option<Box<dyn Subscription>>,
+    live: Option<Box<dyn Subscription>>,
+    kept: Option<Kept>,
     /// Whether events carry their ids.
     pub with_ids: bool,
     /// Only events of these modes; all when empty.
     modes: Vec<StreamMode>,
 }
 
+/// A reader's place in what is kept of a resumable run.
+struct Kept {
+    storage: Arc<dyn Storage>,
+    run: Run,
+    /// The place of the last event that was read. None when the reader begins with whatever comes next.
+    last: Option<u64>,
+    /// Whether there may be more behind that place than the live stream will tell.
+    behind: bool,
+    /// Whether the live stream did not tell everything, so that storage must.
+    lags: bool,
+}
+
+impl Kept {
+    /// Reads on from storage. `None` when nothing is left there.
+    async fn read(&mut self) -> Result<Option<(EventId, Vec<StreamEvent>)>> {
+        let Some(last) = self.last.filter(|_| self.behind) else { return Ok(None) };
+        let page = self.storage.kept_events(self.run.run_id, last).await?;
+        let (Some((first, _)), Some((end, _))) = (page.first(), page.last()) else {
+            self.behind = false;
+            return Ok(None);
+        };
+        let first = kept_id(&self.run, *first);
+        (self.last, self.lags) = (Some(*end), false);
+        Ok(Some((first, page.into_iter().map(|(_, event)| event).collect())))
+    }
+
+    /// The part of live events that was not read yet, or `None` when there is more in storage before it.
+    fn unread(&mut self, first: EventId, mut events: Vec<StreamEvent>) -> Option<(EventId, Vec<StreamEvent>)> {
+        let end = first.seq + events.len() as u64;
+        let begin = self.last.map_or(first.seq, |last| last + 1);
+        if first.seq > begin {
+            (self.behind, self.lags) = (true, true);
+            return None;
+        }
+        let read = usize::try_from(begin - first.seq).unwrap_or(usize::MAX).min(events.len());
+        events.drain(..read);
+        self.last = self.last.max(Some(end - 1));
+        Some((EventId { seq: begin, ..first }, events))
+    }
+}
+
 impl RunStream {
     /// Waits for the next events, with the id of the first. `None` ends the stream. Events without an id are about the
     /// stream itself, and for every reader.
     pub async fn next(&mut self) -> Option<(Option<EventId>, Vec<StreamEvent>)> {
-        match self.subscription.as_mut()?.next().await {
-            Received::Events(first, events) => Some((Some(first), events)),
-            Received::Lagged => {
-                self.subscription = None;
-                let message = "the reader fell so far behind that events are lost; the thread's state has what the run \
-                    does, and a resumable stream can be joined behind the last id";
-                let error = RunError { error: "StreamLagged".into(), message: message.into() };
-                let event = StreamEvent { name: "error".into(), data: json!(error).to_string().into() };
-                Some((None, vec![event]))
+        loop {
+            match self.read_kept().await {
+                // It was deleted with its thread.
+                Ok(None) if self.kept.as_ref().is_some_and(|kept| kept.lags) => {
+                    return Some(self.broken("StreamLagged", LAGGED));
+                }
+                Ok(None) => {}
+                Ok(Some((first, events))) => return Some((Some(first), events)),
+                Err(error) => return Some(self.broken("StorageError", &error.to_string())),
             }
-            Received::Closed(_) => None,
+            match (self.live.as_mut()?.next().await, &mut self.kept) {
+                (Received::Events(first, events), None) => return Some((Some(first), events)),
+                (Received::Events(first, events), Some(kept)) => match kept.unread(first, events) {
+                    Some((first, events)) if !events.is_empty() => return Some((Some(first), events)),
+                    _ => {}
+                },
+                (Received::Lagged, Some(kept @ Kept { last: Some(_), .. })) => (kept.behind, kept.lags) = (true, true),
+                (Received::Lagged, _) => return Some(self.broken("StreamLagged", LAGGED)),
+                (Received::Closed(_), Some(kept)) => {
+                    // What the stream closed with may be known to storage only.
+                    kept.behind = true;
+                    self.live = None;
+                }
+                (Received::Closed(_), None) => return None,
+            }
         }
+    }
+
+    async fn read_kept(&mut self) -> Result<Option<(EventId, Vec<StreamEvent>)>> {
+        match &mut self.kept {
+            Some(kept) => kept.read().await,
+            None => Ok(None),
+        }
+    }
+
+    /// Ends the stream with a word about itself.
+    fn broken(&mut self, class: &str, message: &str) -> (Option<EventId>, Vec<StreamEvent>) {
+        (self.live, self.kept) = (None, None);
+        let error = RunError { error: class.into(), message: message.into() };
+        (None, vec![StreamEvent::of("error", &error)])
     }
 
     /// Whether the reader asked for events of this name.
@@ -45,7 +123,7 @@ impl RunStream {
 
     /// Waits for the end of the run.
     pub async fn closing(mut self) -> Closing {
-        let Some(mut subscription) = self.subscription.take() else { return Closing::default() };
+        let Some(mut subscription) = self.live.take() else { return Closing::default() };
         loop {
             match subscription.next().await {
                 Received::Closed(closing) => return closing,
@@ -58,8 +136,7 @@ impl RunStream {
 impl Engine {
     /// Everything a new run will say.
     pub(crate) fn open_stream(&self, run: &Run) -> RunStream {
-        let subscription = self.bus.subscribe(run.run_id, From::After(EventId::START));
-        RunStream { subscription, with_ids: run.kwargs.resumable, modes: Vec::new() }
+        self.stream_of(run, self.bus.subscribe(run.run_id, From::Start), Some(0), Vec::new())
     }
 
     /// What a run says from now on, or after `last_event_id` when its events are kept.
@@ -71,10 +148,26 @@ impl Engine {
         modes: Vec<StreamMode>,
     ) -> Result<RunStream> {
         let run = self.run(thread_id, run_id).await?;
-        let after = last_event_id.filter(|_| run.kwargs.resumable).and_then(EventId::parse);
-        let from = after.map_or(From::Now, From::After);
-        let subscription = self.follow(&run, from).await?;
-        Ok(RunStream { subscription, with_ids: run.kwargs.resumable, modes })
+        let live = self.follow(&run, From::Now).await?;
+        let of_this_run = |id: &EventId| *id == EventId::START || id.epoch_ms == kept_id(&run, 0).epoch_ms;
+        let last = last_event_id.and_then(EventId::parse).filter(of_this_run).map(|id| id.seq);
+        let mut stream = self.stream_of(&run, live, last, modes);
+        if let Some(kept) = &mut stream.kept {
+            kept.behind = true;
+        }
+        Ok(stream)
+    }
+
+    fn stream_of(
+        &self,
+        run: &Run,
+        live: Option<Box<dyn Subscription>>,
+        last: Option<u64>,
+        modes: Vec<StreamMode>,
+    ) -> RunStream {
+        let resumable = run.kwargs.resumable;
+        let kept = || Kept { storage: self.storage.clone(), run: run.clone(), last, behind: false, lags: false };
+        RunStream { live, kept: resumable.then(kept), with_ids: resumable, modes }
     }
 
     /// What `wait` answers for a run whose stream was held from its start.
@@ -88,8 +181,8 @@ impl Engine {
     /// Waits until a run has ended and answers what it left.
     pub async fn join_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Bytes> {
         let run = self.run(thread_id, run_id).await?;
-        let subscription = self.follow(&run, From::Now).await?;
-        let stream = RunStream { subscription, with_ids: false, modes: Vec::new() };
+        let live = self.follow(&run, From::Now).await?;
+        let stream = self.stream_of(&run, live, None, Vec::new());
         match stream.closing().await.result {
             Some(result) => Ok(result),
             None => self.stored_result(thread_id, run_id).await,
@@ -102,7 +195,7 @@ impl Engine {
         if known.is_some() || run.status.is_terminal() {
             return Ok(known);
         }
-        self.bus.open(run.run_id, run.thread_id, run.kwargs.resumable);
+        self.bus.open(run.run_id, run.thread_id);
         let subscription = self.bus.subscribe(run.run_id, from);
         // It may have ended before the stream was open, and then nobody else closes it.
         let now = self.storage.run_by_id(run.run_id).await?;

@@ -27,6 +27,8 @@ pub struct ThreadStream {
     watch: Box<dyn ThreadWatch>,
     modes: Vec<ThreadStreamMode>,
     current: Option<Current>,
+    /// The run that was going on at the start; the watch may tell of it as well.
+    joined: Option<RunId>,
 }
 
 struct Current {
@@ -50,7 +52,8 @@ impl Engine {
         let running = RunQuery { thread_id, status: Some(RunStatus::Running) };
         let open = self.storage.search_runs(running, Window { limit: 1, offset: 0 }).await?;
         let going_on = open.rows.first().and_then(|run| Some((run.run_id, self.bus.subscribe(run.run_id, From::Now)?)));
-        Ok(ThreadStream { watch, modes, current: going_on.map(Current::of) })
+        let joined = going_on.as_ref().map(|(run_id, _)| *run_id);
+        Ok(ThreadStream { watch, modes, current: going_on.map(Current::of), joined })
     }
 }
 
@@ -58,9 +61,12 @@ impl ThreadStream {
     /// Waits for the next events, with the id of the first. It never ends by itself.
     pub async fn next(&mut self) -> (EventId, Vec<StreamEvent>) {
         loop {
-            let current = match &mut self.current {
-                Some(current) => current,
-                None => self.current.insert(Current::of(self.watch.next().await)),
+            let Some(current) = &mut self.current else {
+                let (run_id, subscription) = self.watch.next().await;
+                if self.joined != Some(run_id) {
+                    self.current = Some(Current::of((run_id, subscription)));
+                }
+                continue;
             };
             match current.subscription.next().await {
                 Received::Events(first, events) => {

@@ -7,7 +7,7 @@ use threadyard_core::{
     time::Timestamp,
 };
 
-use crate::{Engine, Result, ThreadChoice, crons::run_fields, schedule::Schedule};
+use crate::{Engine, Error, Result, ThreadChoice, crons::run_request, schedule::Schedule};
 
 /// How many crons are treated before the queue is looked at again.
 const AT_ONCE: u32 = 100;
@@ -35,11 +35,15 @@ async fn tick(engine: &Engine) -> Option<Timestamp> {
         if due.crons.is_empty() {
             return due.next_due;
         }
+        let mut failed = false;
         for cron in due.crons {
             if let Err(error) = fire(engine, &cron).await {
                 tracing::error!(cron_id = %cron.cron_id, %error, "a cron could not be moved on; trying again");
-                return None;
+                failed = true;
             }
+        }
+        if failed {
+            return None;
         }
     }
 }
@@ -50,6 +54,7 @@ async fn fire(engine: &Engine, cron: &Cron) -> Result<()> {
     let next = Schedule::read(&cron.schedule, cron.timezone.as_deref()).and_then(|it| it.after(now.max(at))).ok();
     let run = match prepare(engine, cron).await {
         Ok(new) => Some(new),
+        Err(error @ Error::Unavailable(_)) => return Err(error),
         Err(error) => {
             tracing::warn!(cron_id = %cron.cron_id, %error, "a cron's run can't be created; this moment passes");
             None
@@ -75,5 +80,5 @@ async fn prepare(engine: &Engine, cron: &Cron) -> Result<NewRun> {
         Some(thread) => ThreadChoice::Existing(thread, false),
         None => ThreadChoice::New(cron.on_run_completed != Some(OnRunCompleted::Keep)),
     };
-    engine.prepare_run(run_fields(cron)?.request()?, choice).await
+    engine.prepare_run(run_request(cron)?, choice).await
 }

@@ -21,7 +21,7 @@ pub(crate) fn start(engine: &Engine) {
     engine.tasks.spawn(dispatcher::run(engine.clone()));
     engine.tasks.spawn(cron_ticker::run(engine.clone()));
     engine.tasks.spawn(leases::run(engine.clone()));
-    for what in [sweeper::Swept::Threads, sweeper::Swept::Items, sweeper::Swept::Deliveries] {
+    for what in [sweeper::Swept::Threads, sweeper::Swept::Items, sweeper::Swept::Deliveries, sweeper::Swept::Events] {
         engine.tasks.spawn(sweeper::run(engine.clone(), what));
     }
     if engine.settings.webhooks_enabled {

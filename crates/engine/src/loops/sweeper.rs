@@ -12,16 +12,22 @@ pub(super) enum Swept {
     Threads,
     Items,
     Deliveries,
+    Events,
 }
 
 /// How long a settled delivery is kept, with its body, for whoever looks into what was sent.
 const DELIVERIES_KEPT: Duration = Duration::from_hours(24 * 7);
 
+/// The shortest time between two sweeps of events.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(engine: Engine, what: Swept) {
+    let usual = Sweep::default();
     let sweep = match what {
         Swept::Threads => engine.settings.sweep,
         Swept::Items => engine.settings.item_sweep,
-        Swept::Deliveries => Sweep::default(),
+        Swept::Deliveries => usual,
+        Swept::Events => Sweep { every: engine.settings.events_kept.clamp(SHORTEST, usual.every), ..usual },
     };
     loop {
         tick(&engine, what, sweep).await;
@@ -60,5 +66,6 @@ async fn sweep_once(engine: &Engine, what: Swept, limit: u32) -> Result<u64> {
         }
         Swept::Items => engine.storage.sweep_items(now, limit).await,
         Swept::Deliveries => engine.storage.sweep_deliveries(now - DELIVERIES_KEPT, limit).await,
+        Swept::Events => engine.storage.sweep_events(now - engine.settings.events_kept, limit).await,
     }
 }

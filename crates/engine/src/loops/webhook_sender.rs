@@ -1,93 +1,207 @@
 //! Sends webhook deliveries, and tries again until the receiver has them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use crate::{
+    Engine,
+    origins::{Contact, Origins, PER_ORIGIN},
+    signing::Message,
+    webhook_client::{Answer, RetryAfter, Sent},
+};
 use threadyard_core::{
     bus::Topic,
+    deliveries::Trigger,
     ids::LeaseId,
     time::Timestamp,
     webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep, retry_wait},
 };
-use tokio::sync::Semaphore;
-
-use crate::{Engine, webhook_client::Sent};
 
 /// How many deliveries are on their way at once.
-const CONCURRENCY: usize = 64;
+const CONCURRENCY: u32 = 256;
 /// Longer than any exchange takes, so that a lease only ends when its holder died.
 const LEASE: Duration = Duration::from_secs(45);
 
+/// A receiver that is overloaded and does not say for how long.
+const OVERLOADED: Duration = Duration::from_mins(1);
+/// A receiver can't put a delivery off for longer.
+const LONGEST_ASKED: Duration = Duration::from_hours(24);
+
 pub(super) async fn run(engine: Engine) {
-    let slots = Arc::new(Semaphore::new(CONCURRENCY));
+    let sender = Arc::new(Sender::default());
     while !engine.stopping.is_cancelled() {
         let wake = engine.bus.woken(Topic::Deliveries);
-        let due = tick(&engine, &slots).await;
+        let due = tick(&engine, &sender).await;
         if !super::wait(&engine, wake, due).await {
             return;
         }
     }
 }
 
-async fn tick(engine: &Engine, slots: &Arc<Semaphore>) -> Option<Timestamp> {
-    let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
-    if free == 0 {
+/// What is on its way, and what is known of receivers.
+#[derive(Default)]
+struct Sender {
+    state: Mutex<InFlight>,
+}
+
+#[derive(Default)]
+struct InFlight {
+    all: u32,
+    retries: u32,
+    origins: Origins,
+}
+
+impl Sender {
+    fn state(&self) -> MutexGuard<'_, InFlight> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may be taken now. Retries have half of the room, so that they can't keep what is new from its first attempt.
+    fn claim(&self, engine: &Engine, now: Timestamp) -> ClaimDeliveries {
+        let state = self.state();
+        ClaimDeliveries {
+            lease_id: LeaseId(engine.ambient.random()),
+            limit: CONCURRENCY - state.all,
+            retries: (CONCURRENCY / 2).saturating_sub(state.retries),
+            per_origin: PER_ORIGIN,
+            rooms: state.origins.rooms(now),
+            now,
+            until: now + LEASE,
+        }
+    }
+
+    fn begin(&self, delivery: &ClaimedDelivery) {
+        let mut state = self.state();
+        state.all += 1;
+        state.retries += u32::from(delivery.attempt > 1);
+        state.origins.begin(&delivery.origin);
+    }
+
+    fn end(&self, origin: &str, attempt: u32, contact: Contact, now: Timestamp) {
+        let mut state = self.state();
+        state.all -= 1;
+        state.retries -= u32::from(attempt > 1);
+        state.origins.end(origin, contact, now);
+    }
+}
+
+async fn tick(engine: &Engine, sender: &Arc<Sender>) -> Option<Timestamp> {
+    let now = engine.ambient.now();
+    let claim = sender.claim(engine, now);
+    if claim.limit == 0 {
         return None;
     }
-    let now = engine.ambient.now();
-    let lease_id = LeaseId(engine.ambient.random());
-    let claimed =
-        match engine.storage.claim_deliveries(ClaimDeliveries { lease_id, limit: free, now, until: now + LEASE }).await
-        {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                tracing::error!(%error, "webhook deliveries could not be claimed; trying again");
-                return None;
-            }
-        };
+    let claimed = match engine.storage.claim_deliveries(claim).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            tracing::error!(%error, "webhook deliveries could not be claimed; trying again");
+            return None;
+        }
+    };
     for delivery in claimed.deliveries {
-        let Ok(permit) = slots.clone().try_acquire_owned() else { break };
-        let engine = engine.clone();
+        let (engine, sender) = (engine.clone(), sender.clone());
+        sender.begin(&delivery);
         engine.tasks.clone().spawn(async move {
-            attempt(&engine, delivery).await;
-            drop(permit);
+            let (origin, number) = (delivery.origin.clone(), delivery.attempt);
+            let contact = attempt(&engine, delivery).await;
+            sender.end(&origin, number, contact, engine.ambient.now());
             engine.bus.wake(Topic::Deliveries);
         });
     }
-    claimed.next_due
+    // What is held back by its origin goes on when an attempt ends, or when the origin is open again.
+    let opening = sender.state().origins.next_opening(now);
+    [claimed.next_due, opening].into_iter().flatten().min()
 }
 
-async fn attempt(engine: &Engine, delivery: ClaimedDelivery) {
+async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
     engine.settings.faults.reach("delivery.claimed");
-    let sent = engine.webhooks.send(&delivery, engine.ambient.now().as_millis() / 1_000).await;
+    let now = engine.ambient.now();
+    let timestamp = now.as_millis() / 1_000;
+    let message = Message { id: &delivery.id, timestamp, body: &delivery.body };
+    let signature = engine.signer.signature(&delivery.origin, message, now);
+    let sent = engine.webhooks.send(&delivery, timestamp, &signature).await;
     engine.settings.faults.reach("delivery.sent");
     let at = engine.ambient.now();
-    let (status, failure, next) = judge(&sent, delivery.attempt, at, spread(engine));
+    let contact = contact(&sent, at);
+    let (status, failure, next) = judge(&sent, &delivery, at, spread(engine));
     match next {
         NextStep::Delivered => tracing::info!(run_id = %delivery.run_id, webhook_id = delivery.id, "webhook delivered"),
         NextStep::RetryAt(again) => {
             tracing::warn!(run_id = %delivery.run_id, webhook_id = delivery.id, attempt = delivery.attempt, status, failure, %again, "webhook not delivered yet");
+        }
+        NextStep::AsBefore => {
+            tracing::warn!(run_id = %delivery.run_id, webhook_id = delivery.id, attempt = delivery.attempt, status, failure, "webhook not delivered when somebody had it sent again");
         }
         NextStep::Failed => {
             tracing::error!(run_id = %delivery.run_id, webhook_id = delivery.id, attempt = delivery.attempt, status, failure, "webhook given up");
         }
     }
     let failure = failure.map(str::to_owned);
-    let result = AttemptResult { id: delivery.id, lease_id: delivery.lease_id, at, status, failure, next };
+    let result = AttemptResult {
+        id: delivery.id,
+        lease_id: delivery.lease_id,
+        attempt: delivery.attempt,
+        at,
+        status,
+        failure,
+        next,
+    };
     if let Err(error) = engine.storage.record_attempt(result).await {
         tracing::error!(run_id = %delivery.run_id, %error, "what came of a webhook attempt could not be stored; it is sent again");
     }
+    contact
 }
 
-/// Only 2xx means that the receiver has it, and only 410 that it never wants it.
-fn judge(sent: &Sent, attempt: u32, at: Timestamp, spread: f64) -> (Option<u16>, Option<&'static str>, NextStep) {
-    let again = || retry_wait(attempt, spread).map_or(NextStep::Failed, |wait| NextStep::RetryAt(at + wait));
-    match *sent {
-        Sent::Answer(status @ 200..=299) => (Some(status), None, NextStep::Delivered),
-        Sent::Answer(410) => (Some(410), Some("the receiver is gone for good"), NextStep::Failed),
-        Sent::Answer(status) => (Some(status), Some("the receiver did not accept it"), again()),
-        Sent::Failure(why) => (None, Some(why), again()),
-        Sent::Refused => (None, Some("the URL may not be called"), NextStep::Failed),
+/// Only 2xx means that the receiver has it, and only 410 and its own word that it never wants it.
+fn judge(
+    sent: &Sent,
+    delivery: &ClaimedDelivery,
+    at: Timestamp,
+    spread: f64,
+) -> (Option<u16>, Option<&'static str>, NextStep) {
+    let (status, failure, asked) = match sent {
+        Sent::Answer(Answer { status: status @ 200..=299, .. }) => return (Some(*status), None, NextStep::Delivered),
+        Sent::Answer(Answer { status: 410, .. }) => (Some(410), "the receiver is gone for good", None),
+        Sent::Answer(Answer { status, aborts: true, .. }) => (Some(*status), "the receiver never wants it", None),
+        Sent::Answer(answer) => (Some(answer.status), "the receiver did not accept it", Some(asked_wait(answer, at))),
+        Sent::Failure(why) => (None, *why, Some(Duration::ZERO)),
+        Sent::Refused => (None, "the URL may not be called", None),
+    };
+    let again = asked.zip(retry_wait(delivery.scheduled, spread));
+    let next = match again {
+        _ if delivery.trigger == Trigger::Resend => NextStep::AsBefore,
+        Some((asked, scheduled)) => NextStep::RetryAt(at + asked.max(scheduled)),
+        None => NextStep::Failed,
+    };
+    (status, Some(failure), next)
+}
+
+/// What an attempt tells about the receiver. Whatever it answers, it is there.
+fn contact(sent: &Sent, at: Timestamp) -> Contact {
+    match sent {
+        Sent::Answer(answer) => match asked_wait(answer, at) {
+            Duration::ZERO => Contact::Reached,
+            wait => Contact::Asked(wait),
+        },
+        Sent::Failure(_) => Contact::Missed,
+        Sent::Refused => Contact::Reached,
     }
+}
+
+/// How long the receiver wants to be left alone.
+fn asked_wait(answer: &Answer, at: Timestamp) -> Duration {
+    let asked = match (answer.status, answer.retry_after) {
+        (429 | 503, Some(RetryAfter::Wait(wait))) => wait,
+        (429 | 503, Some(RetryAfter::At(seconds))) => {
+            let now = u64::try_from(at.as_millis() / 1_000).unwrap_or_default();
+            Duration::from_secs(seconds.saturating_sub(now))
+        }
+        (429 | 502 | 504, None) => OVERLOADED,
+        _ => Duration::ZERO,
+    };
+    asked.min(LONGEST_ASKED)
 }
 
 /// A number between 0 and 1 that differs from call to call.
@@ -98,15 +212,79 @@ fn spread(engine: &Engine) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use threadyard_core::ids::RunId;
+    use uuid::Uuid;
+
     use super::*;
+
+    const AT: Timestamp = Timestamp(1_767_000_000_000_000);
+
+    fn delivery(scheduled: u32, trigger: Trigger) -> ClaimedDelivery {
+        ClaimedDelivery {
+            id: "msg_1_1".into(),
+            run_id: RunId(Uuid::nil()),
+            url: String::new(),
+            origin: String::new(),
+            body: String::new(),
+            attempt: scheduled,
+            scheduled,
+            trigger,
+            lease_id: LeaseId(Uuid::nil()),
+        }
+    }
+
+    fn next(sent: &Sent, scheduled: u32) -> NextStep {
+        judge(sent, &delivery(scheduled, Trigger::Schedule), AT, 0.0).2
+    }
+
+    fn answer(status: u16) -> Sent {
+        Sent::Answer(Answer { status, ..Answer::default() })
+    }
+
+    fn asking(status: u16, retry_after: RetryAfter) -> Sent {
+        Sent::Answer(Answer { status, retry_after: Some(retry_after), aborts: false })
+    }
+
+    fn after(seconds: u64) -> NextStep {
+        NextStep::RetryAt(AT + Duration::from_secs(seconds))
+    }
 
     #[test]
     fn answers_decide_what_follows() {
-        let at = Timestamp(0);
-        assert_eq!(judge(&Sent::Answer(204), 1, at, 0.0).2, NextStep::Delivered);
-        assert_eq!(judge(&Sent::Answer(404), 1, at, 0.0).2, NextStep::RetryAt(Timestamp(2_000_000)));
-        assert_eq!(judge(&Sent::Answer(302), 2, at, 0.0).2, NextStep::RetryAt(Timestamp(10_000_000)));
-        assert_eq!(judge(&Sent::Answer(410), 1, at, 0.0).2, NextStep::Failed);
-        assert_eq!(judge(&Sent::Failure("x"), 12, at, 0.0).2, NextStep::Failed);
+        assert_eq!(next(&answer(204), 1), NextStep::Delivered);
+        assert_eq!(next(&answer(404), 1), after(2));
+        assert_eq!(next(&answer(302), 2), after(10));
+        assert_eq!(next(&answer(410), 1), NextStep::Failed);
+        assert_eq!(next(&Sent::Answer(Answer { status: 500, retry_after: None, aborts: true }), 1), NextStep::Failed);
+        assert_eq!(next(&Sent::Failure("x"), 1), after(2));
+        assert_eq!(next(&Sent::Failure("x"), 12), NextStep::Failed);
+        assert_eq!(next(&Sent::Refused, 1), NextStep::Failed);
+    }
+
+    #[test]
+    fn a_receiver_can_ask_to_be_left_alone() {
+        let now = u64::try_from(AT.as_millis() / 1_000).unwrap();
+        for (sent, expected) in [
+            (asking(429, RetryAfter::Wait(Duration::from_hours(1))), after(3_600)),
+            (asking(503, RetryAfter::Wait(Duration::ZERO)), after(2)),
+            (asking(503, RetryAfter::Wait(Duration::MAX)), after(24 * 3_600)),
+            (asking(503, RetryAfter::At(now + 90)), after(90)),
+            (asking(503, RetryAfter::At(now - 90)), after(2)),
+            (asking(500, RetryAfter::Wait(Duration::from_hours(1))), after(2)),
+            (answer(429), after(60)),
+            (answer(502), after(60)),
+            (answer(503), after(2)),
+        ] {
+            assert_eq!(next(&sent, 1), expected);
+        }
+        assert_eq!(next(&answer(504), 5), after(1_800), "the schedule asks for more");
+    }
+
+    #[test]
+    fn a_resend_that_fails_changes_nothing() {
+        for sent in [answer(500), answer(410), Sent::Failure("x")] {
+            assert_eq!(judge(&sent, &delivery(12, Trigger::Resend), AT, 0.0).2, NextStep::AsBefore);
+        }
+        assert_eq!(judge(&answer(200), &delivery(12, Trigger::Resend), AT, 0.0).2, NextStep::Delivered);
     }
 }

@@ -53,6 +53,31 @@ async fn a_cron_begins_a_run_at_each_moment() {
 }
 
 #[tokio::test]
+async fn a_cron_may_bring_a_context() {
+    let stage = Stage::set().await;
+    let cron = every_minute(&stage, None, json!({ "context": { "user": "a" }, "config": null })).await;
+    stage.advance(Duration::from_mins(1));
+    let run = next(&stage).await;
+    assert_eq!(json!(run.job.context), json!({ "user": "a" }));
+    assert_eq!(run.job.config["configurable"]["user"], "a");
+    assert_eq!(run.job.config["configurable"]["cron_id"], cron.cron_id.to_string());
+    run.succeed(&json!({}));
+}
+
+#[tokio::test]
+async fn changes_at_the_same_time_all_stay() {
+    let stage = Stage::set().await;
+    let cron = every_minute(&stage, None, json!({})).await;
+    let mut changes = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let (engine, patch) = (stage.engine.clone(), fields(&json!({ "metadata": { n.to_string(): n } })));
+        changes.spawn(async move { engine.patch_cron(cron.cron_id, patch).await.unwrap() });
+    }
+    changes.join_all().await;
+    assert_eq!(stage.engine.cron(cron.cron_id).await.unwrap().metadata.len(), 20);
+}
+
+#[tokio::test]
 async fn moments_that_passed_unseen_are_made_up_for_once() {
     let stage = Stage::set().await;
     let thread = stage.thread().await;
@@ -132,12 +157,19 @@ async fn a_cron_whose_runs_could_never_begin_is_refused() {
         json!({ "durability": "x" }),
         json!({ "end_time": "yesterday" }),
         json!({ "on_run_completed": "burn" }),
+        json!({ "config": 1 }),
+        json!({ "config": { "recursion_limit": "x" } }),
+        json!({ "config": { "tags": "x" } }),
     ] {
         let mut payload = payload(&json!({ "assistant_id": "echo", "schedule": "* * * * *" }));
         payload.extend(fields(&bad));
         let refused = stage.engine.create_cron(None, payload).await;
         assert!(matches!(refused.as_ref().err(), Some(Error::Invalid(_))), "{bad}: {refused:?}");
     }
+    let both = json!({ "context": { "a": 1 }, "config": { "configurable": { "b": 1 } } });
+    let mut payload_of_both = payload(&json!({ "assistant_id": "echo", "schedule": "* * * * *" }));
+    payload_of_both.extend(fields(&both));
+    assert!(matches!(stage.engine.create_cron(None, payload_of_both).await.err(), Some(Error::Refused(_))));
     let unknown = payload(&json!({ "assistant_id": "nobody", "schedule": "* * * * *" }));
     assert!(matches!(stage.engine.create_cron(None, unknown).await.err(), Some(Error::NotFound("assistant"))));
 }

@@ -8,6 +8,7 @@ mod crons;
 mod races;
 mod restarts;
 mod runs;
+mod streams;
 mod traces;
 mod webhooks;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
+use threadyard_core::webhook_policy::{WebhookHeaders, WebhookPolicy};
 use threadyard_core::{
     bus::{EventBus, Topic},
     ids::{RunId, ThreadId},
@@ -28,8 +30,8 @@ use threadyard_core::{
     threads::ThreadStatus,
 };
 use threadyard_engine::{
-    CheckpointRef, Engine, Faults, Parts, RunRequest, RunStream, Settings, StartedRun, Sweep, TargetPolicy,
-    ThreadChoice, ThreadRequest,
+    CheckpointRef, Engine, Faults, Parts, RunRequest, RunStream, Settings, StartedRun, Sweep, ThreadChoice,
+    ThreadRequest,
 };
 
 /// Longer than anything here takes.
@@ -71,11 +73,15 @@ impl Stage {
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
             lease: Duration::from_millis(200),
+            events_kept: Duration::from_mins(2),
             webhooks_enabled: true,
-            webhook_targets: TargetPolicy::AnyHost,
+            webhook_master: None,
+            webhook_policy: WebhookPolicy::development(),
+            webhook_headers: WebhookHeaders::default(),
             thread_ttl: None,
             sweep: Sweep::default(),
             item_ttl: ItemTtl::default(),
+            item_index: None,
             item_sweep: Sweep::default(),
             faults: Faults::new(None),
         };
@@ -160,6 +166,7 @@ fn request() -> RunRequest {
         multitask_strategy: threadyard_core::runs::MultitaskStrategy::default(),
         after: Duration::ZERO,
         durability: threadyard_core::runs::Durability::default(),
+        cron_id: None,
     }
 }
 

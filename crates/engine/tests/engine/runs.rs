@@ -193,7 +193,7 @@ async fn what_can_not_be_executed_is_refused_before_it_is_stored() {
 
 #[tokio::test]
 async fn a_reader_that_falls_too_far_behind_is_told_and_who_waits_is_not_disturbed() {
-    let stage = Stage::set_with_bus(LocalBusConfig { max_bytes: 100, ..LocalBusConfig::default() }).await;
+    let stage = Stage::set_with_bus(LocalBusConfig { max_bytes: 100 }).await;
     let slow = stage.run().await;
     let run = stage.runtime.next_run().await;
     let waiting = stage.engine.join_run(slow.run.thread_id, slow.run.run_id);

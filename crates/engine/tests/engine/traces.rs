@@ -209,6 +209,41 @@ async fn who_follows_a_thread_hears_of_all_its_runs() {
     }
 }
 
+#[tokio::test]
+async fn who_follows_a_thread_hears_of_runs_that_were_waiting_and_of_none_too_late() {
+    let stage = Stage::set().await;
+    let thread = stage.thread().await;
+    stage.run_on(thread, RunRequest { after: Duration::from_hours(1), ..request() }).await;
+    let waiting = stage.run_on(thread, RunRequest { after: Duration::from_mins(1), ..request() }).await;
+    let mut all = stage.engine.follow_thread(thread, vec![ThreadStreamMode::Lifecycle]).await.unwrap();
+    let sooner = stage.run_on(thread, request()).await;
+    for started in [sooner, waiting] {
+        let run = stage.runtime.next_run().await;
+        run.succeed(&json!({}));
+        let run_id = started.run.run_id;
+        stage.result(started).await;
+        let begun = ("metadata".to_owned(), json!({ "run_id": run_id, "attempt": 1 }));
+        let done = ("metadata".to_owned(), json!({ "run_id": run_id, "status": "run_done" }));
+        assert_eq!(hear(&mut all, 2).await, [begun, done]);
+        stage.advance(Duration::from_mins(1));
+    }
+}
+
+#[tokio::test]
+async fn a_temporary_thread_stays_for_another_run() {
+    let stage = Stage::set().await;
+    let first = stage.engine.create_run(request(), ThreadChoice::New(true)).await.unwrap();
+    let thread = first.run.thread_id;
+    let running = stage.runtime.next_run().await;
+    let second = stage.run_on(thread, request()).await;
+    running.succeed(&json!({ "x": 1 }));
+    stage.result(first).await;
+    let running = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    running.succeed(&json!({ "x": 2 }));
+    assert_eq!(stage.result(second).await, json!({ "x": 2 }));
+    assert!(stage.engine.thread(thread).await.is_ok());
+}
+
 /// The next events of a followed thread, whose ids have to grow.
 async fn hear(stream: &mut ThreadStream, count: usize) -> Vec<(String, Value)> {
     let (mut heard, mut last) = (Vec::new(), None);

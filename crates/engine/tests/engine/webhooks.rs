@@ -1,7 +1,7 @@
 //! What the receiver of a webhook hears, with a clock that the test moves.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -86,7 +86,15 @@ async fn next_wait(stage: &Stage) -> Option<Duration> {
     let recorded = async {
         loop {
             // Takes nothing, and so only says when the next one is due.
-            let look = ClaimDeliveries { lease_id: LeaseId(Uuid::nil()), limit: 0, now, until: now };
+            let look = ClaimDeliveries {
+                lease_id: LeaseId(Uuid::nil()),
+                limit: 0,
+                retries: 0,
+                per_origin: 0,
+                rooms: BTreeMap::new(),
+                now,
+                until: now,
+            };
             let due = stage.storage.claim_deliveries(look).await.unwrap().next_due.map(|due| due.since(now));
             // One that was not taken yet is due at once, and one on its way when its lease ends.
             if !due.is_some_and(|wait| wait.is_zero() || wait == Duration::from_secs(45)) {

@@ -1,0 +1,82 @@
+//! Deliveries of webhooks: seeing what was sent, and having it sent again or no more.
+
+use threadyard_core::{
+    bus::Topic,
+    deliveries::{Attempt, Delivery, DeliveryQuery, Steered},
+    ids::{RunId, ThreadId},
+    page::{Page, Window},
+};
+
+use crate::{Engine, Error, Result};
+
+/// More attempts than a run's deliveries have.
+const OF_A_RUN: Window = Window { limit: 100, offset: 0 };
+
+impl Engine {
+    /// The deliveries of a run with their attempts, also when the run is gone.
+    pub async fn run_deliveries(&self, thread_id: ThreadId, run_id: RunId) -> Result<Vec<(Delivery, Vec<Attempt>)>> {
+        let query = DeliveryQuery { run_id: Some(run_id), thread_id: Some(thread_id), ..DeliveryQuery::default() };
+        let found = self.storage.search_deliveries(query, OF_A_RUN).await?.rows;
+        if found.is_empty() {
+            self.run(thread_id, run_id).await?;
+        }
+        let mut with_attempts = Vec::with_capacity(found.len());
+        for delivery in found {
+            with_attempts.extend(self.storage.delivery(delivery.delivery_id).await?);
+        }
+        Ok(with_attempts)
+    }
+
+    /// A page of deliveries, the newest first.
+    pub async fn search_deliveries(&self, query: DeliveryQuery, window: Window) -> Result<Page<Delivery>> {
+        Ok(self.storage.search_deliveries(query, window).await?)
+    }
+
+    /// How many deliveries match.
+    pub async fn count_deliveries(&self, query: DeliveryQuery) -> Result<u64> {
+        Ok(self.storage.count_deliveries(query).await?)
+    }
+
+    /// One delivery with its attempts.
+    pub async fn delivery(&self, id: String) -> Result<(Delivery, Vec<Attempt>)> {
+        self.storage.delivery(id).await?.ok_or(Error::NotFound("delivery"))
+    }
+
+    /// What is sent, to the byte.
+    pub async fn delivery_body(&self, id: String) -> Result<String> {
+        self.storage.delivery_body(id).await?.ok_or(Error::NotFound("delivery"))
+    }
+
+    /// Has a delivery sent now, besides its schedule.
+    pub async fn resend_delivery(&self, id: String) -> Result<()> {
+        if !self.settings.webhooks_enabled {
+            return Err(Error::Conflict("webhooks are disabled; see http.disable_webhooks of langgraph.json".into()));
+        }
+        let steered = self.storage.resend_delivery(id, self.ambient.now()).await?;
+        self.steered(steered, "the delivery is on its way already")
+    }
+
+    /// Has every delivery that matches and was given up or cancelled sent now; how many.
+    pub async fn recover_deliveries(&self, query: DeliveryQuery) -> Result<u64> {
+        let recovered = self.storage.recover_deliveries(query, self.ambient.now()).await?;
+        self.bus.wake(Topic::Deliveries);
+        Ok(recovered)
+    }
+
+    /// Stops a delivery that is not settled.
+    pub async fn cancel_delivery(&self, id: String) -> Result<()> {
+        let steered = self.storage.cancel_delivery(id, self.ambient.now()).await?;
+        self.steered(steered, "the delivery is settled already")
+    }
+
+    fn steered(&self, steered: Steered, otherwise: &str) -> Result<()> {
+        match steered {
+            Steered::Done => {
+                self.bus.wake(Topic::Deliveries);
+                Ok(())
+            }
+            Steered::Missing => Err(Error::NotFound("delivery")),
+            Steered::NotNow => Err(Error::Conflict(otherwise.into())),
+        }
+    }
+}

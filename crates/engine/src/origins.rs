@@ -1,0 +1,185 @@
+//! Receivers of webhooks as the sender knows them: how much each is sent at once, and when it is left alone.
+//!
+//! A receiver that can't be reached costs one attempt at a time, in growing intervals, and what waits for it costs
+//! nothing. This is knowledge of one server, which it learns again after a start.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use threadyard_core::time::Timestamp;
+
+/// How many deliveries are on their way to one receiver at once.
+pub(crate) const PER_ORIGIN: u32 = 8;
+/// After so many failures to reach a receiver, one after the other, only probes are sent.
+const FAILURES: u32 = 5;
+/// The time to the first probe; it doubles with each that fails.
+const FIRST_PROBE: Duration = Duration::from_secs(30);
+const LAST_PROBE: Duration = Duration::from_mins(10);
+
+/// What came of an attempt, as far as the receiver is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// It answered.
+    Reached,
+    /// It answered that it wants to be left alone.
+    Asked(Duration),
+    /// It could not be reached, or did not answer.
+    Missed,
+}
+
+/// All receivers that there is anything to know of.
+#[derive(Default)]
+pub(crate) struct Origins(HashMap<String, Origin>);
+
+#[derive(Default)]
+struct Origin {
+    in_flight: u32,
+    /// Failures to reach it since it was last reached.
+    missed: u32,
+    /// How much it is sent at once while it comes back; as much as any when none.
+    ramp: Option<u32>,
+    /// Until when it is left alone.
+    not_before: Option<Timestamp>,
+}
+
+impl Origin {
+    fn room(&self, now: Timestamp) -> u32 {
+        if self.not_before.is_some_and(|moment| moment > now) {
+            return 0;
+        }
+        let wide = if self.missed >= FAILURES { 1 } else { self.ramp.unwrap_or(PER_ORIGIN) };
+        wide.saturating_sub(self.in_flight)
+    }
+
+    fn is_ordinary(&self) -> bool {
+        self.in_flight == 0 && self.missed == 0 && self.ramp.is_none() && self.not_before.is_none()
+    }
+}
+
+impl Origins {
+    /// The room of those that have less than `PER_ORIGIN`.
+    pub(crate) fn rooms(&self, now: Timestamp) -> BTreeMap<String, u32> {
+        let rooms = self.0.iter().map(|(name, origin)| (name.clone(), origin.room(now)));
+        rooms.filter(|(_, room)| *room < PER_ORIGIN).collect()
+    }
+
+    /// When the next one may be sent to again that is left alone now.
+    pub(crate) fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0.values().filter_map(|origin| origin.not_before.filter(|moment| *moment > now)).min()
+    }
+
+    /// An attempt begins.
+    pub(crate) fn begin(&mut self, name: &str) {
+        self.0.entry(name.to_owned()).or_default().in_flight += 1;
+    }
+
+    /// An attempt has ended.
+    pub(crate) fn end(&mut self, name: &str, contact: Contact, now: Timestamp) {
+        let Some(origin) = self.0.get_mut(name) else { return };
+        origin.in_flight = origin.in_flight.saturating_sub(1);
+        origin.not_before = origin.not_before.filter(|moment| *moment > now);
+        match contact {
+            Contact::Reached | Contact::Asked(_) => {
+                let back = origin.missed >= FAILURES;
+                origin.missed = 0;
+                origin.ramp = match origin.ramp {
+                    _ if back => Some(1),
+                    Some(ramp) if ramp * 2 < PER_ORIGIN => Some(ramp * 2),
+                    _ => None,
+                };
+                if let Contact::Asked(wait) = contact {
+                    origin.not_before = origin.not_before.max(Some(now + wait));
+                }
+            }
+            Contact::Missed => {
+                origin.missed += 1;
+                if origin.missed >= FAILURES {
+                    let doublings = (origin.missed - FAILURES).min(16);
+                    let wait = FIRST_PROBE.saturating_mul(1 << doublings).min(LAST_PROBE);
+                    origin.not_before = origin.not_before.max(Some(now + wait));
+                }
+            }
+        }
+        if origin.is_ordinary() {
+            self.0.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "https://a.example";
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp(0) + Duration::from_secs(seconds)
+    }
+
+    fn room(origins: &Origins, seconds: u64) -> u32 {
+        origins.rooms(at(seconds)).get(A).copied().unwrap_or(PER_ORIGIN)
+    }
+
+    fn attempt(origins: &mut Origins, contact: Contact, seconds: u64) {
+        origins.begin(A);
+        origins.end(A, contact, at(seconds));
+    }
+
+    #[test]
+    fn what_is_on_its_way_takes_room() {
+        let mut origins = Origins::default();
+        origins.begin(A);
+        origins.begin(A);
+        assert_eq!(room(&origins, 0), PER_ORIGIN - 2);
+        origins.end(A, Contact::Reached, at(0));
+        origins.end(A, Contact::Reached, at(0));
+        assert!(origins.0.is_empty(), "there is nothing to know of it");
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_is_probed_and_comes_back_step_by_step() {
+        let mut origins = Origins::default();
+        for _ in 0..4 {
+            attempt(&mut origins, Contact::Missed, 0);
+        }
+        assert_eq!(room(&origins, 0), PER_ORIGIN);
+        attempt(&mut origins, Contact::Missed, 0);
+        assert_eq!((room(&origins, 29), room(&origins, 30)), (0, 1));
+        assert_eq!(origins.next_opening(at(0)), Some(at(30)));
+        attempt(&mut origins, Contact::Missed, 30);
+        assert_eq!((room(&origins, 89), room(&origins, 90)), (0, 1));
+        for _ in 0..10 {
+            attempt(&mut origins, Contact::Missed, 90);
+        }
+        assert_eq!((room(&origins, 689), room(&origins, 690)), (0, 1), "ten minutes at most");
+        for expected in [1, 2, 4, PER_ORIGIN] {
+            attempt(&mut origins, Contact::Reached, 700);
+            assert_eq!(room(&origins, 700), expected);
+        }
+        assert!(origins.0.is_empty());
+    }
+
+    #[test]
+    fn a_receiver_that_asks_is_left_alone() {
+        let mut origins = Origins::default();
+        attempt(&mut origins, Contact::Asked(Duration::from_mins(1)), 0);
+        attempt(&mut origins, Contact::Asked(Duration::from_secs(10)), 1);
+        assert_eq!((room(&origins, 59), room(&origins, 60)), (0, PER_ORIGIN));
+        attempt(&mut origins, Contact::Reached, 61);
+        assert!(origins.0.is_empty());
+    }
+
+    #[test]
+    fn one_answer_ends_a_row_of_failures() {
+        let mut origins = Origins::default();
+        for _ in 0..3 {
+            for _ in 0..4 {
+                attempt(&mut origins, Contact::Missed, 0);
+            }
+            attempt(&mut origins, Contact::Reached, 0);
+        }
+        assert_eq!(room(&origins, 0), PER_ORIGIN);
+    }
+}
