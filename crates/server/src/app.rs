@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::serve::ListenerExt;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
-use threadyard_core::{ambient::Ambient, runtime::GraphRuntime, storage::Storage};
-use threadyard_engine::{Engine, Parts, TargetPolicy};
+use threadyard_core::{ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_policy::WebhookPolicy};
+use threadyard_engine::{Engine, Parts};
 use threadyard_runtime::{ProcessRuntime, ProcessRuntimeConfig, Project, python};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,12 +14,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{api, config::ServerArgs};
 
 /// How a server differs between development and production.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Mode {
     /// Whether changed code is loaded.
     pub reload: bool,
-    /// Where webhooks may go.
-    pub webhook_targets: TargetPolicy,
+    /// Where webhooks may go, unless the project says otherwise.
+    pub webhook_policy: WebhookPolicy,
+    /// Whether whoever reaches it from this machine is an operator.
+    pub trusts_neighbours: bool,
 }
 
 /// A running server.
@@ -63,7 +65,7 @@ impl App {
             reload: mode.reload,
         };
         let runtime = ProcessRuntime::start(config, storage.clone(), ambient.clone()).await?;
-        let settings = args.engine_settings(runtime.slots(), &project, mode.webhook_targets);
+        let settings = args.engine_settings(runtime.slots(), &project, &mode.webhook_policy);
         let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
         let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
 
@@ -71,8 +73,11 @@ impl App {
         let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
         // Without this, small events wait for acknowledgements of earlier ones.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        let server = axum::serve(listener, api::router(engine.clone()))
-            .with_graceful_shutdown(closing.clone().cancelled_owned());
+        let server = axum::serve(
+            listener,
+            api::router(engine.clone(), args.operator_access(mode.trusts_neighbours && address.ip().is_loopback())),
+        )
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
         serving.spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the HTTP server ended");

@@ -3,8 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use threadyard_engine::{Faults, Settings, Sweep, TargetPolicy};
+use threadyard_core::webhook_policy::WebhookPolicy;
+use threadyard_engine::{Faults, Settings, Sweep, signing::master_of};
 use threadyard_runtime::{Project, SweepChoice};
+
+use crate::api::OperatorAccess;
 
 /// What `dev` and `serve` share.
 #[derive(Args, Clone, Debug)]
@@ -39,6 +42,15 @@ pub struct ServerArgs {
     /// How long running runs may go on when the server is told to stop, in seconds.
     #[arg(long, env = "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS", default_value_t = 180)]
     pub shutdown_grace_secs: u64,
+    /// How long the events of a resumable stream can be replayed after the run ended, in seconds.
+    #[arg(long, env = "RESUMABLE_STREAM_TTL_SECONDS", default_value_t = 120)]
+    pub resumable_stream_ttl_secs: u64,
+    /// What operators send as a bearer token; needed for their routes, unless `dev` listens on this machine only.
+    #[arg(long, env = "THREADYARD_OPERATOR_TOKEN", hide_env_values = true)]
+    pub operator_token: Option<String>,
+    /// What webhooks are signed with, as a long random text; a key is made and kept with the state unless said.
+    #[arg(long, env = "LG_WEBHOOK_SIGNING_SECRET", hide_env_values = true)]
+    pub webhook_signing_secret: Option<String>,
     /// For crash tests: the point at which the server kills itself.
     #[arg(long, env = "THREADYARD_KILL_AT", hide = true)]
     pub kill_at: Option<String>,
@@ -58,8 +70,17 @@ impl ServerArgs {
         Duration::from_secs(self.shutdown_grace_secs)
     }
 
+    /// How operators are told from others.
+    pub fn operator_access(&self, trusts_everybody: bool) -> OperatorAccess {
+        match &self.operator_token {
+            Some(token) => OperatorAccess::Token(token.as_str().into()),
+            None if trusts_everybody => OperatorAccess::Everybody,
+            None => OperatorAccess::Nobody,
+        }
+    }
+
     /// What the engine is to know.
-    pub fn engine_settings(&self, slots: u32, project: &Project, webhook_targets: TargetPolicy) -> Settings {
+    pub fn engine_settings(&self, slots: u32, project: &Project, usual_policy: &WebhookPolicy) -> Settings {
         let usual = Sweep::default();
         let sweep = |chosen: SweepChoice| Sweep {
             every: chosen.every.unwrap_or(usual.every),
@@ -71,11 +92,15 @@ impl ServerArgs {
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
             lease: Duration::from_secs(30),
+            events_kept: Duration::from_secs(self.resumable_stream_ttl_secs),
             webhooks_enabled: project.webhooks_enabled,
-            webhook_targets,
+            webhook_master: self.webhook_signing_secret.as_deref().map(master_of),
+            webhook_policy: project.webhooks.policy(usual_policy),
+            webhook_headers: project.webhooks.headers.clone(),
             thread_ttl: project.thread_ttl,
             sweep: sweep(project.sweep),
             item_ttl: project.item_ttl,
+            item_index: project.item_index.clone(),
             item_sweep: sweep(project.item_sweep),
             faults: Faults::new(self.kill_at.clone()),
         }

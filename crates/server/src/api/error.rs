@@ -28,6 +28,7 @@ impl IntoResponse for ApiError {
             Error::BadLabel(_) => return (StatusCode::UNPROCESSABLE_ENTITY, self.0.to_string()).into_response(),
             Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Refused(_) | Error::Raised(_) => StatusCode::BAD_REQUEST,
+            Error::Forbidden(_) => StatusCode::FORBIDDEN,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Error::BrokenGraph { .. } | Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -11,12 +11,12 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use threadyard_core::{
-    items::{Item, NamespaceQuery},
+    items::{FoundItem, Item, NamespaceQuery},
     json::{Object, RawJson, fields_of},
     page::Window,
     time::Timestamp,
 };
-use threadyard_engine::{Engine, ItemQuery, PutItem};
+use threadyard_engine::{Engine, Indexing, ItemQuery, PutItem};
 
 use super::{
     error::{Answer, ApiError},
@@ -29,15 +29,13 @@ pub(super) struct Put {
     key: String,
     value: RawJson,
     ttl: Option<f64>,
-    /// Says which fields to search by meaning, which takes an index; without one there is nothing to choose.
     index: Option<Index>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Index {
-    Never(bool),
-    #[expect(dead_code, reason = "only its shape is checked")]
+    Switch(bool),
     Fields(Vec<String>),
 }
 
@@ -45,11 +43,14 @@ pub(super) async fn put(State(engine): State<Engine>, Body(put): Body<Put>) -> A
     if fields_of(&put.value).is_none() {
         return Err(invalid("value: must be an object"));
     }
-    if matches!(put.index, Some(Index::Never(true))) {
-        return Err(invalid("index: must be false, a list of fields, or null"));
-    }
+    let indexing = match put.index {
+        None => Indexing::AsConfigured,
+        Some(Index::Fields(fields)) => Indexing::Fields(fields),
+        Some(Index::Switch(false)) => Indexing::Never,
+        Some(Index::Switch(true)) => return Err(invalid("index: must be false, a list of fields, or null")),
+    };
     let ttl = put.ttl.map(minutes).transpose()?;
-    engine.put_item(PutItem { namespace: put.namespace, key: put.key, value: put.value, ttl }).await?;
+    engine.put_item(PutItem { namespace: put.namespace, key: put.key, value: put.value, ttl, indexing }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -105,6 +106,7 @@ pub(super) struct Search {
     namespace_prefix: Option<Vec<String>>,
     #[serde(default)]
     filter: Option<Object>,
+    query: Option<String>,
     limit: Option<i64>,
     offset: Option<i64>,
     refresh_ttl: Option<bool>,
@@ -114,6 +116,7 @@ pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Sear
     let query = ItemQuery {
         prefix: search.namespace_prefix.unwrap_or_default(),
         filter: search.filter.unwrap_or_default(),
+        query: search.query,
         window: window(search.limit, 10, search.offset),
         refresh: search.refresh_ttl,
     };
@@ -156,7 +159,7 @@ struct Shown<'a> {
     updated_at: Timestamp,
 }
 
-/// An item that a search found. Without an index there is no score.
+/// An item that a search found.
 #[derive(Serialize)]
 struct Scored<'a> {
     #[serde(flatten)]
@@ -177,7 +180,7 @@ impl<'a> Shown<'a> {
 }
 
 impl<'a> Scored<'a> {
-    fn of(item: &'a Item) -> Self {
-        Self { item: Shown::of(item), score: None }
+    fn of(found: &'a FoundItem) -> Self {
+        Self { item: Shown::of(&found.item), score: found.score }
     }
 }

@@ -1,12 +1,15 @@
 //! The HTTP API: one file for each noun, one table of routes, one table of errors.
 
+mod access;
 mod assistants;
 mod checkpoints;
 mod crons;
+mod deliveries;
 mod docs;
 mod error;
 mod extract;
 mod items;
+mod openapi;
 mod page;
 mod router;
 mod runs;
@@ -14,5 +17,8 @@ mod sse;
 mod stateless_runs;
 mod system;
 mod threads;
+mod webhook_keys;
 
+pub use access::OperatorAccess;
+pub use openapi::document;
 pub use router::{REFUSED, SERVED, router};

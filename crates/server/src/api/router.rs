@@ -1,7 +1,7 @@
 //! All routes on one page: those that are served, and those of the official server that are refused for now.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Request, State},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
@@ -15,7 +15,10 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use super::{assistants, checkpoints, crons, docs, items, runs, stateless_runs, system, threads};
+use super::{
+    OperatorAccess, assistants, checkpoints, crons, deliveries, docs, items, openapi, runs, stateless_runs, system,
+    threads, webhook_keys,
+};
 
 /// The largest body that is read, as in the official server.
 const MAX_BODY: usize = 300 << 20;
@@ -36,6 +39,7 @@ routes! {
     "/ok": get system::ok;
     "/info": get system::info;
     "/docs": get docs::page;
+    "/openapi.json": get openapi::get;
 
     "/assistants": post assistants::create;
     "/assistants/search": post assistants::search;
@@ -84,19 +88,33 @@ routes! {
     "/store/items": put items::put, get items::get, delete items::delete;
     "/store/items/search": post items::search;
     "/store/namespaces": post items::namespaces;
+
+    "/threads/{thread_id}/runs/{run_id}/deliveries": get deliveries::of_run;
+    "/webhooks/deliveries/search": post deliveries::search;
+    "/webhooks/deliveries/count": post deliveries::count;
+    "/webhooks/deliveries/{delivery_id}": get deliveries::get;
+    "/webhooks/deliveries/{delivery_id}/attempts": get deliveries::attempts;
+    "/webhooks/deliveries/{delivery_id}/body": get deliveries::body;
+    "/webhooks/deliveries/{delivery_id}/resend": post deliveries::resend;
+    "/webhooks/deliveries/{delivery_id}/cancel": post deliveries::cancel;
+    "/webhooks/recover": post deliveries::recover;
+    "/webhooks/secret": get webhook_keys::secret;
+    "/webhooks/secret/rotate": post webhook_keys::rotate;
+    "/webhooks/public-key": get webhook_keys::public_key;
 }
 
 /// Routes of the official server that answer 501 with a sentence until they are built.
-pub const REFUSED: &[&str] = &["/metrics", "/openapi.json", "/mcp", "/a2a/{assistant_id}"];
+pub const REFUSED: &[&str] = &["/metrics", "/mcp", "/a2a/{assistant_id}"];
 
 /// The whole API.
-pub fn router(engine: Engine) -> Router {
+pub fn router(engine: Engine, access: OperatorAccess) -> Router {
     let exposed = HeaderValue::from_static("x-pagination-total, x-pagination-next, content-location");
     let refused = REFUSED.iter().fold(Router::new(), |router, path| router.route(path, any(not_yet)));
     served()
         .merge(refused)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(access))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(engine.clone(), to_the_end))
         .layer(cors())

@@ -13,10 +13,18 @@ use threadyard_core::{
     stream::{EventId, StreamEvent},
 };
 use threadyard_engine::{Engine, Result, RunStream, ThreadStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 
-/// How long a stream may be silent.
+/// How often a connection is kept alive, whatever else is said: what is said may be nothing that its client wants.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+const BEAT: Bytes = Bytes::from_static(b": heartbeat\r\n\r\n");
+
+fn heartbeats() -> Interval {
+    let mut beats = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
 
 /// Stops a run when the client that it is for goes away before its end.
 pub(super) struct Watchdog {
@@ -53,21 +61,20 @@ impl Drop for Watchdog {
 
 /// A run's events.
 pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) -> Response {
-    let chunks = stream::unfold((stream, watchdog), |(mut stream, watchdog)| async move {
+    let chunks = stream::unfold((stream, watchdog, heartbeats()), |(mut stream, watchdog, mut beats)| async move {
         loop {
-            match timeout(HEARTBEAT, stream.next()).await {
-                Err(_) => return Some((Bytes::from_static(b": heartbeat\r\n\r\n"), (stream, watchdog))),
-                Ok(Some((first, events))) => {
-                    let ids = first.filter(|_| stream.with_ids);
-                    let chunk = render(&events, ids, |event| first.is_none() || stream.wants(&event.name));
-                    if !chunk.is_empty() {
-                        return Some((chunk, (stream, watchdog)));
-                    }
-                }
-                Ok(None) => {
-                    watchdog.disarm();
-                    return None;
-                }
+            let next = tokio::select! {
+                next = stream.next() => next,
+                _ = beats.tick() => return Some((BEAT, (stream, watchdog, beats))),
+            };
+            let Some((first, events)) = next else {
+                watchdog.disarm();
+                return None;
+            };
+            let ids = first.filter(|_| stream.with_ids);
+            let chunk = render(&events, ids, |event| first.is_none() || stream.wants(&event.name));
+            if !chunk.is_empty() {
+                return Some((chunk, (stream, watchdog, beats)));
             }
         }
     });
@@ -76,12 +83,12 @@ pub(super) fn events(stream: RunStream, watchdog: Watchdog, headers: HeaderMap) 
 
 /// What the runs of a thread say, for as long as the client listens.
 pub(super) fn thread_events(stream: ThreadStream) -> Response {
-    let chunks = stream::unfold(stream, |mut stream| async move {
-        let chunk = match timeout(HEARTBEAT, stream.next()).await {
-            Err(_) => Bytes::from_static(b": heartbeat\r\n\r\n"),
-            Ok((first, events)) => render(&events, Some(first), |_| true),
+    let chunks = stream::unfold((stream, heartbeats()), |(mut stream, mut beats)| async move {
+        let chunk = tokio::select! {
+            (first, events) = stream.next() => render(&events, Some(first), |_| true),
+            _ = beats.tick() => BEAT,
         };
-        Some((chunk, stream))
+        Some((chunk, (stream, beats)))
     });
     event_stream(chunks, HeaderMap::new())
 }

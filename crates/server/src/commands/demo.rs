@@ -8,11 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use axum::{Json, Router, extract::State, http::HeaderMap, routing::post};
+use axum::{Router, extract::State, http::HeaderMap, routing::post};
 use clap::{Args, Parser};
 use rust_embed::RustEmbed;
 use serde_json::{Value, json};
-use threadyard_engine::TargetPolicy;
+use threadyard_core::{ambient::Ambient, webhook_policy::WebhookPolicy};
+use threadyard_engine::signing::{Message, ReceiverKey};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -43,8 +44,13 @@ struct Example;
 /// How long the webhook may take to arrive.
 const WEBHOOK_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the receiver got: the id of the message, and the run.
-type Hook = (Option<String>, Value);
+/// What the receiver got.
+struct Hook {
+    id: String,
+    timestamp: i64,
+    signatures: String,
+    body: String,
+}
 
 pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     telemetry::start("error");
@@ -57,7 +63,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let (receiver_url, mut hooks) = start_receiver(&tasks).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let mode = Mode { reload: !args.once, webhook_targets: TargetPolicy::AnyHost };
+    let mode = Mode { reload: !args.once, webhook_policy: WebhookPolicy::development(), trusts_neighbours: true };
     let app = App::start(&server, mode, listener, progress).await?;
     let url = app.url();
     println!("  · server    {url}\n  · receiver  {receiver_url}\n");
@@ -97,9 +103,10 @@ async fn start_receiver(tasks: &TaskTracker) -> anyhow::Result<(String, mpsc::Un
     Ok((url, hooks))
 }
 
-async fn receive(State(arrived): State<mpsc::UnboundedSender<Hook>>, headers: HeaderMap, Json(run): Json<Value>) {
-    let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let _ = arrived.send((id, run));
+async fn receive(State(arrived): State<mpsc::UnboundedSender<Hook>>, headers: HeaderMap, body: String) {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let timestamp = header("webhook-timestamp").parse().unwrap_or_default();
+    let _ = arrived.send(Hook { id: header("webhook-id"), timestamp, signatures: header("webhook-signature"), body });
 }
 
 /// Creates a thread, streams a run, and checks the webhook that tells of its end.
@@ -121,8 +128,9 @@ async fn show(url: &str, receiver: &str, hooks: &mut mpsc::UnboundedReceiver<Hoo
     let (run_id, said) = print_tokens(stream).await?;
 
     let hook = tokio::time::timeout(WEBHOOK_WITHIN, hooks.recv()).await.context("no webhook arrived within 20 s")?;
-    let (webhook_id, run) = hook.context("the webhook receiver ended")?;
-    ensure!(webhook_id.is_some(), "the webhook has no `webhook-id` header");
+    let hook = hook.context("the webhook receiver ended")?;
+    check_signature(&client, url, &hook).await?;
+    let run: Value = serde_json::from_str(&hook.body)?;
     ensure!(run["run_id"] == run_id, "the webhook tells of run {}, not {run_id}", run["run_id"]);
     ensure!(run["thread_id"] == thread_id, "the webhook tells of another thread");
     ensure!(run["status"] == "success", "the webhook says that the run ended as {}", run["status"]);
@@ -131,12 +139,22 @@ async fn show(url: &str, receiver: &str, hooks: &mut mpsc::UnboundedReceiver<Hoo
     ensure!(answer == &Value::from(said.as_str()), "the webhook's values hold another answer than was streamed");
 
     println!("\n  webhook  received and checked");
-    println!("           id      {}", webhook_id.unwrap_or_default());
+    println!("           id      {}", hook.id);
+    println!("           signed  as Standard Webhooks, by this server's key");
     println!("           run     {run_id}");
     println!("           status  {}", run["status"].as_str().unwrap_or_default());
     println!("           values  {} messages, the answer as streamed", messages.len());
     println!("           sent    {}", run["webhook_sent_at"].as_str().unwrap_or_default());
     Ok(())
+}
+
+/// Checks the signature as any receiver can, with the server's public key.
+async fn check_signature(client: &reqwest::Client, url: &str, hook: &Hook) -> anyhow::Result<()> {
+    let keys: Value = client.get(format!("{url}/webhooks/public-key")).send().await?.json().await?;
+    let key: ReceiverKey = keys["key"].as_str().context("the server has no public key")?.parse()?;
+    let message = Message { id: &hook.id, timestamp: hook.timestamp, body: &hook.body };
+    let now = Ambient::system().now().as_millis() / 1_000;
+    key.verify(message, &hook.signatures, now).context("the webhook's signature is not valid")
 }
 
 async fn post_json(client: &reqwest::Client, url: &str, body: &Value) -> anyhow::Result<reqwest::Response> {

@@ -2,13 +2,14 @@
 
 mod demo;
 mod serve;
+mod webhooks;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use threadyard_runtime::ProjectError;
 
-use crate::config::ServerArgs;
+use crate::{api::document, config::ServerArgs};
 
 /// The LangGraph Server API as one self-hosted binary.
 #[derive(Parser, Debug)]
@@ -38,6 +39,11 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// Prints the OpenAPI document of the API.
+    Openapi,
+    /// Receives, checks and prints webhooks; shows and rotates the keys they are signed with.
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
 }
 
 /// Does what the command line says.
@@ -46,7 +52,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args).await,
         Command::Dev { server, no_reload, no_browser: _ } => serve::dev(&server, !no_reload).await,
         Command::Serve { server } => serve::serve(&server).await,
+        Command::Openapi => openapi(),
+        Command::Webhooks(command) => webhooks::run(command).await,
     }
+}
+
+fn openapi() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, document())?;
+    Ok(writeln!(out)?)
 }
 
 /// 2 for what the user can change in flags or configuration, 1 for the rest.

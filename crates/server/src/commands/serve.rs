@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use threadyard_engine::TargetPolicy;
+use threadyard_core::webhook_policy::WebhookPolicy;
 use tokio::net::TcpListener;
 
 use super::progress;
@@ -32,7 +32,13 @@ pub(super) async fn dev(args: &ServerArgs, reload: bool) -> anyhow::Result<()> {
         Some(port) => bind(host, port).await?,
         None => bind_next(host, 2024).await?,
     };
-    let app = App::start(args, Mode { reload, webhook_targets: TargetPolicy::AnyHost }, listener, progress).await?;
+    let app = App::start(
+        args,
+        Mode { reload, webhook_policy: WebhookPolicy::development(), trusts_neighbours: true },
+        listener,
+        progress,
+    )
+    .await?;
     let url = app.url();
     eprintln!("\n  Threadyard serves your graphs\n");
     eprintln!("  API     {url}");
@@ -47,7 +53,7 @@ pub(super) async fn serve(args: &ServerArgs) -> anyhow::Result<()> {
     telemetry::start("info");
     let host = args.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let listener = bind(host, args.port.unwrap_or(8000)).await?;
-    let mode = Mode { reload: false, webhook_targets: TargetPolicy::PublicOnly };
+    let mode = Mode { reload: false, webhook_policy: WebhookPolicy::production(), trusts_neighbours: false };
     let app = App::start(args, mode, listener, progress).await?;
     tracing::info!(address = %app.address, "serving");
     until_stopped(app, args).await

@@ -19,7 +19,7 @@ async fn nonsense_is_refused_with_a_sentence_that_names_it() {
         ("POST", runs.as_str(), r#"{"assistant_id": "echo", "stream_mode": "loud"}"#, 422, "body"),
         ("POST", runs.as_str(), r#"{"assistant_id": "echo", "after_seconds": -1}"#, 422, "after_seconds"),
         ("POST", runs.as_str(), r#"{"assistant_id": "echo", "webhook": "x"}"#, 422, "webhook"),
-        ("POST", runs.as_str(), r#"{"assistant_id": "echo", "webhook": "http://127.0.0.1/"}"#, 422, "not public"),
+        ("POST", runs.as_str(), r#"{"assistant_id": "echo", "webhook": "http://127.0.0.1/"}"#, 422, "disable_loopback"),
         (
             "POST",
             runs.as_str(),

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bodies;
+mod openapi;
 mod streams;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +17,11 @@ use axum::{
 use futures_util::StreamExt;
 use serde_json::Value;
 use tempfile::TempDir;
+use threadyard::api::OperatorAccess;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
+use threadyard_core::webhook_policy::{WebhookHeaders, WebhookPolicy};
 use threadyard_core::{ambient::Ambient, items::ItemTtl, testkit::ScriptedRuntime};
-use threadyard_engine::{Engine, Faults, Parts, Settings, Sweep, TargetPolicy};
+use threadyard_engine::{Engine, Faults, Parts, Settings, Sweep};
 use tower::ServiceExt;
 
 /// Longer than anything here takes.
@@ -31,6 +35,10 @@ struct Api {
 
 impl Api {
     async fn start() -> Self {
+        Self::start_for(OperatorAccess::Everybody).await
+    }
+
+    async fn start_for(access: OperatorAccess) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(SqliteStorage::open(folder.path()).unwrap());
         let settings = Settings {
@@ -39,11 +47,15 @@ impl Api {
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
             lease: Duration::from_mins(1),
+            events_kept: Duration::from_mins(2),
             webhooks_enabled: true,
-            webhook_targets: TargetPolicy::PublicOnly,
+            webhook_master: None,
+            webhook_policy: WebhookPolicy::production(),
+            webhook_headers: WebhookHeaders::default(),
             thread_ttl: None,
             sweep: Sweep::default(),
             item_ttl: ItemTtl::default(),
+            item_index: None,
             item_sweep: Sweep::default(),
             faults: Faults::new(None),
         };
@@ -52,7 +64,7 @@ impl Api {
         let runtime = ScriptedRuntime::start();
         let parts = Parts { storage, bus, runtime: runtime.clone(), ambient, settings };
         let engine = Engine::start(parts).await.unwrap();
-        Self { router: threadyard::api::router(engine), runtime, _folder: folder }
+        Self { router: threadyard::api::router(engine, access), runtime, _folder: folder }
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) -> Response<Body> {

@@ -1,0 +1,111 @@
+//! `/webhooks/deliveries`: what was sent to webhooks, and having it sent again or no more.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use threadyard_core::{
+    deliveries::{Attempt, Delivery, DeliveryQuery, DeliveryState},
+    ids::{RunId, ThreadId},
+    time::Timestamp,
+};
+use threadyard_engine::Engine;
+
+use super::{
+    access::Operator,
+    error::{Answer, ApiError},
+    extract::{Body, Ids, id, invalid},
+    page::{paged, window},
+};
+
+#[derive(Serialize)]
+pub(super) struct WithAttempts {
+    #[serde(flatten)]
+    delivery: Delivery,
+    attempts: Vec<Attempt>,
+}
+
+pub(super) async fn of_run(
+    State(engine): State<Engine>,
+    Ids((thread, run)): Ids<(ThreadId, RunId)>,
+) -> Answer<Json<Vec<WithAttempts>>> {
+    let found = engine.run_deliveries(thread, run).await?;
+    Ok(Json(found.into_iter().map(|(delivery, attempts)| WithAttempts { delivery, attempts }).collect()))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Search {
+    run_id: Option<String>,
+    thread_id: Option<String>,
+    state: Option<DeliveryState>,
+    url: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    limit: Option<u32>,
+    offset: Option<u32>,
+}
+
+impl Search {
+    fn query(&self) -> Result<DeliveryQuery, ApiError> {
+        let time = |name: &str, text: &Option<String>| -> Result<Option<Timestamp>, ApiError> {
+            let read = |text: &String| {
+                text.parse()
+                    .map_err(|_| invalid(format!("{name}: `{text}` is not a time, such as 2030-01-01T00:00:00Z")))
+            };
+            text.as_ref().map(read).transpose()
+        };
+        Ok(DeliveryQuery {
+            run_id: self.run_id.as_deref().map(id).transpose()?,
+            thread_id: self.thread_id.as_deref().map(id).transpose()?,
+            state: self.state,
+            url: self.url.clone(),
+            since: time("since", &self.since)?,
+            until: time("until", &self.until)?,
+        })
+    }
+}
+
+pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {
+    let window = window(search.limit, search.offset)?;
+    Ok(paged(engine.search_deliveries(search.query()?, window).await?, window, None))
+}
+
+pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
+    Ok(Json(engine.count_deliveries(search.query()?).await?))
+}
+
+pub(super) async fn get(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<Json<Delivery>> {
+    Ok(Json(engine.delivery(id).await?.0))
+}
+
+pub(super) async fn attempts(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<Json<Vec<Attempt>>> {
+    Ok(Json(engine.delivery(id).await?.1))
+}
+
+pub(super) async fn body(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<Response> {
+    let body = engine.delivery_body(id).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+pub(super) async fn resend(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<StatusCode> {
+    engine.resend_delivery(id).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+pub(super) async fn cancel(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<StatusCode> {
+    engine.cancel_delivery(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn recover(
+    _: Operator,
+    State(engine): State<Engine>,
+    Body(search): Body<Search>,
+) -> Answer<(StatusCode, Json<Value>)> {
+    let recovered = engine.recover_deliveries(search.query()?).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "recovered": recovered }))))
+}
