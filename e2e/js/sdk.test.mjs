@@ -1,37 +1,15 @@
 // The official JavaScript SDK against the built binary.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
+
+import { serve, stopAll } from "./server.mjs";
 
 // The SDK has two living lines; `LANGGRAPH_SDK` names the package to test.
 const { Client } = await import(process.env.LANGGRAPH_SDK ?? "@langchain/langgraph-sdk");
 
-const root = join(import.meta.dirname, "../..");
 const input = { messages: [{ role: "human", content: "hi" }] };
-const servers = [];
 let client, gallery, receiver, hooks;
-
-async function serve(example) {
-  const data = mkdtempSync(join(tmpdir(), "threadyard-js-"));
-  const probe = createServer().listen(0, "127.0.0.1");
-  await new Promise((done) => probe.once("listening", done));
-  const { port } = probe.address();
-  await new Promise((done) => probe.close(done));
-  const config = join(root, "examples", example, "langgraph.json");
-  const args = ["dev", "--no-reload", "--port", String(port), "--config", config, "--data-dir", data];
-  const server = spawn(process.env.THREADYARD_BIN, args, { stdio: "ignore" });
-  servers.push(server);
-  for (let up = false; !up; ) {
-    assert.equal(server.exitCode, null, "the server ended");
-    up = await fetch(`http://127.0.0.1:${port}/ok`).then((answer) => answer.ok, () => false);
-    if (!up) await new Promise((done) => setTimeout(done, 10));
-  }
-  return new Client({ apiUrl: `http://127.0.0.1:${port}` });
-}
 
 async function all(stream) {
   const parts = [];
@@ -40,7 +18,8 @@ async function all(stream) {
 }
 
 before(async () => {
-  [client, gallery] = await Promise.all([serve("quickstart"), serve("gallery")]);
+  const urls = await Promise.all([serve("quickstart"), serve("gallery")]);
+  [client, gallery] = urls.map((apiUrl) => new Client({ apiUrl }));
   const arrived = [];
   const waiting = [];
   hooks = () => (arrived.length ? Promise.resolve(arrived.shift()) : new Promise((done) => waiting.push(done)));
@@ -55,7 +34,7 @@ before(async () => {
 });
 
 after(() => {
-  for (const server of servers) server.kill("SIGKILL");
+  stopAll();
   receiver?.close();
 });
 

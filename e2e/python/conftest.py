@@ -25,8 +25,10 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """The built binary, serving a project."""
 
-    def __init__(self, project: Path, data: Path, *flags: str, reload: bool = False, **env: str) -> None:
-        self.port = free_port()
+    def __init__(
+        self, project: Path, data: Path, *flags: str, port: int | None = None, reload: bool = False, **env: str
+    ) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._data = data
         self._log = open(data.with_suffix(".log"), "ab")  # noqa: SIM115 - closed by stop.
@@ -73,13 +75,16 @@ class Receiver:
 
     def __init__(self, statuses: tuple[int, ...] = ()) -> None:
         self.got: queue.Queue[tuple[str, dict[str, str], Any]] = queue.Queue()
+        self.raw: queue.Queue[tuple[str, dict[str, str], str]] = queue.Queue()
         answers = list(statuses)
-        got = self.got
+        got, raw = self.got, self.raw
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                got.put((self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                raw.put((self.path, headers, body.decode()))
+                got.put((self.path, headers, json.loads(body)))
                 self.send_response(answers.pop(0) if answers else 200)
                 self.end_headers()
 

@@ -79,6 +79,50 @@ def test_state_survives_a_restart(serve: Any) -> None:
     assert len(client.runs.wait(thread_id, "agent", input=ASK)["messages"]) == 4
 
 
+COUNTING = """
+import asyncio
+from typing import TypedDict
+from langgraph.config import get_stream_writer
+from langgraph.graph import StateGraph
+
+class State(TypedDict):
+    done: int
+
+async def count(state: State) -> State:
+    write = get_stream_writer()
+    for n in range(20):
+        write({"step": state["done"], "n": n})
+        await asyncio.sleep(0.005)
+    return {"done": state["done"] + 1}
+
+steps = [f"step{n}" for n in range(5)]
+graph = StateGraph(State).add_sequence([(name, count) for name in steps]).set_entry_point(steps[0]).compile()
+"""
+
+
+def test_a_resumable_stream_is_read_on_over_kill_9(serve: Any, project: Any) -> None:
+    folder = project({"count": "./count.py:graph"}, {"count.py": COUNTING})
+    doomed = serve(folder)
+    client = get_sync_client(url=doomed.url)
+    thread_id = client.threads.create()["thread_id"]
+    begun = client.runs.stream(thread_id, "count", input={"done": 0}, stream_mode="custom", stream_resumable=True)
+    heard = [next(begun) for _ in range(45)]
+    doomed.kill()
+    serve(folder, port=doomed.port)
+    # The SDK comes back by itself, with the id of the last event it has.
+    heard += begun
+    run_id = heard[0].data["run_id"]
+    assert client.runs.get(thread_id, run_id)["status"] == "success"
+    places = [int(part.id.partition("-")[2]) for part in heard]
+    assert places == list(range(1, len(heard) + 1)), "an event is missing or came twice"
+    assert [part.data["attempt"] for part in heard if part.event == "metadata"] == [1, 2]
+    # The second attempt goes on with the step that was interrupted.
+    second = [part.data["step"] for part in heard[[part.event for part in heard].index("metadata", 1) + 1 :]]
+    assert second == sorted(second) and second.count(4) == 20 and 0 not in second
+    again = list(client.runs.join_stream(thread_id, run_id, last_event_id="-1"))
+    assert [(part.id, part.event, part.data) for part in again] == [(part.id, part.event, part.data) for part in heard]
+
+
 def test_no_worker_outlives_its_server(serve: Any) -> None:
     server = serve()
     workers = descendants(server.process.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Server, until, write_project
-from langgraph_sdk import get_sync_client
+from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
 
 GRAPHS = """
@@ -152,3 +153,26 @@ def test_crons_are_found_changed_and_refused(url: str) -> None:
     client.crons.delete(cron["cron_id"])
     with pytest.raises(NotFoundError):
         client.crons.delete(cron["cron_id"])
+
+
+def test_a_thread_with_very_many_runs_is_listed(url: str) -> None:
+    async def make(client: Any, thread_id: str) -> list[str]:
+        async def some(count: int) -> list[str]:
+            runs = [await client.runs.create(thread_id, "noter", after_seconds=3600) for _ in range(count)]
+            return [run["run_id"] for run in runs]
+
+        return [run_id for made in await asyncio.gather(*(some(200) for _ in range(10))) for run_id in made]
+
+    client = get_sync_client(url=url)
+    thread_id = client.threads.create()["thread_id"]
+    made = asyncio.run(make(get_client(url=url), thread_id))
+    listed: list[str] = []
+    while page := client.runs.list(thread_id, limit=500, offset=len(listed)):
+        listed += [run["run_id"] for run in page]
+    assert len(listed) == 2000 and set(listed) == set(made)
+    assert len(client.runs.list(thread_id, limit=3, offset=1998)) == 2
+    assert client.runs.list(thread_id, status="success") == []
+    assert client.threads.get(thread_id)["status"] == "busy"
+    client.threads.delete(thread_id)
+    with pytest.raises(NotFoundError):
+        client.runs.list(thread_id)

@@ -33,7 +33,13 @@ pub(crate) fn run(python: &Path, binary: &Path, environment: &Path) -> anyhow::R
     let server = Server::start(binary, environment, &work, port)?;
     let report = work.join("report.json");
     let mut compare = command(python);
-    compare.arg(recordings.join("conform.py")).args(["--base", &format!("http://127.0.0.1:{port}"), "--retries", "2"]);
+    compare.arg(recordings.join("conform.py")).args([
+        "--base",
+        &format!("http://127.0.0.1:{port}"),
+        "--slow",
+        "--retries",
+        "2",
+    ]);
     compare.arg("--against").arg(recordings.join("golden.json")).arg("--json").arg(&report);
     // The program fails as long as any scenario does; the ratchet decides.
     compare.stdout(Stdio::null()).status().context("conform.py could not be started")?;
@@ -45,7 +51,7 @@ fn judge(report: &Path, python: &Path, recordings: &Path) -> anyhow::Result<()> 
     let report: Value = serde_json::from_str(&std::fs::read_to_string(report).context("conform.py left no report")?)?;
     let failed: BTreeSet<_> =
         report["failures"].as_object().context("no failures")?.keys().map(String::as_str).collect();
-    let listed = command(python).arg(recordings.join("conform.py")).arg("--list").output()?;
+    let listed = command(python).arg(recordings.join("conform.py")).args(["--slow", "--list"]).output()?;
     let listed = String::from_utf8(listed.stdout)?;
     let known = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|name| name.contains('.'));
     let passed: BTreeSet<_> = known.filter(|name| !failed.contains(name)).collect();

@@ -40,12 +40,16 @@ pub(crate) fn run() -> anyhow::Result<()> {
     };
     pytest("worker tests", "workers/python/tests")?;
     pytest("end to end, Python SDK", "e2e/python")?;
+    let node = |what: &str, file: &str, sdk: &str| {
+        let mut tests = command("node");
+        tests.args(["--test", file]).env("LANGGRAPH_SDK", sdk);
+        step(what, tests.env("VIRTUAL_ENV", &environment).env("THREADYARD_BIN", &binary))
+    };
     for sdk in ["@langchain/langgraph-sdk", "langgraph-sdk-2"] {
-        let mut node = command("node");
-        node.args(["--test", "e2e/js/sdk.test.mjs"]).env("LANGGRAPH_SDK", sdk);
-        node.env("VIRTUAL_ENV", &environment).env("THREADYARD_BIN", &binary);
-        step(&format!("end to end, JavaScript SDK ({sdk})"), &mut node)?;
+        node(&format!("end to end, JavaScript SDK ({sdk})"), "e2e/js/sdk.test.mjs", sdk)?;
     }
+    node("end to end, JavaScript RemoteGraph", "e2e/js/remote_graph.test.mjs", "@langchain/langgraph-sdk")?;
+    node("end to end, webhooks verified in JavaScript", "e2e/js/webhooks.test.mjs", "@langchain/langgraph-sdk")?;
     demo(&binary, &environment)?;
     conformance::run(&python, &binary, &environment)?;
     println!("all tests passed");
