@@ -1,6 +1,56 @@
-//! Containment of JSON, the filter that searches by metadata and values use, independent of SQL.
+//! How searches filter JSON, independent of SQL: by containment (metadata and values), or by conditions (store items).
+
+use std::cmp::Ordering;
 
 use serde_json::Value;
+
+/// Whether a value satisfies a condition of a store's filter: operators such as `$gt`, conditions on the fields of an
+/// object, or a value to equal. A field that is missing counts as null.
+pub fn satisfies(found: &Value, condition: &Value) -> bool {
+    match condition {
+        Value::Object(operators) if operators.keys().any(|key| key.starts_with('$')) => {
+            operators.iter().all(|(operator, wanted)| compares(found, operator, wanted))
+        }
+        Value::Object(fields) => {
+            found.is_object()
+                && fields.iter().all(|(field, wanted)| satisfies(found.get(field).unwrap_or(&Value::Null), wanted))
+        }
+        Value::Array(conditions) => found.as_array().is_some_and(|found| {
+            found.len() == conditions.len()
+                && found.iter().zip(conditions).all(|(found, wanted)| satisfies(found, wanted))
+        }),
+        wanted => equals(found, wanted),
+    }
+}
+
+fn compares(found: &Value, operator: &str, wanted: &Value) -> bool {
+    match operator {
+        "$eq" => equals(found, wanted),
+        "$ne" => !equals(found, wanted),
+        "$gt" => order(found, wanted) == Some(Ordering::Greater),
+        "$gte" => order(found, wanted).is_some_and(Ordering::is_ge),
+        "$lt" => order(found, wanted) == Some(Ordering::Less),
+        "$lte" => order(found, wanted).is_some_and(Ordering::is_le),
+        _ => false,
+    }
+}
+
+/// Equality as Python has it: `1` and `1.0` are one number.
+fn equals(found: &Value, wanted: &Value) -> bool {
+    found == wanted || found.is_number() && wanted.is_number() && order(found, wanted) == Some(Ordering::Equal)
+}
+
+fn order(found: &Value, wanted: &Value) -> Option<Ordering> {
+    match (found, wanted) {
+        (Value::String(found), Value::String(wanted)) => Some(found.cmp(wanted)),
+        _ => number(found)?.partial_cmp(&number(wanted)?),
+    }
+}
+
+/// A number, also one that is written as text.
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())
+}
 
 /// Whether `document` contains `pattern`: objects match key by key, lists match when each wanted element is contained in
 /// some element, everything else must be equal.
@@ -21,6 +71,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn conditions_of_a_store_reach_into_values() {
+        let value = json!({"n": 2, "text": "10", "tags": ["a", {"x": 1}], "nested": {"score": 0.5, "deep": {"x": 1}}});
+        for (condition, expected) in [
+            (json!({}), true),
+            (json!({"n": 2.0}), true),
+            (json!({"n": {"$ne": 2.0}}), false),
+            (json!({"text": {"$gt": 9}}), true),
+            (json!({"text": {"$gt": "9"}}), false),
+            (json!({"nested": {"score": {"$gte": 0.5, "$lt": 1}}}), true),
+            (json!({"nested": {"score": {"$gt": 0.5}}}), false),
+            (json!({"nested": {"missing": null}}), true),
+            (json!({"nested": {"deep": {"x": 1}}}), true),
+            (json!({"n": {"deep": 1}}), false),
+            (json!({"tags": ["a"]}), false),
+            (json!({"tags": ["a", {"x": {"$lte": 1}}]}), true),
+            (json!({"n": {"$like": 2}}), false),
+        ] {
+            assert_eq!(satisfies(&value, &condition), expected, "{condition}");
+        }
+    }
 
     #[test]
     fn objects_match_on_the_given_keys() {

@@ -1,10 +1,9 @@
 //! Store items in SQLite. A namespace is a JSON list of labels, so that no label can be mistaken for two.
 
-use std::cmp::Ordering;
-
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
+    filter,
     items::{Embedding, FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, Items, NamespaceQuery},
     json::{Object, Value, raw_from_text},
     storage::{Result, StorageError},
@@ -123,37 +122,51 @@ struct Found {
 }
 
 fn found(row: &Row<'_>) -> Done<Found> {
-    let score = row.get("score")?;
-    Ok(Found { item: item(row)?, score, expires: row.get::<_, Option<i64>>("ttl")?.is_some() })
+    Ok(Found { item: item(row)?, score: None, expires: row.get::<_, Option<i64>>("ttl")?.is_some() })
 }
 
 fn get(connection: &Connection, namespace: &[String], key: &str, now: Timestamp) -> Done<Option<Found>> {
     let mut query = connection.prepare_cached(
-        "SELECT *, NULL AS score FROM item WHERE namespace = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
+        "SELECT * FROM item WHERE namespace = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
     )?;
     first(&mut query, &[&serde_json::to_string(namespace)?, &key, &now.0], found)
 }
 
+/// Looks at one value after the other, in the order that is asked for, until the page is full.
 fn search(connection: &Connection, search: &ItemSearch, now: Timestamp) -> Done<Vec<Found>> {
     let (from, to) = range(&search.prefix)?;
-    let mut found = match &search.query {
-        None => all(&mut connection.prepare_cached(LAST_CHANGED)?, &[&from, &to, &now.0], found)?,
-        Some(Embedding { model, vector }) => {
-            let vector = vectors::blob(vector);
-            all(&mut connection.prepare_cached(NEAREST)?, &[&from, &to, &now.0, model, &vector], found)?
-        }
+    let vector = search.query.as_ref().map(|query| vectors::blob(&query.vector));
+    let mut ordered = connection.prepare_cached(if vector.is_some() { NEAREST } else { LAST_CHANGED })?;
+    let mut rows = match &search.query {
+        None => ordered.query(params![from, to, now.0])?,
+        Some(query) => ordered.query(params![from, to, now.0, query.model, vector])?,
     };
-    found.retain(|it| it.item.namespace.starts_with(&search.prefix) && satisfies(&it.item, &search.filter));
-    let window = search.window;
-    Ok(found.into_iter().skip(window.offset as usize).take(window.limit as usize).collect())
+    let (mut page, mut skipped) = (Vec::new(), 0);
+    while page.len() < search.window.limit as usize {
+        let Some(row) = rows.next()? else { break };
+        let namespace = labels(row, 0)?;
+        if !namespace.starts_with(&search.prefix) {
+            continue;
+        }
+        let Some(found) = get(connection, &namespace, &row.get::<_, String>("key")?, now)? else { continue };
+        if !satisfies(&found.item, &search.filter)? {
+            continue;
+        }
+        if skipped < search.window.offset {
+            skipped += 1;
+        } else {
+            page.push(Found { score: row.get("score")?, ..found });
+        }
+    }
+    Ok(page)
 }
 
-const LAST_CHANGED: &str = "SELECT *, NULL AS score FROM item
+const LAST_CHANGED: &str = "SELECT namespace, key, NULL AS score FROM item
     WHERE namespace >= ?1 AND namespace < ?2 AND (expires_at IS NULL OR expires_at > ?3)
     ORDER BY updated_at DESC, key";
 
 /// The nearest text of an item counts. A vector without direction is as near as one at a right angle.
-const NEAREST: &str = "SELECT item.*, score FROM item LEFT JOIN (
+const NEAREST: &str = "SELECT item.namespace, item.key, score FROM item LEFT JOIN (
         SELECT namespace, key, max(coalesce(1 - vec_distance_cosine(vector, ?5), 0)) AS score FROM item_embedding
         WHERE namespace >= ?1 AND namespace < ?2 AND model = ?4 GROUP BY namespace, key
     ) USING (namespace, key)
@@ -169,34 +182,14 @@ fn range(prefix: &[String]) -> Done<(String, String)> {
     Ok((from, to))
 }
 
-fn satisfies(item: &Item, filter: &Object) -> bool {
-    let Ok(Value::Object(value)) = serde_json::from_str(item.value.get()) else { return filter.is_empty() };
-    filter.iter().all(|(field, condition)| {
-        let found = value.get(field).unwrap_or(&Value::Null);
-        match condition {
-            Value::Object(operators) if operators.keys().any(|key| key.starts_with('$')) => {
-                operators.iter().all(|(operator, wanted)| compare(found, operator, wanted))
-            }
-            Value::Object(nested) => threadyard_core::filter::contains(found, &Value::Object(nested.clone())),
-            wanted => found == wanted,
-        }
-    })
-}
-
-fn compare(found: &Value, operator: &str, wanted: &Value) -> bool {
-    let ordering = || match (found, wanted) {
-        (Value::String(found), Value::String(wanted)) => Some(found.cmp(wanted)),
-        _ => found.as_f64()?.partial_cmp(&wanted.as_f64()?),
-    };
-    match operator {
-        "$eq" => found == wanted,
-        "$ne" => found != wanted,
-        "$gt" => ordering() == Some(Ordering::Greater),
-        "$gte" => ordering().is_some_and(Ordering::is_ge),
-        "$lt" => ordering() == Some(Ordering::Less),
-        "$lte" => ordering().is_some_and(Ordering::is_le),
-        _ => false,
+fn satisfies(item: &Item, filter: &Object) -> Done<bool> {
+    if filter.is_empty() {
+        return Ok(true);
     }
+    let value: Value = serde_json::from_str(item.value.get())?;
+    let met =
+        |(field, condition): (&String, &Value)| filter::satisfies(value.get(field).unwrap_or(&Value::Null), condition);
+    Ok(filter.iter().all(met))
 }
 
 fn namespaces(connection: &Connection, query: &NamespaceQuery, now: Timestamp) -> Done<Vec<Vec<String>>> {
