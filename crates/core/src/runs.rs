@@ -199,6 +199,33 @@ pub struct CancelRequest {
     pub action: CancelAction,
     /// Who wants it and why, for the record.
     pub reason: String,
+    /// The same in a word.
+    #[serde(default)]
+    pub cause: CancelCause,
+}
+
+/// What makes a run stop before its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CancelCause {
+    /// Somebody asked for it.
+    #[default]
+    User,
+    /// This run took its place on the thread.
+    Superseded(RunId),
+    /// The client that waited for it has gone.
+    Disconnect,
+}
+
+impl CancelCause {
+    /// The word in a webhook.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Superseded(_) => "superseded",
+            Self::Disconnect => "disconnect",
+        }
+    }
 }
 
 /// What to do with the work of a cancelled run.
@@ -231,6 +258,8 @@ pub struct Ending {
     pub status: EndStatus,
     /// What went wrong, or why it was stopped.
     pub error: Option<RunError>,
+    /// What stopped it, if something did.
+    pub cause: Option<CancelCause>,
     /// The values to tell the webhook.
     pub values: Option<RawJson>,
     /// What it leaves on its thread, or nothing to leave the thread as it was.
@@ -290,7 +319,7 @@ impl CancelRequest {
             CancelAction::Rollback => (EndStatus::Rollback, "UserRollback"),
         };
         let error = RunError { error: class.into(), message: self.reason.clone() };
-        Ending { status, error: Some(error), values: None, thread: None, at }
+        Ending { status, error: Some(error), cause: Some(self.cause), values: None, thread: None, at }
     }
 }
 
@@ -304,12 +333,12 @@ pub struct RunError {
 }
 
 /// What became of runs whose leases ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ExpiredRuns {
     /// Back in the queue.
     pub requeued: Vec<RunId>,
     /// Ended: they were asked to stop, or their attempts are used up.
-    pub ended: Vec<RunId>,
+    pub ended: Vec<(Run, Ending)>,
 }
 
 /// How runs with ended leases are treated.
@@ -337,6 +366,8 @@ pub struct RunQuery {
 pub trait Runs: Send + Sync {
     /// Puts a run into the queue and applies its multitask strategy to the thread's other runs.
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun>;
+    /// Puts runs that bring their own threads into the queue: all of them or none.
+    async fn create_runs(&self, new: Vec<NewRun>) -> Result<()>;
     /// The run with this id on this thread.
     async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>>;
     /// The run with this id.

@@ -10,7 +10,7 @@ use crate::{
     deliveries::Trigger,
     ids::{LeaseId, RunId, ThreadId},
     json::{Object, RawJson, Value, raw},
-    runs::{EndStatus, Ending, Run, RunKwargs},
+    runs::{CancelCause, EndStatus, Ending, Run, RunKwargs},
     storage::Result,
     threads::ThreadStatus,
     time::Timestamp,
@@ -149,19 +149,44 @@ pub fn retry_wait(attempt: u32, spread: f64) -> Option<Duration> {
     Some(base.mul_f64(1.0 + 0.2 * spread.clamp(0.0, 1.0)))
 }
 
-/// The delivery that the end of a run gives rise to, if the run has a webhook.
-pub fn delivery_for(run: &Run, ending: &Ending) -> Option<NewDelivery> {
+/// A body is cut to this, so that receivers can take it.
+const MAX_BODY: usize = 25 << 20;
+
+/// The delivery that the end of a run gives rise to, if the run has a webhook. `thread_seq` counts those of the thread.
+pub fn delivery_for(run: &Run, ending: &Ending, thread_seq: u64) -> Option<NewDelivery> {
     let url = run.kwargs.webhook.clone()?;
-    let body = body(run, ending);
+    let body = body(run, ending, thread_seq);
     Some(NewDelivery {
         id: format!("msg_{}_1", run.run_id.0.simple()),
         run_id: run.run_id,
         thread_id: run.thread_id,
         url,
         event: body.kind.clone(),
-        body: raw(&body),
+        body: within(MAX_BODY, body),
         created_at: ending.at,
     })
+}
+
+/// The text of a body, without what is large where it would be too long.
+fn within(limit: usize, mut body: Body<'_>) -> RawJson {
+    let whole = raw(&body);
+    if whole.get().len() <= limit {
+        return whole;
+    }
+    body.links = Some(Links {
+        run: format!("/threads/{}/runs/{}", body.thread_id, body.run_id),
+        state: format!("/threads/{}/state", body.thread_id),
+    });
+    body.values = None;
+    body.truncated.push("values");
+    let without_values = raw(&body);
+    if without_values.get().len() <= limit {
+        return without_values;
+    }
+    body.kwargs = None;
+    body.interrupts = None;
+    body.truncated.extend(["kwargs", "interrupts"]);
+    raw(&body)
 }
 
 /// The Run as clients know it, with its final status, and what the receiver needs besides.
@@ -174,7 +199,7 @@ struct Body<'a> {
     assistant_id: crate::ids::AssistantId,
     status: &'static str,
     metadata: &'a Object,
-    kwargs: RunKwargs,
+    kwargs: Option<RunKwargs>,
     multitask_strategy: crate::runs::MultitaskStrategy,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -190,9 +215,29 @@ struct Body<'a> {
     thread_status: Option<ThreadStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interrupts: Option<&'a RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    superseded_by: Option<RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cron_id: Option<&'a Value>,
+    /// Grows from end to end of a thread's runs, so that stale news can be told.
+    thread_seq: u64,
+    /// The fields that were left out because the body would be too long.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    truncated: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<Links>,
 }
 
-fn body<'a>(run: &'a Run, ending: &'a Ending) -> Body<'a> {
+/// Where to read what was left out.
+#[derive(Serialize)]
+struct Links {
+    run: String,
+    state: String,
+}
+
+fn body<'a>(run: &'a Run, ending: &'a Ending, thread_seq: u64) -> Body<'a> {
     let waits = ending.thread.as_ref().is_some_and(|thread| thread.status == ThreadStatus::Interrupted);
     let kind = match ending.status {
         EndStatus::Success if waits => "waiting",
@@ -205,7 +250,7 @@ fn body<'a>(run: &'a Run, ending: &'a Ending) -> Body<'a> {
         assistant_id: run.assistant_id,
         status: ending.status.as_str(),
         metadata: &run.metadata,
-        kwargs: public_kwargs(run),
+        kwargs: Some(public_kwargs(run)),
         multitask_strategy: run.multitask_strategy,
         created_at: run.created_at,
         updated_at: ending.at,
@@ -217,6 +262,15 @@ fn body<'a>(run: &'a Run, ending: &'a Ending) -> Body<'a> {
         error: ending.error.as_ref(),
         thread_status: ending.thread.as_ref().map(|thread| thread.status),
         interrupts: ending.thread.as_ref().map(|thread| &thread.outcome.interrupts),
+        cancel_reason: ending.cause.map(CancelCause::as_str),
+        superseded_by: match ending.cause {
+            Some(CancelCause::Superseded(by)) => Some(by),
+            _ => None,
+        },
+        cron_id: run.kwargs.config.get("configurable").and_then(|configurable| configurable.get("cron_id")),
+        thread_seq,
+        truncated: Vec::new(),
+        links: None,
     }
 }
 
@@ -251,6 +305,8 @@ pub fn without_secrets(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -270,10 +326,29 @@ mod tests {
         let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
         run.kwargs.input = Some(crate::json::raw_from_text(odd.into()).unwrap());
         run.kwargs.webhook = Some("https://example.com/hook?token=secret".into());
-        let ending = Ending { status: EndStatus::Success, error: None, values: None, thread: None, at: now };
-        let delivery = delivery_for(&run, &ending).unwrap();
+        let ending =
+            Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: now };
+        let delivery = delivery_for(&run, &ending, 1).unwrap();
         assert!(delivery.body.get().contains(odd));
         assert!(!delivery.body.get().contains("secret"));
+    }
+
+    #[test]
+    fn a_body_that_is_too_long_says_what_it_leaves_out() {
+        let now = Timestamp(0);
+        let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
+        run.kwargs.input = Some(raw(&"i".repeat(500)));
+        let values = Some(raw(&"v".repeat(1000)));
+        let ending = Ending { status: EndStatus::Success, error: None, cause: None, values, thread: None, at: now };
+        let cut = |limit| -> Value { serde_json::from_str(within(limit, body(&run, &ending, 1)).get()).unwrap() };
+        assert_eq!(cut(4000).get("truncated"), None);
+        let without_values = cut(2000);
+        assert_eq!((&without_values["values"], &without_values["truncated"]), (&Value::Null, &json!(["values"])));
+        assert_eq!(without_values["kwargs"]["input"].as_str().unwrap().len(), 500);
+        let short = cut(1000);
+        assert_eq!(short["truncated"], json!(["values", "kwargs", "interrupts"]));
+        assert_eq!((&short["kwargs"], short["status"].as_str()), (&Value::Null, Some("success")));
+        assert_eq!(short["links"]["run"], format!("/threads/{}/runs/{}", run.thread_id, run.run_id));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use threadyard_core::{
     bus::{Closing, Topic},
     ids::RunId,
     json::{RawJson, raw},
-    runs::{CancelAction, CancelRequest, ClaimedRun, EndStatus, Ending, Lease, Run, RunError},
+    runs::{CancelAction, CancelCause, CancelRequest, ClaimedRun, EndStatus, Ending, Lease, Run, RunError},
     runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
     storage::StorageError,
     stream::StreamEvent,
@@ -20,7 +20,7 @@ use threadyard_core::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{Engine, events::Voice, run_config, runs::stop_reason};
+use crate::{Engine, events::Voice, run_config, runs::stop_reason, stream::failed_result};
 
 /// The runs that this server executes, and how to stop them.
 #[derive(Default)]
@@ -239,21 +239,24 @@ fn ended(
         }
         (RunEndStatus::Cancelled, Some(StopReason::Drain)) => Outcome::HandOver { uses_attempt: false },
         (RunEndStatus::Cancelled, Some(StopReason::Timeout)) => {
-            let seconds = engine.settings.run_timeout.as_secs();
-            let error = failure("TimeoutError", format!("the run took longer than {seconds} s"));
-            stopped_ending(engine, end, EndStatus::Timeout, error, at)
+            let message = format!("the run took longer than {} s", engine.settings.run_timeout.as_secs());
+            let error = Some(RunError { error: "TimeoutError".into(), message });
+            let ending = Ending { status: EndStatus::Timeout, error, cause: None, values: None, thread: None, at };
+            stopped_ending(engine, end, ending)
         }
         (RunEndStatus::Cancelled, Some(StopReason::Interrupt)) => {
             let cancel = cancel.unwrap_or_else(|| deleted(CancelAction::Interrupt));
-            let error = cancel.ending(at).error;
-            stopped_ending(engine, end, EndStatus::Interrupted, error, at)
+            stopped_ending(engine, end, Ending { status: EndStatus::Interrupted, ..cancel.ending(at) })
         }
         (RunEndStatus::Success, _) => {
             let result = bytes(end.result.as_ref().or(end.values.as_ref()));
             let values = end.values.clone();
             let rest = if end.has_next { ThreadStatus::Interrupted } else { ThreadStatus::Idle };
             let thread = Some(thread_update(engine, end, rest, None));
-            Outcome::Ended(Box::new(Ending { status: EndStatus::Success, error: None, values, thread, at }), result)
+            Outcome::Ended(
+                Box::new(Ending { status: EndStatus::Success, error: None, cause: None, values, thread, at }),
+                result,
+            )
         }
         (RunEndStatus::Error | RunEndStatus::Cancelled, _) => {
             let error = match &end.error {
@@ -300,19 +303,20 @@ fn nothing(status: RunEndStatus) -> RunEnd {
 }
 
 fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outcome {
-    let result = Bytes::from(json!({ "__error__": error }).to_string());
+    let result = failed_result(&error);
     let values = end.values.clone();
     let thread = Some(thread_update(engine, end, ThreadStatus::Error, Some(raw(&error))));
-    Outcome::Ended(Box::new(Ending { status: EndStatus::Error, error: Some(error), values, thread, at }), Some(result))
+    let ending = Ending { status: EndStatus::Error, error: Some(error), cause: None, values, thread, at };
+    Outcome::Ended(Box::new(ending), Some(result))
 }
 
 /// The run was stopped and what it did is kept.
-fn stopped_ending(engine: &Engine, end: RunEnd, status: EndStatus, error: Option<RunError>, at: Timestamp) -> Outcome {
+fn stopped_ending(engine: &Engine, end: RunEnd, ending: Ending) -> Outcome {
     let result = bytes(end.values.as_ref());
     let values = end.values.clone();
     let rest = if end.has_next { ThreadStatus::Interrupted } else { ThreadStatus::Idle };
     let thread = Some(thread_update(engine, end, rest, None));
-    Outcome::Ended(Box::new(Ending { status, error, values, thread, at }), result)
+    Outcome::Ended(Box::new(Ending { values, thread, ..ending }), result)
 }
 
 fn thread_update(engine: &Engine, end: RunEnd, status: ThreadStatus, error: Option<RawJson>) -> ThreadUpdate {
@@ -328,12 +332,7 @@ fn thread_update(engine: &Engine, end: RunEnd, status: ThreadStatus, error: Opti
 
 /// The request of a run whose row is gone.
 fn deleted(action: CancelAction) -> CancelRequest {
-    CancelRequest { action, reason: "the run was deleted".into() }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "callers pass it on as an optional error")]
-fn failure(class: &str, message: String) -> Option<RunError> {
-    Some(RunError { error: class.into(), message })
+    CancelRequest { action, reason: "the run was deleted".into(), cause: CancelCause::User }
 }
 
 fn bytes(json: Option<&RawJson>) -> Option<Bytes> {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use threadyard_core::{
     assistants::Assistant,
-    bus::{From, Topic},
+    bus::{Closing, From, Topic},
     ids::{CronId, RunId, ThreadId},
     json::{Object, RawJson, Value},
     page::{Page, Window},
     runs::{
-        CancelAction, CancelRequest, CancelledRun, CreatedRun, Durability, MultitaskStrategy, NewRun, PauseAt, Run,
-        RunKwargs, RunQuery, RunStatus,
+        CancelAction, CancelCause, CancelRequest, CancelledRun, CreatedRun, Durability, EndStatus, Ending,
+        MultitaskStrategy, NewRun, PauseAt, Run, RunKwargs, RunQuery, RunStatus,
     },
     runtime::StopReason,
     stream::StreamMode,
@@ -19,6 +19,7 @@ use threadyard_core::{
 use crate::{
     CheckpointRef, Engine, Error, Result, RunStream,
     run_config::{self, RunNames},
+    stream::failed_result,
     webhook_client::check_webhook_url,
 };
 
@@ -96,16 +97,15 @@ impl Engine {
         self.enqueue(new).await
     }
 
-    /// Puts several runs into the queue, or none when one of them makes no sense.
-    pub async fn create_runs(&self, requests: Vec<(RunRequest, ThreadChoice)>) -> Result<Vec<Run>> {
+    /// Puts several runs into the queue that bring their own threads, which go with them or stay: all of them or none.
+    pub async fn create_runs(&self, requests: Vec<(RunRequest, bool)>) -> Result<Vec<Run>> {
         let mut prepared = Vec::with_capacity(requests.len());
-        for (request, choice) in requests {
-            prepared.push(self.prepare_run(request, choice).await?);
+        for (request, temporary) in requests {
+            prepared.push(self.prepare_run(request, ThreadChoice::New(temporary)).await?);
         }
-        let mut runs = Vec::with_capacity(prepared.len());
-        for new in prepared {
-            runs.push(self.enqueue(new).await?.run);
-        }
+        let runs: Vec<_> = prepared.iter().map(|new| new.run.clone()).collect();
+        self.storage.create_runs(prepared).await?;
+        self.bus.wake(Topic::Runs);
         Ok(runs)
     }
 
@@ -128,7 +128,7 @@ impl Engine {
                 Ok(StartedRun { run, stream })
             }
             Err(error) => {
-                self.bus.close(run.run_id, threadyard_core::bus::Closing::default());
+                self.bus.close(run.run_id, Closing::default());
                 Err(error)
             }
         }
@@ -156,14 +156,14 @@ impl Engine {
             CancelAction::Interrupt => "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
             CancelAction::Rollback => "rollback requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
         };
-        let cancel = CancelRequest { action, reason: reason.into() };
+        let cancel = CancelRequest { action, reason: reason.into(), cause: CancelCause::User };
         self.stop_run(thread_id, run_id, cancel, wait).await
     }
 
     /// Stops a run because the client that asked for it has gone.
     pub async fn cancel_abandoned_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<()> {
         let reason = "client disconnected from the run stream (on_disconnect=cancel)".into();
-        let cancel = CancelRequest { action: CancelAction::Interrupt, reason };
+        let cancel = CancelRequest { action: CancelAction::Interrupt, reason, cause: CancelCause::Disconnect };
         match self.stop_run(thread_id, run_id, cancel, false).await {
             Err(Error::NotFound(_)) => Ok(()),
             outcome => outcome,
@@ -176,7 +176,7 @@ impl Engine {
         if status == RunStatus::Running {
             self.running.stop(run_id, StopReason::Rollback);
         } else {
-            self.bus.close(run_id, threadyard_core::bus::Closing::default());
+            self.bus.close(run_id, Closing::default());
         }
         self.bus.wake(Topic::Runs);
         Ok(())
@@ -296,9 +296,21 @@ impl Engine {
         self.bus.wake(Topic::Runs);
     }
 
+    /// Tells everybody how a run ended that nobody executes any more.
+    pub(crate) fn announce_ending(&self, run: &Run, ending: &Ending) {
+        if let Some(event) = ending.last_event().filter(|_| !run.kwargs.resumable) {
+            let place = self.bus.open(run.run_id, run.thread_id);
+            self.bus.append(run.run_id, place, vec![event]);
+        }
+        let failure = ending.error.as_ref().filter(|_| ending.status == EndStatus::Error);
+        self.bus.close(run.run_id, Closing { result: failure.map(failed_result) });
+        self.bus.wake(Topic::Deliveries);
+        self.bus.wake(Topic::Runs);
+    }
+
     /// Tells everybody that a run ended that was not running.
     pub(crate) fn announce_ended(&self, run_id: RunId) {
-        self.bus.close(run_id, threadyard_core::bus::Closing::default());
+        self.bus.close(run_id, Closing::default());
         self.bus.wake(Topic::Deliveries);
         self.bus.wake(Topic::Runs);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::json;
 use threadyard_core::{
     bus::{Closing, From, Received, Subscription},
@@ -58,7 +59,7 @@ impl Kept {
     /// The part of live events that was not read yet, or `None` when there is more in storage before it.
     fn unread(&mut self, first: EventId, mut events: Vec<StreamEvent>) -> Option<(EventId, Vec<StreamEvent>)> {
         let end = first.seq + events.len() as u64;
-        let begin = self.last.map_or(first.seq, |last| last + 1);
+        let begin = self.last.map_or(first.seq, |last| last.saturating_add(1));
         if first.seq > begin {
             (self.behind, self.lags) = (true, true);
             return None;
@@ -209,10 +210,15 @@ impl Engine {
     async fn stored_result(&self, thread_id: ThreadId, run_id: RunId) -> Result<Bytes> {
         let run = self.storage.run(thread_id, run_id).await?;
         if let Some((RunStatus::Error, Some(error))) = run.map(|run| (run.status, run.error)) {
-            return Ok(Bytes::from(json!({ "__error__": error }).to_string()));
+            return Ok(failed_result(error));
         }
         let values = self.storage.thread(thread_id).await?.and_then(|thread| thread.values.known());
         Ok(values
             .map_or_else(|| Bytes::from_static(b"{}"), |values| Bytes::from(String::from(Box::<str>::from(values)))))
     }
+}
+
+/// What waiting for a run results in that failed.
+pub(crate) fn failed_result(error: impl Serialize) -> Bytes {
+    Bytes::from(json!({ "__error__": error }).to_string())
 }

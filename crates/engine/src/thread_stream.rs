@@ -5,7 +5,7 @@ use threadyard_core::{
     bus::{From, Received, Subscription, ThreadWatch},
     ids::{RunId, ThreadId},
     page::Window,
-    runs::{RunQuery, RunStatus},
+    runs::{RunError, RunQuery, RunStatus},
     stream::{EventId, StreamEvent},
 };
 
@@ -34,13 +34,13 @@ pub struct ThreadStream {
 struct Current {
     run_id: RunId,
     subscription: Box<dyn Subscription>,
-    /// The id behind the last event, once there was one.
-    next: Option<EventId>,
+    /// The id behind the last event.
+    next: EventId,
 }
 
 impl Current {
     fn of((run_id, subscription): (RunId, Box<dyn Subscription>)) -> Self {
-        Self { run_id, subscription, next: None }
+        Self { run_id, subscription, next: EventId::START }
     }
 }
 
@@ -70,18 +70,27 @@ impl ThreadStream {
             };
             match current.subscription.next().await {
                 Received::Events(first, events) => {
-                    current.next = Some(EventId { seq: first.seq + events.len() as u64, ..first });
+                    current.next = EventId { seq: first.seq + events.len() as u64, ..first };
                     let (skipped, shown) = self.shown(events);
                     if !shown.is_empty() {
                         return (EventId { seq: first.seq + skipped, ..first }, shown);
                     }
                 }
-                Received::Lagged => {}
+                Received::Lagged => {
+                    let (id, run_id) = (current.next, current.run_id);
+                    self.current = None;
+                    let message =
+                        format!("the reader fell so far behind run {run_id} that the rest of its events is lost");
+                    let error = RunError { error: "StreamLagged".into(), message };
+                    return (id, vec![StreamEvent::of("error", &error)]);
+                }
                 Received::Closed(_) => {
-                    let ended = self.current.take().and_then(|ended| Some((ended.next?, ended.run_id)));
-                    let Some((id, run_id)) = ended.filter(|_| self.follows_runs()) else { continue };
-                    let data = json!({ "run_id": run_id, "status": "run_done" }).to_string().into();
-                    return (id, vec![StreamEvent { name: "metadata".into(), data }]);
+                    let (id, run_id) = (current.next, current.run_id);
+                    self.current = None;
+                    if self.follows_runs() {
+                        let done = json!({ "run_id": run_id, "status": "run_done" });
+                        return (id, vec![StreamEvent::of("metadata", &done)]);
+                    }
                 }
             }
         }

@@ -46,7 +46,7 @@ pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<(
 }
 
 /// Whether a thread has more to do once this run has ended. A temporary one that does is kept for whoever asked for that.
-fn has_other_runs(connection: &Connection, run: &Run) -> Done<bool> {
+pub(super) fn has_other_runs(connection: &Connection, run: &Run) -> Done<bool> {
     let mut query = connection.prepare_cached(
         "SELECT 1 FROM run WHERE thread = (SELECT k FROM thread WHERE id = ?1) AND id <> ?2
              AND status IN ('pending', 'running')",
@@ -56,7 +56,13 @@ fn has_other_runs(connection: &Connection, run: &Run) -> Done<bool> {
 
 /// Writes the delivery of the run's webhook. Its id comes from the run, so a repeated ending adds nothing.
 fn announce(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
-    let Some(delivery) = delivery_for(run, ending) else { return Ok(()) };
+    if run.kwargs.webhook.is_none() {
+        return Ok(());
+    }
+    let mut next =
+        connection.prepare_cached("UPDATE thread SET ends_told = ends_told + 1 WHERE id = ?1 RETURNING ends_told")?;
+    let thread_seq = first(&mut next, &[&key(run.thread_id)], |row| Ok(row.get::<_, i64>(0)?))?.unwrap_or(1);
+    let Some(delivery) = delivery_for(run, ending, thread_seq.unsigned_abs()) else { return Ok(()) };
     connection
         .prepare_cached(
             "INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, body, state, next_attempt_at, created_at)

@@ -99,7 +99,7 @@ pub(super) fn expire(connection: &Connection, expire: ExpireLeases) -> Done<Expi
     for (stale, cancel) in all(&mut query, &[&expire.now.0], with_cancel)? {
         if let Some(ending) = last_word(&stale, cancel, expire) {
             ending::end(connection, &stale, &ending)?;
-            expired.ended.push(stale.run_id);
+            expired.ended.push((stale, ending));
             continue;
         }
         connection
@@ -127,6 +127,6 @@ fn last_word(stale: &Run, cancel: Option<CancelRequest>, expire: ExpireLeases) -
         let error = RunError { error: "MaxAttemptsExceeded".into(), message };
         let outcome = ThreadOutcome { interrupts: raw(&Object::new()), error: Some(raw(&error)) };
         let thread = Some(ThreadUpdate { status: ThreadStatus::Error, values: None, outcome, state: None });
-        Ending { status: EndStatus::Error, error: Some(error), values: None, thread, at: expire.now }
+        Ending { status: EndStatus::Error, error: Some(error), cause: None, values: None, thread, at: expire.now }
     })
 }

@@ -7,8 +7,8 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     page::{Page, Window},
     runs::{
-        CancelAction, CancelRequest, CancelledRun, ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases,
-        ExpiredRuns, Lease, MultitaskStrategy, NewRun, Run, RunQuery, RunStatus, Runs,
+        CancelAction, CancelCause, CancelRequest, CancelledRun, ClaimRuns, ClaimedRuns, CreatedRun, Ending,
+        ExpireLeases, ExpiredRuns, Lease, MultitaskStrategy, NewRun, Run, RunQuery, RunStatus, Runs,
     },
     storage::Result,
     threads::NewThread,
@@ -30,6 +30,17 @@ pub(super) const LISTED: &str = "SELECT * FROM run
 impl Runs for SqliteStorage {
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
         self.writer.write(move |connection| create(connection, new)).await
+    }
+
+    async fn create_runs(&self, new: Vec<NewRun>) -> Result<()> {
+        self.writer
+            .write(move |connection| {
+                for new in new {
+                    create(connection, new)?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>> {
@@ -121,6 +132,10 @@ impl Runs for SqliteStorage {
         self.writer
             .write(move |connection| {
                 let Some(found) = find(connection, thread_id, run_id)? else { return Ok(None) };
+                if found.kwargs.temporary && !ending::has_other_runs(connection, &found)? {
+                    threads::delete(connection, thread_id)?;
+                    return Ok(Some(found.status));
+                }
                 lineages::undo(connection, run_id)?;
                 connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run_id)])?;
                 // The head may be another now; it is computed when somebody asks.
@@ -173,7 +188,7 @@ fn make_room(connection: &Connection, thread: i64, new: &NewRun) -> Done<Option<
     };
     let strategy = name(&new.run.multitask_strategy)?;
     let reason = format!("superseded by run {} (multitask_strategy={strategy})", new.run.run_id);
-    let request = CancelRequest { action, reason };
+    let request = CancelRequest { action, reason, cause: CancelCause::Superseded(new.run.run_id) };
     let mut query = connection
         .prepare_cached("SELECT * FROM run WHERE thread = ?1 AND status IN ('pending', 'running') ORDER BY k")?;
     let (mut ended, mut stopping) = (Vec::new(), Vec::new());

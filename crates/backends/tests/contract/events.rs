@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use threadyard_core::{
-    runs::{CancelAction, CancelRequest, EndStatus, Ending, ExpireLeases, Lease, RunError},
+    runs::{CancelAction, CancelCause, CancelRequest, EndStatus, Ending, ExpireLeases, Lease, RunError},
     storage::StorageError,
     stream::StreamEvent,
     testkit::new_run,
@@ -38,7 +38,7 @@ fn named(names: &[(u64, &str)]) -> Vec<(u64, String)> {
 
 fn failure(at: Timestamp) -> Ending {
     let error = RunError { error: "ValueError".into(), message: "negative".into() };
-    Ending { status: EndStatus::Error, error: Some(error), values: None, thread: None, at }
+    Ending { status: EndStatus::Error, error: Some(error), cause: None, values: None, thread: None, at }
 }
 
 #[tokio::test]
@@ -99,7 +99,8 @@ async fn what_a_run_said_goes_with_it() {
         match way {
             "deleted" => drop(backend.storage.delete_run(thread(1), run(1)).await.unwrap()),
             "rolled back" => {
-                let request = CancelRequest { action: CancelAction::Rollback, reason: "test".into() };
+                let request =
+                    CancelRequest { action: CancelAction::Rollback, reason: "test".into(), cause: CancelCause::User };
                 backend.storage.finish_run(lease, request.ending(at(2))).await.unwrap();
             }
             _ => drop(backend.storage.delete_thread(thread(1)).await.unwrap()),

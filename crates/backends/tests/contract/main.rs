@@ -77,5 +77,5 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn success(now: Timestamp) -> Ending {
-    Ending { status: EndStatus::Success, error: None, values: None, thread: None, at: now }
+    Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: now }
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use threadyard_core::{
     page::Window,
     runs::{
-        CancelAction, CancelRequest, CancelledRun, CreatedRun, ExpireLeases, MultitaskStrategy, NewRun, RunQuery,
-        RunStatus,
+        CancelAction, CancelCause, CancelRequest, CancelledRun, CreatedRun, ExpireLeases, MultitaskStrategy, NewRun,
+        RunQuery, RunStatus,
     },
     storage::StorageError,
     testkit::{new_run, sample_checkpoint},
@@ -24,7 +24,7 @@ fn with_strategy(n: u64, strategy: MultitaskStrategy) -> NewRun {
 }
 
 fn stop(action: CancelAction) -> CancelRequest {
-    CancelRequest { action, reason: "test".into() }
+    CancelRequest { action, reason: "test".into(), cause: CancelCause::User }
 }
 
 #[tokio::test]
@@ -109,8 +109,9 @@ async fn a_renewed_lease_does_not_expire_and_attempts_run_out() {
     let held = backend.claim(1, at(0)).await.remove(0);
     backend.storage.extend_leases(vec![held.lease], at(90)).await.unwrap();
     let expire = |seconds| ExpireLeases { now: at(seconds), max_attempts: 1 };
-    assert_eq!(backend.storage.expire_leases(expire(60)).await.unwrap().ended, []);
-    assert_eq!(backend.storage.expire_leases(expire(90)).await.unwrap().ended, [run(1)]);
+    assert!(backend.storage.expire_leases(expire(60)).await.unwrap().ended.is_empty());
+    let (ended, ending) = backend.storage.expire_leases(expire(90)).await.unwrap().ended.remove(0);
+    assert_eq!((ended.run_id, ending.error.unwrap().error.as_str()), (run(1), "MaxAttemptsExceeded"));
     let ended = backend.storage.run(thread(1), run(1)).await.unwrap().unwrap();
     assert_eq!(ended.status, RunStatus::Error);
     assert!(ended.error.unwrap().get().contains("MaxAttemptsExceeded"));
@@ -213,4 +214,29 @@ async fn deleting_a_run_takes_its_checkpoints_and_no_others() {
     assert_eq!(backend.storage.delete_run(thread(1), run(2)).await.unwrap(), None);
     let head = backend.storage.checkpoint(&name, "", None).await.unwrap().unwrap();
     assert_eq!((head.id.as_str(), head.blobs.len()), ("1", 1));
+}
+
+#[tokio::test]
+async fn runs_of_a_batch_are_made_together_or_not_at_all() {
+    let backend = Backend::new();
+    let with_thread = |n| {
+        let mut new = new_run(run(n), thread(n), at(0));
+        new.create_thread = Some(threadyard_core::json::Object::new());
+        new
+    };
+    backend.storage.create_runs(vec![with_thread(1), with_thread(2)]).await.unwrap();
+    assert!(backend.storage.create_runs(vec![with_thread(3), with_thread(2)]).await.is_err());
+    let claimed = backend.claim(9, at(0)).await;
+    assert_eq!(claimed.iter().map(|it| it.run.run_id).collect::<Vec<_>>(), [run(1), run(2)]);
+    assert!(backend.storage.thread(thread(3)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_temporary_run_that_is_deleted_takes_its_thread() {
+    let backend = Backend::new();
+    let mut new = new_run(run(1), thread(1), at(0));
+    (new.create_thread, new.run.kwargs.temporary) = (Some(threadyard_core::json::Object::new()), true);
+    backend.storage.create_run(new).await.unwrap();
+    backend.storage.delete_run(thread(1), run(1)).await.unwrap();
+    assert!(backend.storage.thread(thread(1)).await.unwrap().is_none());
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use threadyard_core::{
     ids::LeaseId,
-    runs::{CancelAction, CancelRequest},
+    runs::{CancelAction, CancelCause, CancelRequest},
     testkit::new_run,
     webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
 };
@@ -90,7 +90,7 @@ async fn the_hook_of_a_rolled_back_run_and_of_a_deleted_thread_still_goes_out() 
     let mut new = new_run(run(1), thread(1), at(0));
     new.run.kwargs.webhook = Some(URL.into());
     backend.storage.create_run(new).await.unwrap();
-    let cancel = CancelRequest { action: CancelAction::Rollback, reason: "test".into() };
+    let cancel = CancelRequest { action: CancelAction::Rollback, reason: "test".into(), cause: CancelCause::User };
     backend.storage.cancel_run(thread(1), run(1), cancel, at(1)).await.unwrap();
     backend.storage.delete_thread(thread(1)).await.unwrap();
     let body: Value = serde_json::from_str(&claim(&backend, 2).await.remove(0).body).unwrap();

@@ -22,9 +22,9 @@ async fn tick(engine: &Engine) {
     let expire = ExpireLeases { now, max_attempts: engine.settings.max_attempts };
     match engine.storage.expire_leases(expire).await {
         Ok(expired) => {
-            for run_id in expired.ended {
-                tracing::warn!(%run_id, "the run ended because its server died too often or was asked to stop it");
-                engine.announce_ended(run_id);
+            for (run, ending) in expired.ended {
+                tracing::warn!(%run.run_id, "the run ended because its server died too often or was asked to stop it");
+                engine.announce_ending(&run, &ending);
             }
             if !expired.requeued.is_empty() {
                 tracing::warn!(runs = expired.requeued.len(), "runs whose server died are taken up again");

@@ -86,12 +86,36 @@ async fn a_run_whose_server_died_is_taken_over_when_its_lease_ends() {
     let taken = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
     assert_eq!((taken.job.run_id(), taken.job.attempt), (run_id, 2));
     let at = now + Duration::from_secs(32);
-    let late = Ending { status: EndStatus::Success, error: None, values: None, thread: None, at };
+    let late = Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at };
     let refused = stage.storage.finish_run(dead.lease, late).await;
     assert!(matches!(refused, Err(StorageError::LeaseLost)), "the dead server's late end does not count");
     taken.succeed(&json!({ "x": 2 }));
     let joined = tokio::time::timeout(SOON, stage.engine.join_run(thread_id, run_id)).await.unwrap().unwrap();
     assert_eq!(json_of(&joined), json!({ "x": 2 }));
+}
+
+#[tokio::test]
+async fn who_waits_hears_of_a_run_whose_servers_died_too_often() {
+    let (storage, folder) = storage();
+    let now = threadyard_core::ambient::Clock::now(&*ManualClock::start());
+    let (run_id, thread_id) = (RunId(Uuid::from_u64_pair(8, 1)), ThreadId(Uuid::from_u64_pair(8, 2)));
+    let mut new = new_run(run_id, thread_id, now);
+    (new.create_thread, new.run.kwargs.temporary) = (Some(Map::new()), true);
+    storage.create_run(new).await.unwrap();
+    let lease_id = LeaseId(Uuid::from_u64_pair(8, 3));
+    let until = now + Duration::from_secs(30);
+    storage.claim_runs(ClaimRuns { lease_id, limit: 1, now, until }).await.unwrap();
+
+    let stage = Stage::set_on(storage, folder, LocalBusConfig::default(), |settings| settings.max_attempts = 1).await;
+    let mut stream = stage.engine.join_stream(thread_id, run_id, None, Vec::new()).await.unwrap();
+    let ends = async {
+        tokio::task::yield_now().await;
+        stage.advance(Duration::from_secs(31));
+    };
+    let (joined, ()) = tokio::join!(stage.engine.join_run(thread_id, run_id), ends);
+    assert_eq!(json_of(&joined.unwrap())["__error__"]["error"], "MaxAttemptsExceeded");
+    let (_, said) = tokio::time::timeout(SOON, stream.next()).await.unwrap().unwrap();
+    assert_eq!(&*said[0].name, "error");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::json;
 use threadyard_core::{
     bus::Topic,
     json::raw,
-    runs::{CancelAction, CancelRequest, ExpireLeases, RunStatus},
+    runs::{CancelAction, CancelCause, CancelRequest, ExpireLeases, RunStatus},
     runtime::{GraphError, RunEnd, RunEndStatus, RuntimeError, StopReason},
     testkit::{ScriptedRun, run_end},
     threads::ThreadStatus,
@@ -26,7 +26,7 @@ async fn told(run: &mut ScriptedRun) -> StopReason {
 }
 
 fn cancel(action: CancelAction) -> CancelRequest {
-    CancelRequest { action, reason: "the test wants it".into() }
+    CancelRequest { action, reason: "the test wants it".into(), cause: CancelCause::User }
 }
 
 #[tokio::test]

@@ -230,6 +230,20 @@ async fn who_follows_a_thread_hears_of_runs_that_were_waiting_and_of_none_too_la
 }
 
 #[tokio::test]
+async fn who_comes_in_the_middle_of_a_run_hears_that_it_is_done() {
+    let stage = Stage::set().await;
+    let thread = stage.thread().await;
+    let started = stage.run_on(thread, request()).await;
+    let run = stage.runtime.next_run().await;
+    let mut following = stage.engine.follow_thread(thread, vec![ThreadStreamMode::RunModes]).await.unwrap();
+    let run_id = started.run.run_id;
+    run.succeed(&json!({}));
+    stage.result(started).await;
+    let done = ("metadata".to_owned(), json!({ "run_id": run_id, "status": "run_done" }));
+    assert_eq!(hear(&mut following, 1).await, [done]);
+}
+
+#[tokio::test]
 async fn a_temporary_thread_stays_for_another_run() {
     let stage = Stage::set().await;
     let first = stage.engine.create_run(request(), ThreadChoice::New(true)).await.unwrap();

@@ -36,8 +36,8 @@ pub(super) async fn batch(State(engine): State<Engine>, Body(batch): Body<Vec<Ru
     }
     let mut requests = Vec::with_capacity(batch.len());
     for create in batch {
-        let choice = own_thread(&create)?;
-        requests.push((create.request()?, choice));
+        let temporary = !create.keeps_thread()?;
+        requests.push((create.request()?, temporary));
     }
     Ok(Json(engine.create_runs(requests).await?).into_response())
 }

@@ -52,7 +52,8 @@ fn deleted() -> PruneStrategy {
 
 impl Ttl {
     fn read(given: Option<Self>) -> Result<Option<ThreadTtl>, ApiError> {
-        let Some(Self { strategy, ttl: Some(minutes) }) = given else { return Ok(None) };
+        let Some(Self { strategy, ttl }) = given else { return Ok(None) };
+        let minutes = ttl.ok_or_else(|| invalid("ttl.ttl: is missing; say after how many minutes"))?;
         let ttl = Duration::try_from_secs_f64(minutes * 60.0)
             .map_err(|_| invalid(format!("ttl.ttl: {minutes} must be a number of minutes")))?;
         Ok(Some(ThreadTtl { strategy, ttl }))
