@@ -6,6 +6,7 @@
 pub mod ambient;
 pub mod assistants;
 pub mod bus;
+pub mod cancel;
 pub mod checkpoints;
 pub mod crons;
 pub mod deliveries;

@@ -7,10 +7,11 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
+    cancel::CancelCause,
     deliveries::Trigger,
     ids::{LeaseId, RunId, ThreadId},
     json::{Object, RawJson, Value, raw},
-    runs::{CancelCause, EndStatus, Ending, Run, RunKwargs},
+    runs::{EndStatus, Ending, Run, RunKwargs},
     storage::Result,
     threads::ThreadStatus,
     time::Timestamp,

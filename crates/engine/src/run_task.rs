@@ -9,9 +9,10 @@ use bytes::Bytes;
 use serde_json::json;
 use threadyard_core::{
     bus::{Closing, Topic},
+    cancel::{CancelAction, CancelCause, CancelRequest},
     ids::RunId,
     json::{RawJson, raw},
-    runs::{CancelAction, CancelCause, CancelRequest, ClaimedRun, EndStatus, Ending, Lease, Run, RunError},
+    runs::{ClaimedRun, EndStatus, Ending, Lease, Run, RunError},
     runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
     storage::StorageError,
     stream::StreamEvent,

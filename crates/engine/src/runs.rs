@@ -5,12 +5,13 @@ use std::time::Duration;
 use threadyard_core::{
     assistants::Assistant,
     bus::{Closing, From, Topic},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
     ids::{CronId, RunId, ThreadId},
     json::{Object, RawJson, Value},
     page::{Page, Window},
     runs::{
-        CancelAction, CancelCause, CancelRequest, CancelledRun, CreatedRun, Durability, EndStatus, Ending,
-        MultitaskStrategy, NewRun, PauseAt, Run, RunKwargs, RunQuery, RunStatus,
+        CreatedRun, Durability, EndStatus, Ending, MultitaskStrategy, NewRun, PauseAt, Run, RunKwargs, RunQuery,
+        RunStatus,
     },
     runtime::StopReason,
     stream::StreamMode,

@@ -2,12 +2,10 @@
 
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
+    cancel::CancelRequest,
     checkpoints::CheckpointTuple,
     json::{Object, raw},
-    runs::{
-        CancelRequest, ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, Lease, Run,
-        RunError,
-    },
+    runs::{ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, Lease, Run, RunError},
     storage::StorageError,
     threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
     time::Timestamp,

@@ -4,11 +4,12 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, params, types::ToSql};
 use threadyard_core::{
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
     ids::{RunId, ThreadId},
     page::{Page, Window},
     runs::{
-        CancelAction, CancelCause, CancelRequest, CancelledRun, ClaimRuns, ClaimedRuns, CreatedRun, Ending,
-        ExpireLeases, ExpiredRuns, Lease, MultitaskStrategy, NewRun, Run, RunQuery, RunStatus, Runs,
+        ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, Lease, MultitaskStrategy, NewRun, Run,
+        RunQuery, RunStatus, Runs,
     },
     storage::Result,
     threads::NewThread,

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use threadyard_core::{
-    runs::{CancelAction, CancelCause, CancelRequest, EndStatus, Ending, ExpireLeases, Lease, RunError},
+    cancel::{CancelAction, CancelCause, CancelRequest},
+    runs::{EndStatus, Ending, ExpireLeases, Lease, RunError},
     storage::StorageError,
     stream::StreamEvent,
     testkit::new_run,

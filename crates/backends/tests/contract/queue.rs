@@ -3,11 +3,9 @@
 use std::collections::HashSet;
 
 use threadyard_core::{
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
     page::Window,
-    runs::{
-        CancelAction, CancelCause, CancelRequest, CancelledRun, CreatedRun, ExpireLeases, MultitaskStrategy, NewRun,
-        RunQuery, RunStatus,
-    },
+    runs::{CreatedRun, ExpireLeases, MultitaskStrategy, NewRun, RunQuery, RunStatus},
     storage::StorageError,
     testkit::{new_run, sample_checkpoint},
     threads::ThreadStatus,

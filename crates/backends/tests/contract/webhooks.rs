@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 use threadyard_core::{
+    cancel::{CancelAction, CancelCause, CancelRequest},
     ids::LeaseId,
-    runs::{CancelAction, CancelCause, CancelRequest},
     testkit::new_run,
     webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
 };

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, json};
 use threadyard_backends::LocalBusConfig;
 use threadyard_core::{
+    cancel::CancelAction,
     ids::{LeaseId, RunId, ThreadId},
-    runs::{CancelAction, ClaimRuns, EndStatus, Ending, RunStatus},
+    runs::{ClaimRuns, EndStatus, Ending, RunStatus},
     storage::StorageError,
     testkit::{ManualClock, new_run, sample_checkpoint},
     threads::ThreadStatus,

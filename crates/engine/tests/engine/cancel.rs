@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use threadyard_core::{
-    runs::{CancelAction, RunStatus},
-    runtime::StopReason,
-    storage::StorageError,
-    testkit::sample_checkpoint,
+    cancel::CancelAction, runs::RunStatus, runtime::StopReason, storage::StorageError, testkit::sample_checkpoint,
     threads::ThreadStatus,
 };
 use threadyard_engine::{Error, RunRequest};

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use threadyard_core::{
     bus::Topic,
+    cancel::{CancelAction, CancelCause, CancelRequest},
     json::raw,
-    runs::{CancelAction, CancelCause, CancelRequest, ExpireLeases, RunStatus},
+    runs::{ExpireLeases, RunStatus},
     runtime::{GraphError, RunEnd, RunEndStatus, RuntimeError, StopReason},
     testkit::{ScriptedRun, run_end},
     threads::ThreadStatus,

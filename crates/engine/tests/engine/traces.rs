@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use threadyard_core::{
+    cancel::CancelAction,
     json::raw,
-    runs::{CancelAction, MultitaskStrategy, RunStatus},
+    runs::{MultitaskStrategy, RunStatus},
     runtime::{RunEnd, RunEndStatus, StopReason},
     stream::StreamMode,
     testkit::{run_end, sample_checkpoint},

@@ -17,9 +17,10 @@ use serde_json::{Map, json};
 use threadyard_backends::LocalBusConfig;
 use threadyard_core::{
     ambient::Clock,
+    cancel::CancelAction,
     ids::{LeaseId, RunId, ThreadId},
     json::raw,
-    runs::{CancelAction, ClaimRuns, EndStatus, Ending},
+    runs::{ClaimRuns, EndStatus, Ending},
     testkit::{ManualClock, new_run},
     webhooks::ClaimDeliveries,
 };

@@ -9,9 +9,10 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 use threadyard_core::{
+    cancel::CancelAction,
     ids::{RunId, ThreadId},
     page::Window,
-    runs::{CancelAction, Run, RunQuery, RunStatus},
+    runs::{Run, RunQuery, RunStatus},
     stream::StreamMode,
 };
 use threadyard_engine::{Engine, Error, RunFields, ThreadChoice};

@@ -7,10 +7,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde::Deserialize;
-use threadyard_core::{
-    ids::RunId,
-    runs::{CancelAction, RunStatus},
-};
+use threadyard_core::{cancel::CancelAction, ids::RunId, runs::RunStatus};
 use threadyard_engine::{CancelRuns, Engine, RunFields, ThreadChoice};
 
 use super::{
