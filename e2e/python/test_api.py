@@ -103,7 +103,7 @@ def test_bad_input_is_refused_precisely(gallery: Any) -> None:
         ("POST", f"/threads/{thread}/runs", '{"assistant_id": "tools", "webhook": "not a url"}', 422),
         ("POST", f"/threads/{thread}/runs", '{"assistant_id": "tools", "stream_mode": "loud"}', 422),
         ("POST", "/threads/search", '{"limit": 0}', 422),
-        ("GET", "/metrics", None, 501),
+        ("POST", "/mcp", None, 501),
         ("GET", "/nowhere", None, 404),
         ("DELETE", "/ok", None, 404),
         ("PUT", "/threads", "{}", 405),

@@ -17,6 +17,8 @@ pub enum Topic {
     Deliveries,
     /// Crons may be due.
     Crons,
+    /// Deliveries are to be recovered.
+    Recoveries,
 }
 
 /// What is known when a run's stream closes.

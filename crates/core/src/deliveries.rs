@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{RunId, ThreadId},
+    ids::{RecoveryId, RunId, ThreadId},
     page::{Page, Window},
     storage::Result,
     time::Timestamp,
@@ -22,6 +22,8 @@ pub enum DeliveryState {
     Failed,
     /// Somebody stopped it.
     Cancelled,
+    /// Webhooks were disabled when it was to be sent.
+    Skipped,
 }
 
 impl DeliveryState {
@@ -32,6 +34,7 @@ impl DeliveryState {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -107,7 +110,7 @@ pub enum AttemptState {
 }
 
 /// Which deliveries to find.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DeliveryQuery {
     /// Only those of this run.
     pub run_id: Option<RunId>,
@@ -132,6 +135,21 @@ pub enum Steered {
     Missing,
     /// Its state does not allow it.
     NotNow,
+    /// Its body is not kept any more.
+    Erased,
+}
+
+/// Having everything that matches sent again that was given up, cancelled or skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Its id.
+    pub recovery_id: RecoveryId,
+    /// How many deliveries were made due so far.
+    pub recovered: u64,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When the last delivery was looked at.
+    pub finished_at: Option<Timestamp>,
 }
 
 /// Stored deliveries, for people.
@@ -147,8 +165,12 @@ pub trait Deliveries: Send + Sync {
     async fn delivery_body(&self, id: String) -> Result<Option<String>>;
     /// Has a delivery sent now, besides its schedule. If that fails, it stands as before. Not while it is on its way.
     async fn resend_delivery(&self, id: String, now: Timestamp) -> Result<Steered>;
-    /// Has every settled delivery that matches and was not delivered sent now; how many.
-    async fn recover_deliveries(&self, query: DeliveryQuery, now: Timestamp) -> Result<u64>;
+    /// Notes that every delivery of now is to be sent again that matches, is settled, was not delivered, and has a body.
+    async fn begin_recovery(&self, id: RecoveryId, query: DeliveryQuery, now: Timestamp) -> Result<()>;
+    /// Goes on with the oldest recovery that has not ended, by at most `limit` deliveries, the oldest first.
+    async fn recover_deliveries(&self, limit: u32, now: Timestamp) -> Result<Option<Recovery>>;
+    /// How far a recovery is.
+    async fn recovery(&self, id: RecoveryId) -> Result<Option<Recovery>>;
     /// Stops a delivery that is not settled.
     async fn cancel_delivery(&self, id: String, now: Timestamp) -> Result<Steered>;
 }

@@ -51,6 +51,10 @@ id!(
     RunId
 );
 id!(
+    /// Names a recovery of webhook deliveries.
+    RecoveryId
+);
+id!(
     /// Names one period during which one server may write for a run.
     LeaseId
 );

@@ -1,5 +1,7 @@
 //! Runs: one invocation of an assistant on a thread, and the queue they wait in.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -289,6 +291,19 @@ pub struct RunQuery {
     pub status: Option<RunStatus>,
 }
 
+/// How the queue stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Runs that wait.
+    pub pending: u64,
+    /// Runs that are executed.
+    pub running: u64,
+    /// For how long the first of those has waited that are due.
+    pub longest_wait: Duration,
+    /// For how long half of those have waited at least.
+    pub median_wait: Duration,
+}
+
 /// Stored runs.
 ///
 /// Each method that ends a run also writes the delivery of its webhook, if it has one, in the same transaction.
@@ -296,6 +311,8 @@ pub struct RunQuery {
 pub trait Runs: Send + Sync {
     /// Puts a run into the queue and applies its multitask strategy to the thread's other runs.
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun>;
+    /// How the queue stands.
+    async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats>;
     /// Puts runs that bring their own threads into the queue: all of them or none.
     async fn create_runs(&self, new: Vec<NewRun>) -> Result<()>;
     /// The run with this id on this thread.

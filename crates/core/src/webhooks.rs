@@ -43,6 +43,10 @@ pub struct ClaimedDelivery {
     pub id: String,
     /// The run that ended.
     pub run_id: RunId,
+    /// What it tells, such as `run.success`.
+    pub event: String,
+    /// When the run ended.
+    pub created_at: Timestamp,
     /// Where to send it.
     pub url: String,
     /// The receiver: scheme, host and port of the URL.
@@ -85,6 +89,8 @@ pub struct ClaimedDeliveries {
     pub deliveries: Vec<ClaimedDelivery>,
     /// When the next one becomes due that is not due yet.
     pub next_due: Option<Timestamp>,
+    /// How many of these were on their way already when their sender died.
+    pub lost: u64,
 }
 
 /// What an attempt came to.
@@ -119,6 +125,17 @@ pub enum NextStep {
     AsBefore,
 }
 
+/// What is to be sent to one origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// How many deliveries.
+    pub deliveries: u64,
+    /// When the first of them is due.
+    pub due: Timestamp,
+}
+
 /// Stored deliveries.
 #[async_trait]
 pub trait Webhooks: Send + Sync {
@@ -126,6 +143,10 @@ pub trait Webhooks: Send + Sync {
     async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries>;
     /// Records what an attempt came to, unless its lease was taken over.
     async fn record_attempt(&self, result: AttemptResult) -> Result<()>;
+    /// Settles everything that is to be sent, since webhooks are disabled; how many.
+    async fn skip_deliveries(&self, now: Timestamp) -> Result<u64>;
+    /// The origins that something is to be sent to, with how much.
+    async fn waiting(&self) -> Result<Vec<Waiting>>;
 }
 
 /// The waits between attempts. The first attempt is made at once; together these cover more than three days.

@@ -12,6 +12,9 @@ use crate::{Engine, Error, Result};
 /// More attempts than a run's deliveries have.
 const OF_A_RUN: Window = Window { limit: 100, offset: 0 };
 
+/// Why there is no body any more.
+const ERASED: &str = "the body of this delivery was erased; see webhooks.log.retention_body of langgraph.json";
+
 impl Engine {
     /// The deliveries of a run with their attempts, also when the run is gone.
     pub async fn run_deliveries(&self, thread_id: ThreadId, run_id: RunId) -> Result<Vec<(Delivery, Vec<Attempt>)>> {
@@ -44,23 +47,15 @@ impl Engine {
 
     /// What is sent, to the byte.
     pub async fn delivery_body(&self, id: String) -> Result<String> {
-        self.storage.delivery_body(id).await?.ok_or(Error::NotFound("delivery"))
+        let body = self.storage.delivery_body(id).await?.ok_or(Error::NotFound("delivery"))?;
+        if body.is_empty() { Err(Error::Gone(ERASED.into())) } else { Ok(body) }
     }
 
     /// Has a delivery sent now, besides its schedule.
     pub async fn resend_delivery(&self, id: String) -> Result<()> {
-        if !self.settings.webhooks_enabled {
-            return Err(Error::Conflict("webhooks are disabled; see http.disable_webhooks of langgraph.json".into()));
-        }
+        self.may_send()?;
         let steered = self.storage.resend_delivery(id, self.ambient.now()).await?;
         self.steered(steered, "the delivery is on its way already")
-    }
-
-    /// Has every delivery that matches and was given up or cancelled sent now; how many.
-    pub async fn recover_deliveries(&self, query: DeliveryQuery) -> Result<u64> {
-        let recovered = self.storage.recover_deliveries(query, self.ambient.now()).await?;
-        self.bus.wake(Topic::Deliveries);
-        Ok(recovered)
     }
 
     /// Stops a delivery that is not settled.
@@ -77,6 +72,7 @@ impl Engine {
             }
             Steered::Missing => Err(Error::NotFound("delivery")),
             Steered::NotNow => Err(Error::Conflict(otherwise.into())),
+            Steered::Erased => Err(Error::Gone(ERASED.into())),
         }
     }
 }

@@ -9,7 +9,7 @@ use threadyard_core::{
     ids::AssistantId,
     items::{ItemIndex, ItemTtl},
     json::{Object, Value},
-    retention::ThreadTtl,
+    retention::{DeliveryTimes, ThreadTtl},
     runtime::GraphRuntime,
     storage::Storage,
     webhook_keys::{MasterKey, WebhookKey},
@@ -20,6 +20,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Error, Faults, Result, loops,
+    metrics::Metrics,
+    outbox::Outbox,
     run_task::RunningRuns,
     signing::{Signer, new_master},
     webhook_client::WebhookClient,
@@ -62,6 +64,8 @@ pub struct Settings {
     pub webhook_policy: WebhookPolicy,
     /// What every delivery carries besides.
     pub webhook_headers: WebhookHeaders,
+    /// How long settled deliveries are kept.
+    pub deliveries_kept: DeliveryTimes<Duration>,
     /// How long threads are kept, unless who makes them says otherwise.
     pub thread_ttl: Option<ThreadTtl>,
     /// How threads whose time is over are looked for.
@@ -104,7 +108,9 @@ pub struct Shared {
     pub(crate) settings: Settings,
     pub(crate) running: RunningRuns,
     pub(crate) webhooks: WebhookClient,
+    pub(crate) outbox: Outbox,
     pub(crate) signer: Signer,
+    pub(crate) metrics: Metrics,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when no new work is to begin.
     pub(crate) stopping: CancellationToken,
@@ -131,11 +137,19 @@ impl Engine {
             settings: parts.settings,
             running: RunningRuns::default(),
             webhooks,
+            outbox: Outbox::default(),
             signer,
+            metrics: Metrics::new(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
         engine.register_default_assistants().await?;
+        if !engine.settings.webhooks_enabled {
+            let skipped = engine.storage.skip_deliveries(engine.ambient.now()).await?;
+            if skipped > 0 {
+                tracing::warn!(skipped, "webhooks are disabled: what was still to be sent is skipped");
+            }
+        }
         loops::start(&engine);
         Ok(engine)
     }

@@ -23,6 +23,9 @@ pub enum Error {
     /// The caller may not do this.
     #[error("{0}")]
     Forbidden(String),
+    /// It was there, and is not kept any more.
+    #[error("{0}")]
+    Gone(String),
     /// It exists already, or is busy.
     #[error("{0}")]
     Conflict(String),

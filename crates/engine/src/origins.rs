@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use threadyard_core::time::Timestamp;
 
 /// How many deliveries are on their way to one receiver at once.
@@ -27,6 +28,32 @@ pub(crate) enum Contact {
     Asked(Duration),
     /// It could not be reached, or did not answer.
     Missed,
+}
+
+/// How a receiver fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// How many deliveries are on their way to it.
+    pub in_flight: u32,
+    /// Whether it is sent to.
+    pub breaker: Breaker,
+    /// Failures to reach it since it was last reached.
+    pub failures: u32,
+    /// Until when it is left alone.
+    pub not_before: Option<Timestamp>,
+}
+
+/// Whether a receiver is sent to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Breaker {
+    /// As much as any.
+    #[default]
+    Closed,
+    /// A probe at a time.
+    Open,
+    /// More and more again.
+    Half,
 }
 
 /// All receivers that there is anything to know of.
@@ -63,6 +90,28 @@ impl Origins {
     pub(crate) fn rooms(&self, now: Timestamp) -> BTreeMap<String, u32> {
         let rooms = self.0.iter().map(|(name, origin)| (name.clone(), origin.room(now)));
         rooms.filter(|(_, room)| *room < PER_ORIGIN).collect()
+    }
+
+    /// What is known of those that there is anything to know of.
+    pub(crate) fn health(&self) -> Vec<(String, Health)> {
+        let health = |origin: &Origin| Health {
+            in_flight: origin.in_flight,
+            breaker: match (origin.missed >= FAILURES, origin.ramp) {
+                (true, _) => Breaker::Open,
+                (false, Some(_)) => Breaker::Half,
+                (false, None) => Breaker::Closed,
+            },
+            failures: origin.missed,
+            not_before: origin.not_before,
+        };
+        self.0.iter().map(|(name, origin)| (name.clone(), health(origin))).collect()
+    }
+
+    /// Leaves one alone no longer; what is known of its failures stays.
+    pub(crate) fn open(&mut self, name: &str) {
+        if let Some(origin) = self.0.get_mut(name) {
+            origin.not_before = None;
+        }
     }
 
     /// When the next one may be sent to again that is left alone now.

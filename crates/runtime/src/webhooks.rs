@@ -1,20 +1,35 @@
-//! What `langgraph.json` says of webhooks: `webhooks.url`, `webhooks.network` and `webhooks.headers`.
+//! What `langgraph.json` says of webhooks: `webhooks.url`, `webhooks.network`,
+//! `webhooks.headers` and `webhooks.log`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use threadyard_core::{
     json::Value,
+    retention::DeliveryTimes,
     webhook_policy::{WebhookHeaders, WebhookPolicy},
 };
 
 /// What the project says of where webhooks go, and what they carry.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WebhookRules {
     url: Option<UrlRules>,
     network: NetworkRules,
     /// What every delivery carries besides.
     pub headers: WebhookHeaders,
+    /// How long settled deliveries are kept.
+    pub deliveries_kept: DeliveryTimes<Duration>,
+}
+
+/// Bodies for three days, the rest for thirty.
+const USUALLY_KEPT: DeliveryTimes<Duration> =
+    DeliveryTimes { body: Duration::from_hours(72), row: Duration::from_hours(24 * 30) };
+
+impl Default for WebhookRules {
+    fn default() -> Self {
+        let (url, network, headers) = (None, NetworkRules::default(), WebhookHeaders::default());
+        Self { url, network, headers, deliveries_kept: USUALLY_KEPT }
+    }
 }
 
 /// `webhooks`.
@@ -29,6 +44,29 @@ struct Webhooks {
     url: UrlRules,
     #[serde(default)]
     network: NetworkRules,
+    #[serde(default)]
+    log: Log,
+}
+
+/// `webhooks.log`: texts such as `72h` and `30d`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    retention_body: Option<String>,
+    retention_rows: Option<String>,
+}
+
+impl Log {
+    fn read(&self) -> Result<DeliveryTimes<Duration>, String> {
+        let time = |name: &str, text: &Option<String>, usual: Duration| match text {
+            None => Ok(usual),
+            Some(text) => humantime::parse_duration(text)
+                .map_err(|why| format!("webhooks.log.{name}: `{text}` is no time such as 72h or 30d: {why}")),
+        };
+        let row = time("retention_rows", &self.retention_rows, USUALLY_KEPT.row)?;
+        let body = time("retention_body", &self.retention_body, USUALLY_KEPT.body.min(row))?;
+        Ok(DeliveryTimes { body, row })
+    }
 }
 
 /// `webhooks.url`.
@@ -72,8 +110,10 @@ pub(crate) fn rules(
         let value = filled(&template, prefix, &variable).map_err(|why| format!("webhooks.headers.{name}: {why}"))?;
         Ok((name, value))
     });
+    let deliveries_kept = webhooks.log.read()?;
     let url = (webhooks.url != UrlRules::default()).then_some(webhooks.url);
-    Ok(WebhookRules { url, network: webhooks.network, headers: WebhookHeaders(headers.collect::<Result<_, _>>()?) })
+    let headers = WebhookHeaders(headers.collect::<Result<_, _>>()?);
+    Ok(WebhookRules { url, network: webhooks.network, headers, deliveries_kept })
 }
 
 /// A text with the values of variables in the place of `${{ env.NAME }}`.
@@ -140,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn deliveries_are_kept_as_long_as_it_says() {
+        let hours = |body, row| DeliveryTimes { body: Duration::from_hours(body), row: Duration::from_hours(row) };
+        for (log, expected) in [
+            (json!({}), hours(72, 720)),
+            (json!({"retention_rows": "1d"}), hours(24, 24)),
+            (json!({"retention_body": "90m 30m", "retention_rows": "60d"}), hours(2, 1_440)),
+        ] {
+            assert_eq!(read(&json!({ "log": log })).unwrap().deliveries_kept, expected);
+        }
+    }
+
+    #[test]
     fn what_can_t_be_honoured_is_named() {
         for (webhooks, word) in [
             (json!({"headers": {"A": "${{ env.LG_WEBHOOK_NONE }}"}}), "LG_WEBHOOK_NONE"),
@@ -152,6 +204,7 @@ mod tests {
             (json!({"headers": {"content-type": "x"}}), "content-type"),
             (json!({"url": {"allowed_ports": [70000]}}), "webhooks"),
             (json!({"network": {"allowed_cidrs": ["10.0.0.0/40"]}}), "webhooks"),
+            (json!({"log": {"retention_body": "soon"}}), "retention_body"),
             (json!({"retry": {}}), "retry"),
         ] {
             let error = read(&webhooks).unwrap_err();

@@ -97,6 +97,7 @@ impl ServerArgs {
             webhook_master: self.webhook_signing_secret.as_deref().map(master_of),
             webhook_policy: project.webhooks.policy(usual_policy),
             webhook_headers: project.webhooks.headers.clone(),
+            deliveries_kept: project.webhooks.deliveries_kept,
             thread_ttl: project.thread_ttl,
             sweep: sweep(project.sweep),
             item_ttl: project.item_ttl,

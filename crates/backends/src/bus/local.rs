@@ -36,6 +36,7 @@ pub struct LocalBus {
     runs: Arc<Notify>,
     deliveries: Arc<Notify>,
     crons: Arc<Notify>,
+    recoveries: Arc<Notify>,
 }
 
 /// Who hears of the runs of which thread.
@@ -105,6 +106,7 @@ impl LocalBus {
             runs: Arc::default(),
             deliveries: Arc::default(),
             crons: Arc::default(),
+            recoveries: Arc::default(),
         }
     }
 
@@ -129,6 +131,7 @@ impl LocalBus {
             Topic::Runs => &self.runs,
             Topic::Deliveries => &self.deliveries,
             Topic::Crons => &self.crons,
+            Topic::Recoveries => &self.recoveries,
         }
     }
 }

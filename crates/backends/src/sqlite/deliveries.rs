@@ -3,15 +3,15 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
-    deliveries::{Attempt, Deliveries, Delivery, DeliveryQuery, DeliveryState, Steered},
-    ids::{RunId, ThreadId},
+    deliveries::{Attempt, Deliveries, Delivery, DeliveryQuery, DeliveryState, Recovery, Steered},
+    ids::{RecoveryId, RunId, ThreadId},
     page::{Page, Window},
     storage::Result,
     time::Timestamp,
 };
 
 use super::{
-    Done, SqliteStorage,
+    Done, SqliteStorage, recoveries,
     rows::{all, first, key, time, uuid, word},
     sql::Sql,
 };
@@ -67,22 +67,23 @@ impl Deliveries for SqliteStorage {
         self.writer
             .write(move |connection| {
                 let mut sql = resend(now);
-                sql.with("WHERE lease_id IS NULL AND id = ?", id.clone());
+                sql.with("WHERE lease_id IS NULL AND body <> '' AND id = ?", id.clone());
                 let changed = connection.prepare_cached(&sql.text)?.execute(&*sql.parameters())?;
                 steered(connection, &id, changed)
             })
             .await
     }
 
-    async fn recover_deliveries(&self, query: DeliveryQuery, now: Timestamp) -> Result<u64> {
-        self.writer
-            .write(move |connection| {
-                let mut sql = resend(now);
-                sql.add("WHERE state IN ('failed', 'cancelled')");
-                narrow(&mut sql, query);
-                Ok(connection.prepare_cached(&sql.text)?.execute(&*sql.parameters())? as u64)
-            })
-            .await
+    async fn begin_recovery(&self, id: RecoveryId, query: DeliveryQuery, now: Timestamp) -> Result<()> {
+        self.writer.write(move |connection| recoveries::begin(connection, id, &query, now)).await
+    }
+
+    async fn recover_deliveries(&self, limit: u32, now: Timestamp) -> Result<Option<Recovery>> {
+        self.writer.write(move |connection| recoveries::go_on(connection, limit, now)).await
+    }
+
+    async fn recovery(&self, id: RecoveryId) -> Result<Option<Recovery>> {
+        self.readers.read(move |connection| recoveries::find(connection, id)).await
     }
 
     async fn cancel_delivery(&self, id: String, now: Timestamp) -> Result<Steered> {
@@ -109,7 +110,7 @@ impl Deliveries for SqliteStorage {
 }
 
 /// Makes an attempt due besides the schedule, and notes how to go on if it fails.
-fn resend(now: Timestamp) -> Sql {
+pub(super) fn resend(now: Timestamp) -> Sql {
     let mut sql = Sql::new("UPDATE delivery SET resent_from = coalesce(resent_from, state), state = 'pending',");
     sql.add(
         "resume_at = CASE WHEN resent_from IS NOT NULL THEN resume_at WHEN state = 'pending' THEN next_attempt_at END,",
@@ -122,8 +123,12 @@ fn steered(connection: &Connection, id: &str, changed: usize) -> Done<Steered> {
     if changed == 1 {
         return Ok(Steered::Done);
     }
-    let known = connection.prepare_cached("SELECT 1 FROM delivery WHERE id = ?1")?.exists([id])?;
-    Ok(if known { Steered::NotNow } else { Steered::Missing })
+    let mut query = connection.prepare_cached("SELECT body <> '' FROM delivery WHERE id = ?1")?;
+    Ok(match first(&mut query, &[&id], |row| Ok(row.get::<_, bool>(0)?))? {
+        Some(true) => Steered::NotNow,
+        Some(false) => Steered::Erased,
+        None => Steered::Missing,
+    })
 }
 
 fn matching(select: &str, query: DeliveryQuery) -> Sql {
@@ -132,7 +137,7 @@ fn matching(select: &str, query: DeliveryQuery) -> Sql {
     sql
 }
 
-fn narrow(sql: &mut Sql, query: DeliveryQuery) {
+pub(super) fn narrow(sql: &mut Sql, query: DeliveryQuery) {
     if let Some(run) = query.run_id {
         sql.with("AND run_id = ?", key(run));
     }

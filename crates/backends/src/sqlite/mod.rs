@@ -12,6 +12,7 @@ mod lineages;
 mod plans;
 mod queue;
 mod readers;
+mod recoveries;
 mod retention;
 mod rows;
 mod runs;

@@ -1,11 +1,16 @@
 //! The queue: runs are rows that are claimed under a lease, and taken back when the lease ends.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
     cancel::CancelRequest,
     checkpoints::CheckpointTuple,
     json::{Object, raw},
-    runs::{ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, Lease, Run, RunError},
+    runs::{
+        ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, Lease, QueueStats, Run,
+        RunError,
+    },
     storage::StorageError,
     threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
     time::Timestamp,
@@ -29,6 +34,28 @@ pub(super) fn claim(connection: &Connection, claim: ClaimRuns) -> Done<ClaimedRu
         connection.prepare_cached("SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at > ?1")?;
     let next_due: Option<i64> = later.query_row([claim.now.0], |row| row.get(0))?;
     Ok(ClaimedRuns { runs, next_due: next_due.map(Timestamp) })
+}
+
+/// How the queue stands.
+pub(super) fn stats(connection: &Connection, now: Timestamp) -> Done<QueueStats> {
+    let count = |sql: &str| -> Done<u64> {
+        let count: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    };
+    let mut due =
+        connection.prepare_cached("SELECT count(*), min(due_at) FROM run WHERE status = 'pending' AND due_at <= ?1")?;
+    let (due, oldest): (i64, Option<i64>) = due.query_row([now.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut middle = connection.prepare_cached(
+        "SELECT due_at FROM run WHERE status = 'pending' AND due_at <= ?1 ORDER BY due_at LIMIT 1 OFFSET ?2",
+    )?;
+    let median = first(&mut middle, &[&now.0, &(due / 2)], |row| Ok(row.get::<_, i64>(0)?))?;
+    let waited = |since: Option<i64>| since.map_or(Duration::ZERO, |since| now.since(Timestamp(since)));
+    Ok(QueueStats {
+        pending: count("SELECT count(*) FROM run WHERE status = 'pending'")?,
+        running: count("SELECT count(*) FROM run WHERE status = 'running'")?,
+        longest_wait: waited(oldest),
+        median_wait: waited(median),
+    })
 }
 
 fn lease(connection: &Connection, k: i64, claim: &ClaimRuns) -> Done<ClaimedRun> {

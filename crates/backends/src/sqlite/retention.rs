@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use threadyard_core::{
     checkpoints::PruneStrategy,
     ids::ThreadId,
-    retention::{Retention, SweptThreads},
+    retention::{DeliveryTimes, Retention, SweptThreads},
     storage::Result,
     time::Timestamp,
 };
@@ -22,15 +22,24 @@ impl Retention for SqliteStorage {
         self.writer.write(move |connection| sweep(connection, now, limit)).await
     }
 
-    async fn sweep_deliveries(&self, settled_before: Timestamp, limit: u32) -> Result<u64> {
+    async fn sweep_deliveries(&self, before: DeliveryTimes<Timestamp>, limit: u32) -> Result<u64> {
         self.writer
             .write(move |connection| {
+                let erased = connection
+                    .prepare_cached(
+                        "UPDATE delivery SET body = '', url = shown_url WHERE k IN (
+                             SELECT k FROM delivery WHERE finished_at < ?1 AND body <> '' ORDER BY finished_at LIMIT ?2)",
+                    )?
+                    .execute(params![before.body.0, limit])?;
+                if erased > 0 {
+                    return Ok(erased as u64);
+                }
                 let swept = connection
                     .prepare_cached(
                         "DELETE FROM delivery WHERE k IN (
                              SELECT k FROM delivery WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2)",
                     )?
-                    .execute(params![settled_before.0, limit])?;
+                    .execute(params![before.row.0, limit])?;
                 Ok(swept as u64)
             })
             .await

@@ -6,7 +6,7 @@ use rusqlite::{
 };
 use serde::de::DeserializeOwned;
 use threadyard_core::{
-    ids::{AssistantId, CronId, LeaseId, RunId, ThreadId},
+    ids::{AssistantId, CronId, LeaseId, RecoveryId, RunId, ThreadId},
     json::{Object, RawJson, raw_from_text},
     runs::Run,
     storage::StorageError,
@@ -32,7 +32,7 @@ macro_rules! sixteen {
         }
     )*};
 }
-sixteen!(AssistantId, CronId, LeaseId, RunId, ThreadId);
+sixteen!(AssistantId, CronId, LeaseId, RecoveryId, RunId, ThreadId);
 
 /// The name of a checkpoint's thread: sixteen bytes when it is a UUID, its text otherwise.
 pub(super) fn lineage_key(thread: &str) -> Value {

@@ -8,8 +8,8 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     page::{Page, Window},
     runs::{
-        ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, Lease, MultitaskStrategy, NewRun, Run,
-        RunQuery, RunStatus, Runs,
+        ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, Lease, MultitaskStrategy, NewRun,
+        QueueStats, Run, RunQuery, RunStatus, Runs,
     },
     storage::Result,
     threads::NewThread,
@@ -31,6 +31,10 @@ pub(super) const LISTED: &str = "SELECT * FROM run
 impl Runs for SqliteStorage {
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
         self.writer.write(move |connection| create(connection, new)).await
+    }
+
+    async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats> {
+        self.readers.read(move |connection| queue::stats(connection, now)).await
     }
 
     async fn create_runs(&self, new: Vec<NewRun>) -> Result<()> {

@@ -9,12 +9,12 @@ use threadyard_core::{
     ids::{LeaseId, RunId},
     storage::Result,
     time::Timestamp,
-    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDeliveries, ClaimedDelivery, NextStep, Webhooks},
+    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDeliveries, ClaimedDelivery, NextStep, Waiting, Webhooks},
 };
 
 use super::{
     Done, SqliteStorage,
-    rows::{all, first, key, name, uuid},
+    rows::{all, first, key, name, time, uuid},
 };
 
 #[async_trait]
@@ -26,6 +26,35 @@ impl Webhooks for SqliteStorage {
     async fn record_attempt(&self, result: AttemptResult) -> Result<()> {
         self.writer.write(move |connection| record(connection, &result)).await
     }
+
+    async fn skip_deliveries(&self, now: Timestamp) -> Result<u64> {
+        self.writer
+            .write(move |connection| {
+                let skipped = connection
+                    .prepare_cached(
+                        "UPDATE delivery SET state = 'skipped', finished_at = ?1, lease_id = NULL, resent_from = NULL,
+                             resume_at = NULL
+                         WHERE state = 'pending'",
+                    )?
+                    .execute([now.0])?;
+                Ok(skipped as u64)
+            })
+            .await
+    }
+
+    async fn waiting(&self) -> Result<Vec<Waiting>> {
+        self.readers
+            .read(move |connection| {
+                let mut query = connection.prepare_cached(
+                    "SELECT origin, count(*), min(next_attempt_at) FROM delivery WHERE state = 'pending' GROUP BY origin",
+                )?;
+                all(&mut query, &[], |row| {
+                    let deliveries = row.get::<_, i64>(1)?.unsigned_abs();
+                    Ok(Waiting { origin: row.get(0)?, deliveries, due: Timestamp(row.get(2)?) })
+                })
+            })
+            .await
+    }
 }
 
 /// While a delivery is on its way, `next_attempt_at` is when its lease ends: whoever holds it is then presumed dead.
@@ -33,20 +62,20 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
     let mut update = connection.prepare_cached(
         "UPDATE delivery SET attempts = attempts + 1, manual = manual + (resent_from IS NOT NULL), lease_id = ?1,
              next_attempt_at = ?2
-         WHERE k = ?3 RETURNING id, run_id, url, origin, body, attempts, manual, resent_from",
+         WHERE k = ?3 RETURNING id, run_id, event, created_at, url, origin, body, attempts, manual, resent_from",
     )?;
-    let mut deliveries = Vec::new();
+    let (mut deliveries, mut lost) = (Vec::new(), 0);
     for k in due(connection, claim)? {
         let lease = key(claim.lease_id);
         if let Some(taken) = first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(row, claim.lease_id))? {
-            begin(connection, k, &taken, claim.now)?;
+            lost += begin(connection, k, &taken, claim.now)?;
             deliveries.push(taken);
         }
     }
     let mut query = connection
         .prepare_cached("SELECT min(next_attempt_at) FROM delivery WHERE state = 'pending' AND next_attempt_at > ?1")?;
     let next_due: Option<i64> = query.query_row([claim.now.0], |row| row.get(0))?;
-    Ok(ClaimedDeliveries { deliveries, next_due: next_due.map(Timestamp) })
+    Ok(ClaimedDeliveries { deliveries, next_due: next_due.map(Timestamp), lost })
 }
 
 /// A delivery that is due, as far as its place in the queue matters.
@@ -117,9 +146,10 @@ fn pick(due: Vec<Due>, claim: &ClaimDeliveries) -> Vec<i64> {
     picked
 }
 
-/// Notes that an attempt begins; what came of an earlier one that is still noted as begun, nobody knows.
-fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Timestamp) -> Done<()> {
-    connection
+/// Notes that an attempt begins. What came of an earlier one that is still noted as begun, nobody knows; how many there
+/// were.
+fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Timestamp) -> Done<u64> {
+    let lost = connection
         .prepare_cached("UPDATE delivery_attempt SET state = 'unknown' WHERE delivery = ?1 AND state = 'started'")?
         .execute([k])?;
     connection
@@ -127,7 +157,7 @@ fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Times
             "INSERT INTO delivery_attempt (delivery, n, \"trigger\", state, started_at) VALUES (?1, ?2, ?3, 'started', ?4)",
         )?
         .execute(params![k, delivery.attempt, name(&delivery.trigger)?, now.0])?;
-    Ok(())
+    Ok(lost as u64)
 }
 
 fn delivery(row: &Row<'_>, lease_id: LeaseId) -> Done<ClaimedDelivery> {
@@ -136,6 +166,8 @@ fn delivery(row: &Row<'_>, lease_id: LeaseId) -> Done<ClaimedDelivery> {
     Ok(ClaimedDelivery {
         id: row.get("id")?,
         run_id: RunId(uuid(row, "run_id")?),
+        event: row.get("event")?,
+        created_at: time(row, "created_at")?,
         url: row.get("url")?,
         origin: row.get("origin")?,
         body: row.get("body")?,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use threadyard_core::{
     deliveries::{Attempt, AttemptState, Delivery, DeliveryQuery, DeliveryState, Steered, Trigger},
-    ids::LeaseId,
+    ids::{LeaseId, RecoveryId},
     page::Window,
     testkit::new_run,
     webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
@@ -169,8 +169,12 @@ async fn deliveries_are_found_and_recovered() {
     let page = backend.storage.search_deliveries(all(), Window { limit: 1, offset: 1 }).await.unwrap();
     assert!(page.more && page.rows[0].run_id == run(2));
 
-    let recover = async |query| backend.storage.recover_deliveries(query, at(20)).await.unwrap();
-    assert_eq!(recover(DeliveryQuery { since: Some(at(2)), ..all() }).await, 1);
+    let recover = async |n, query| {
+        let id = RecoveryId(Uuid::from_u64_pair(6, n));
+        backend.storage.begin_recovery(id, query, at(20)).await.unwrap();
+        backend.storage.recover_deliveries(10, at(20)).await.unwrap().unwrap().recovered
+    };
+    assert_eq!(recover(1, DeliveryQuery { since: Some(at(2)), ..all() }).await, 1);
     assert_eq!(claim(&backend, 20).await.iter().map(|it| it.run_id).collect::<Vec<_>>(), [run(3)]);
-    assert_eq!(recover(all()).await, 1, "one is on its way and one was delivered");
+    assert_eq!(recover(2, all()).await, 1, "one is on its way and one was delivered");
 }

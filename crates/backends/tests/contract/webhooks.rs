@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest},
-    ids::LeaseId,
+    deliveries::{DeliveryQuery, Steered},
+    ids::{LeaseId, RecoveryId},
+    retention::DeliveryTimes,
     testkit::new_run,
+    time::Timestamp,
     webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
 };
 use uuid::Uuid;
@@ -97,15 +100,53 @@ async fn the_hook_of_a_rolled_back_run_and_of_a_deleted_thread_still_goes_out() 
     assert_eq!((body["status"].as_str(), body["error"]["error"].as_str()), (Some("rollback"), Some("UserRollback")));
 }
 
+fn before(row: i64) -> DeliveryTimes<Timestamp> {
+    DeliveryTimes { body: at(0), row: at(row) }
+}
+
+#[tokio::test]
+async fn bodies_are_erased_first_and_not_sent_again() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    let delivery = claim(&backend, 2).await.remove(0);
+    backend.storage.record_attempt(result(&delivery, 3, NextStep::Failed)).await.unwrap();
+    let sweep = || backend.storage.sweep_deliveries(DeliveryTimes { body: at(4), row: at(3) }, 10);
+    assert_eq!((sweep().await.unwrap(), sweep().await.unwrap()), (1, 0));
+    assert_eq!(backend.storage.delivery_body(delivery.id.clone()).await.unwrap().as_deref(), Some(""));
+    assert_eq!(backend.storage.resend_delivery(delivery.id.clone(), at(5)).await.unwrap(), Steered::Erased);
+    let id = RecoveryId(uuid::Uuid::nil());
+    backend.storage.begin_recovery(id, DeliveryQuery::default(), at(5)).await.unwrap();
+    assert_eq!(backend.storage.recover_deliveries(10, at(5)).await.unwrap().unwrap().recovered, 0);
+}
+
+#[tokio::test]
+async fn what_is_to_be_sent_is_skipped_and_recovered() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    let waiting = backend.storage.waiting().await.unwrap();
+    assert_eq!((waiting.len(), waiting[0].deliveries, waiting[0].due), (1, 1, at(2)));
+    assert_eq!(backend.storage.skip_deliveries(at(2)).await.unwrap(), 1);
+    assert!(claim(&backend, 3).await.is_empty() && backend.storage.waiting().await.unwrap().is_empty());
+    let id = RecoveryId(uuid::Uuid::nil());
+    backend.storage.begin_recovery(id, DeliveryQuery::default(), at(4)).await.unwrap();
+    let recovery = backend.storage.recover_deliveries(1, at(4)).await.unwrap().unwrap();
+    assert_eq!((recovery.recovered, recovery.finished_at), (1, None));
+    let recovery = backend.storage.recover_deliveries(1, at(5)).await.unwrap().unwrap();
+    assert_eq!((recovery.recovered, recovery.finished_at), (1, Some(at(5))));
+    assert_eq!(backend.storage.recovery(id).await.unwrap(), Some(recovery));
+    assert_eq!(backend.storage.recover_deliveries(1, at(6)).await.unwrap(), None);
+    assert_eq!(claim(&backend, 6).await.len(), 1);
+}
+
 #[tokio::test]
 async fn only_settled_deliveries_are_swept_or_go_with_their_thread() {
     let backend = Backend::new();
     ended_run(&backend, true).await;
-    assert_eq!(backend.storage.sweep_deliveries(at(1_000), 10).await.unwrap(), 0, "it is still to be sent");
+    assert_eq!(backend.storage.sweep_deliveries(before(1_000), 10).await.unwrap(), 0, "it is still to be sent");
     let delivery = claim(&backend, 2).await.remove(0);
     backend.storage.record_attempt(result(&delivery, 3, NextStep::Delivered)).await.unwrap();
-    assert_eq!(backend.storage.sweep_deliveries(at(3), 10).await.unwrap(), 0);
-    assert_eq!(backend.storage.sweep_deliveries(at(4), 10).await.unwrap(), 1);
+    assert_eq!(backend.storage.sweep_deliveries(before(3), 10).await.unwrap(), 0);
+    assert_eq!(backend.storage.sweep_deliveries(before(4), 10).await.unwrap(), 1);
 
     let mut new = new_run(run(2), thread(1), at(5));
     new.run.kwargs.webhook = Some(URL.into());
@@ -115,7 +156,7 @@ async fn only_settled_deliveries_are_swept_or_go_with_their_thread() {
     let delivery = claim(&backend, 7).await.remove(0);
     backend.storage.record_attempt(result(&delivery, 8, NextStep::Failed)).await.unwrap();
     backend.storage.delete_thread(thread(1)).await.unwrap();
-    assert_eq!(backend.storage.sweep_deliveries(at(9_999), 10).await.unwrap(), 0, "it went with its thread");
+    assert_eq!(backend.storage.sweep_deliveries(before(9_999), 10).await.unwrap(), 0, "it went with its thread");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod cron_ticker;
 mod dispatcher;
 mod leases;
+mod recoverer;
 mod sweeper;
 mod webhook_sender;
 
@@ -26,6 +27,7 @@ pub(crate) fn start(engine: &Engine) {
     }
     if engine.settings.webhooks_enabled {
         engine.tasks.spawn(webhook_sender::run(engine.clone()));
+        engine.tasks.spawn(recoverer::run(engine.clone()));
     }
 }
 

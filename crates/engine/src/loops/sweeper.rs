@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadyard_core::storage::Result;
+use threadyard_core::{retention::DeliveryTimes, storage::Result};
 
 use crate::{Engine, Sweep};
 
@@ -14,9 +14,6 @@ pub(super) enum Swept {
     Deliveries,
     Events,
 }
-
-/// How long a settled delivery is kept, with its body, for whoever looks into what was sent.
-const DELIVERIES_KEPT: Duration = Duration::from_hours(24 * 7);
 
 /// The shortest time between two sweeps of events.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -65,7 +62,11 @@ async fn sweep_once(engine: &Engine, what: Swept, limit: u32) -> Result<u64> {
             Ok((swept.deleted.len() + swept.pruned.len()) as u64)
         }
         Swept::Items => engine.storage.sweep_items(now, limit).await,
-        Swept::Deliveries => engine.storage.sweep_deliveries(now - DELIVERIES_KEPT, limit).await,
+        Swept::Deliveries => {
+            let kept = engine.settings.deliveries_kept;
+            let before = DeliveryTimes { body: now - kept.body, row: now - kept.row };
+            engine.storage.sweep_deliveries(before, limit).await
+        }
         Swept::Events => engine.storage.sweep_events(now - engine.settings.events_kept, limit).await,
     }
 }

@@ -1,13 +1,11 @@
 //! Sends webhook deliveries, and tries again until the receiver has them.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use crate::{
     Engine,
-    origins::{Contact, Origins, PER_ORIGIN},
+    metrics::AttemptEnd,
+    origins::Contact,
     signing::Message,
     webhook_client::{Answer, RetryAfter, Sent},
 };
@@ -16,13 +14,8 @@ use threadyard_core::{
     deliveries::Trigger,
     ids::LeaseId,
     time::Timestamp,
-    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep, retry_wait},
+    webhooks::{AttemptResult, ClaimedDelivery, NextStep, retry_wait},
 };
-
-/// How many deliveries are on their way at once.
-const CONCURRENCY: u32 = 256;
-/// Longer than any exchange takes, so that a lease only ends when its holder died.
-const LEASE: Duration = Duration::from_secs(45);
 
 /// A receiver that is overloaded and does not say for how long.
 const OVERLOADED: Duration = Duration::from_mins(1);
@@ -30,66 +23,18 @@ const OVERLOADED: Duration = Duration::from_mins(1);
 const LONGEST_ASKED: Duration = Duration::from_hours(24);
 
 pub(super) async fn run(engine: Engine) {
-    let sender = Arc::new(Sender::default());
     while !engine.stopping.is_cancelled() {
         let wake = engine.bus.woken(Topic::Deliveries);
-        let due = tick(&engine, &sender).await;
+        let due = tick(&engine).await;
         if !super::wait(&engine, wake, due).await {
             return;
         }
     }
 }
 
-/// What is on its way, and what is known of receivers.
-#[derive(Default)]
-struct Sender {
-    state: Mutex<InFlight>,
-}
-
-#[derive(Default)]
-struct InFlight {
-    all: u32,
-    retries: u32,
-    origins: Origins,
-}
-
-impl Sender {
-    fn state(&self) -> MutexGuard<'_, InFlight> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What may be taken now. Retries have half of the room, so that they can't keep what is new from its first attempt.
-    fn claim(&self, engine: &Engine, now: Timestamp) -> ClaimDeliveries {
-        let state = self.state();
-        ClaimDeliveries {
-            lease_id: LeaseId(engine.ambient.random()),
-            limit: CONCURRENCY - state.all,
-            retries: (CONCURRENCY / 2).saturating_sub(state.retries),
-            per_origin: PER_ORIGIN,
-            rooms: state.origins.rooms(now),
-            now,
-            until: now + LEASE,
-        }
-    }
-
-    fn begin(&self, delivery: &ClaimedDelivery) {
-        let mut state = self.state();
-        state.all += 1;
-        state.retries += u32::from(delivery.attempt > 1);
-        state.origins.begin(&delivery.origin);
-    }
-
-    fn end(&self, origin: &str, attempt: u32, contact: Contact, now: Timestamp) {
-        let mut state = self.state();
-        state.all -= 1;
-        state.retries -= u32::from(attempt > 1);
-        state.origins.end(origin, contact, now);
-    }
-}
-
-async fn tick(engine: &Engine, sender: &Arc<Sender>) -> Option<Timestamp> {
+async fn tick(engine: &Engine) -> Option<Timestamp> {
     let now = engine.ambient.now();
-    let claim = sender.claim(engine, now);
+    let claim = engine.outbox.claim(LeaseId(engine.ambient.random()), now);
     if claim.limit == 0 {
         return None;
     }
@@ -100,19 +45,19 @@ async fn tick(engine: &Engine, sender: &Arc<Sender>) -> Option<Timestamp> {
             return None;
         }
     };
+    engine.metrics.lost(claimed.lost);
     for delivery in claimed.deliveries {
-        let (engine, sender) = (engine.clone(), sender.clone());
-        sender.begin(&delivery);
+        let engine = engine.clone();
+        engine.outbox.begin(&delivery);
         engine.tasks.clone().spawn(async move {
             let (origin, number) = (delivery.origin.clone(), delivery.attempt);
             let contact = attempt(&engine, delivery).await;
-            sender.end(&origin, number, contact, engine.ambient.now());
+            engine.outbox.end(&origin, number, contact, engine.ambient.now());
             engine.bus.wake(Topic::Deliveries);
         });
     }
     // What is held back by its origin goes on when an attempt ends, or when the origin is open again.
-    let opening = sender.state().origins.next_opening(now);
-    [claimed.next_due, opening].into_iter().flatten().min()
+    [claimed.next_due, engine.outbox.next_opening(now)].into_iter().flatten().min()
 }
 
 async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
@@ -126,6 +71,8 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
     let at = engine.ambient.now();
     let contact = contact(&sent, at);
     let (status, failure, next) = judge(&sent, &delivery, at, spread(engine));
+    let blocked = matches!(sent, Sent::Refused);
+    engine.metrics.attempted(&delivery, &AttemptEnd { at, took: at.since(now), status, next, blocked });
     match next {
         NextStep::Delivered => tracing::info!(run_id = %delivery.run_id, webhook_id = delivery.id, "webhook delivered"),
         NextStep::RetryAt(again) => {
@@ -223,6 +170,8 @@ mod tests {
         ClaimedDelivery {
             id: "msg_1_1".into(),
             run_id: RunId(Uuid::nil()),
+            event: "run.success".into(),
+            created_at: AT,
             url: String::new(),
             origin: String::new(),
             body: String::new(),

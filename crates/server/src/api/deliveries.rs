@@ -7,7 +7,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use threadyard_core::{
     deliveries::{Attempt, Delivery, DeliveryQuery, DeliveryState},
     ids::{RunId, ThreadId},
@@ -16,7 +15,6 @@ use threadyard_core::{
 use threadyard_engine::Engine;
 
 use super::{
-    access::Operator,
     error::{Answer, ApiError},
     extract::{Body, Ids, id, invalid},
     page::{paged, window},
@@ -50,7 +48,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    fn query(&self) -> Result<DeliveryQuery, ApiError> {
+    pub(super) fn query(&self) -> Result<DeliveryQuery, ApiError> {
         let time = |name: &str, text: &Option<String>| -> Result<Option<Timestamp>, ApiError> {
             let read = |text: &String| {
                 text.parse()
@@ -99,13 +97,4 @@ pub(super) async fn resend(State(engine): State<Engine>, Path(id): Path<String>)
 pub(super) async fn cancel(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<StatusCode> {
     engine.cancel_delivery(id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-pub(super) async fn recover(
-    _: Operator,
-    State(engine): State<Engine>,
-    Body(search): Body<Search>,
-) -> Answer<(StatusCode, Json<Value>)> {
-    let recovered = engine.recover_deliveries(search.query()?).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "recovered": recovered }))))
 }

@@ -29,6 +29,7 @@ impl IntoResponse for ApiError {
             Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Refused(_) | Error::Raised(_) => StatusCode::BAD_REQUEST,
             Error::Forbidden(_) => StatusCode::FORBIDDEN,
+            Error::Gone(_) => StatusCode::GONE,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Error::BrokenGraph { .. } | Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -16,8 +16,8 @@ use tower_http::{
 };
 
 use super::{
-    OperatorAccess, assistants, checkpoints, crons, deliveries, docs, items, openapi, runs, stateless_runs, system,
-    threads, webhook_keys,
+    OperatorAccess, assistants, checkpoints, crons, deliveries, destinations, docs, items, metrics, openapi, runs,
+    stateless_runs, system, threads, webhook_keys,
 };
 
 /// The largest body that is read, as in the official server.
@@ -38,6 +38,7 @@ routes! {
     "/": get system::ok;
     "/ok": get system::ok;
     "/info": get system::info;
+    "/metrics": get metrics::get;
     "/docs": get docs::page;
     "/openapi.json": get openapi::get;
 
@@ -97,14 +98,18 @@ routes! {
     "/webhooks/deliveries/{delivery_id}/body": get deliveries::body;
     "/webhooks/deliveries/{delivery_id}/resend": post deliveries::resend;
     "/webhooks/deliveries/{delivery_id}/cancel": post deliveries::cancel;
-    "/webhooks/recover": post deliveries::recover;
+    "/webhooks/recover": post destinations::recover;
+    "/webhooks/recoveries/{recovery_id}": get destinations::recovery;
+    "/webhooks/destinations": get destinations::list;
+    "/webhooks/destinations/probe": post destinations::probe;
+    "/webhooks/test": post destinations::test;
     "/webhooks/secret": get webhook_keys::secret;
     "/webhooks/secret/rotate": post webhook_keys::rotate;
     "/webhooks/public-key": get webhook_keys::public_key;
 }
 
 /// Routes of the official server that answer 501 with a sentence until they are built.
-pub const REFUSED: &[&str] = &["/metrics", "/mcp", "/a2a/{assistant_id}"];
+pub const REFUSED: &[&str] = &["/mcp", "/a2a/{assistant_id}"];
 
 /// The whole API.
 pub fn router(engine: Engine, access: OperatorAccess) -> Router {

@@ -33,7 +33,7 @@ async fn nonsense_is_refused_with_a_sentence_that_names_it() {
         ("POST", "/threads/search", r#"{"limit": 1001}"#, 422, "limit"),
         ("POST", "/assistants/search", r#"{"select": ["colour"]}"#, 422, "`colour`"),
         ("POST", "/runs/batch", "[]", 422, "empty"),
-        ("GET", "/metrics", "", 501, "/metrics"),
+        ("POST", "/mcp", "", 501, "/mcp"),
         ("POST", "/runs/crons", "{}", 422, "schedule"),
         ("POST", "/runs/crons", r#"{"assistant_id": "echo", "schedule": 5}"#, 422, "body"),
         ("POST", "/runs/crons", r#"{"assistant_id": "echo", "schedule": "0 0 31 2 *"}"#, 400, "schedule"),

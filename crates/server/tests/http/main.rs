@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use threadyard::api::OperatorAccess;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::webhook_policy::{WebhookHeaders, WebhookPolicy};
-use threadyard_core::{ambient::Ambient, items::ItemTtl, testkit::ScriptedRuntime};
+use threadyard_core::{ambient::Ambient, items::ItemTtl, retention::DeliveryTimes, testkit::ScriptedRuntime};
 use threadyard_engine::{Engine, Faults, Parts, Settings, Sweep};
 use tower::ServiceExt;
 
@@ -52,6 +52,7 @@ impl Api {
             webhook_master: None,
             webhook_policy: WebhookPolicy::production(),
             webhook_headers: WebhookHeaders::default(),
+            deliveries_kept: DeliveryTimes { body: Duration::from_hours(72), row: Duration::from_hours(720) },
             thread_ttl: None,
             sweep: Sweep::default(),
             item_ttl: ItemTtl::default(),

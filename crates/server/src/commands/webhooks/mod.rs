@@ -1,20 +1,16 @@
 //! `webhooks`: a receiver to try webhooks with, and the keys that receivers check signatures with.
 
-use std::{io::Read, net::Ipv4Addr, path::PathBuf, sync::Arc};
+mod listen;
+
+use std::{io::Read, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
-use axum::{
-    Router,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
 use clap::{Args, Subcommand};
+use listen::{Listen, listen};
 use reqwest::Method;
 use serde_json::{Value, json};
 use threadyard_core::ambient::Ambient;
 use threadyard_engine::signing::{Message, ReceiverKey};
-use tokio::{net::TcpListener, sync::mpsc};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum WebhooksCommand {
@@ -61,7 +57,19 @@ pub(super) enum WebhooksCommand {
         #[command(flatten)]
         server: ServerAddress,
     },
-    /// Has everything sent again that was given up or cancelled.
+    /// Lists receivers, how they fare, and what waits for them.
+    Destinations {
+        #[command(flatten)]
+        server: ServerAddress,
+    },
+    /// Sends a receiver a signed sample, and prints what it answers.
+    Test {
+        /// Where to send it.
+        url: String,
+        #[command(flatten)]
+        server: ServerAddress,
+    },
+    /// Has everything sent again that was given up, cancelled or skipped.
     Recover {
         /// Only of runs that ended at or after this time.
         #[arg(long)]
@@ -110,24 +118,6 @@ pub(super) struct ServerAddress {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Listen {
-    /// The port to listen on; any free one unless said.
-    #[arg(long, default_value_t = 0)]
-    port: u16,
-    /// The status to answer with.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
-    status: u16,
-    /// End after this many webhooks.
-    #[arg(long)]
-    count: Option<usize>,
-    /// What to check signatures with, `whsec_…` or `whpk_…`; the server's public keys unless said.
-    #[arg(long)]
-    key: Option<String>,
-    #[command(flatten)]
-    server: ServerAddress,
-}
-
-#[derive(Args, Debug)]
 pub(super) struct Verify {
     /// `whsec_…` or `whpk_…`.
     #[arg(long)]
@@ -147,7 +137,7 @@ pub(super) struct Verify {
 
 pub(super) async fn run(command: WebhooksCommand) -> anyhow::Result<()> {
     match command {
-        WebhooksCommand::Listen(listen) => self::listen(listen).await,
+        WebhooksCommand::Listen(options) => listen(options).await,
         WebhooksCommand::Secret { receiver, server } => {
             let origin = url::form_urlencoded::byte_serialize(receiver.as_bytes()).collect::<String>();
             print_keys(&server.ask(Method::GET, &format!("/webhooks/secret?origin={origin}"), None).await?);
@@ -172,12 +162,40 @@ pub(super) async fn run(command: WebhooksCommand) -> anyhow::Result<()> {
             Ok(())
         }
         WebhooksCommand::Recover { since, until, url, server } => {
-            let body = json!({ "since": since, "until": until, "url": url });
-            let recovered = server.ask(Method::POST, "/webhooks/recover", Some(body)).await?;
-            println!("{} deliveries are sent again", recovered["recovered"]);
-            Ok(())
+            recover(json!({ "since": since, "until": until, "url": url }), &server).await
         }
+        WebhooksCommand::Destinations { server } => destinations(&server).await,
+        WebhooksCommand::Test { url, server } => test(&url, &server).await,
     }
+}
+
+async fn recover(which: Value, server: &ServerAddress) -> anyhow::Result<()> {
+    let mut recovery = server.ask(Method::POST, "/webhooks/recover", Some(which)).await?;
+    let path = format!("/webhooks/recoveries/{}", text_of(&recovery["recovery_id"]));
+    while recovery["finished_at"].is_null() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        recovery = server.ask(Method::GET, &path, None).await?;
+    }
+    println!("{} deliveries are sent again", recovery["recovered"]);
+    Ok(())
+}
+
+async fn destinations(server: &ServerAddress) -> anyhow::Result<()> {
+    let found = server.ask(Method::GET, "/webhooks/destinations", None).await?;
+    for destination in found.as_array().into_iter().flatten() {
+        let field = |name: &str| text_of(&destination[name]);
+        let (origin, pending, breaker, failures) =
+            (field("origin"), field("pending"), field("breaker"), field("failures"));
+        println!("{origin}  {pending} pending  breaker {breaker}  {failures} failures");
+    }
+    Ok(())
+}
+
+async fn test(url: &str, server: &ServerAddress) -> anyhow::Result<()> {
+    let sent = server.ask(Method::POST, "/webhooks/test", Some(json!({ "url": url }))).await?;
+    let came = if sent["failure"].is_null() { &sent["status"] } else { &sent["failure"] };
+    println!("{}: {} after {} ms", text_of(&sent["webhook_id"]), text_of(came), sent["took_ms"]);
+    Ok(())
 }
 
 async fn list(list: &List) -> anyhow::Result<()> {
@@ -259,63 +277,6 @@ fn print_keys(answer: &Value) {
         let until = previous["expires_at"].as_str().unwrap_or_default();
         eprintln!("until {until} also: {}", previous["key"].as_str().unwrap_or_default());
     }
-}
-
-/// What `listen` works with.
-#[derive(Clone)]
-struct Receiver {
-    keys: Arc<Vec<ReceiverKey>>,
-    status: StatusCode,
-    done: mpsc::UnboundedSender<()>,
-}
-
-async fn listen(listen: Listen) -> anyhow::Result<()> {
-    let keys = match &listen.key {
-        Some(key) => vec![key.parse()?],
-        None => listen.server.public_keys().await?,
-    };
-    let (done, mut arrived) = mpsc::unbounded_channel();
-    let receiver = Receiver { keys: Arc::new(keys), status: StatusCode::from_u16(listen.status)?, done };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, listen.port)).await?;
-    println!("webhook URL: http://{}/", listener.local_addr()?);
-    let router = Router::new().fallback(receive).with_state(receiver);
-    let counted = async move {
-        let mut left = listen.count;
-        while left != Some(0) {
-            arrived.recv().await;
-            left = left.map(|left| left - 1);
-        }
-    };
-    axum::serve(listener, router).with_graceful_shutdown(until(counted)).await.context("receiving broke off")
-}
-
-/// Ends with what is waited for, or with Ctrl-C.
-async fn until(counted: impl Future<Output = ()>) {
-    tokio::select! {
-        () = counted => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-}
-
-async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&body);
-    let timestamp = header("webhook-timestamp").parse().unwrap_or_default();
-    let message = Message { id: header("webhook-id"), timestamp, body: &text };
-    let now = Ambient::system().now().as_millis() / 1_000;
-    let verdicts = receiver.keys.iter().map(|key| key.verify(message, header("webhook-signature"), now));
-    let verdict = match verdicts.reduce(Result::or) {
-        Some(Ok(())) => "signature valid".to_owned(),
-        Some(Err(error)) => format!("SIGNATURE INVALID: {error}"),
-        None => "signature not checked".to_owned(),
-    };
-    let run: Value = serde_json::from_str(&text).unwrap_or_default();
-    let field = |name: &str| run[name].as_str().unwrap_or("-").to_owned();
-    println!("\n{} attempt {}: {verdict}", message.id, header("webhook-attempt"));
-    println!("{} of run {} on thread {}", field("type"), field("run_id"), field("thread_id"));
-    println!("{}", serde_json::to_string_pretty(&run).unwrap_or_else(|_| text.clone().into_owned()));
-    let _ = receiver.done.send(());
-    receiver.status
 }
 
 fn verify(verify: &Verify) -> anyhow::Result<()> {

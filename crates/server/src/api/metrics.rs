@@ -1,0 +1,45 @@
+//! `/metrics`: how the server fares, for Prometheus, or as JSON.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, header},
+    response::IntoResponse,
+};
+use serde::Deserialize;
+use serde_json::json;
+use threadyard_engine::Engine;
+
+use super::{
+    error::Answer,
+    extract::{Query, invalid},
+};
+
+#[derive(Deserialize)]
+pub(super) struct Format {
+    format: Option<String>,
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(super) async fn get(State(engine): State<Engine>, Query(format): Query<Format>, headers: HeaderMap) -> Answer {
+    match format.format.as_deref() {
+        None | Some("prometheus") => {
+            let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let kind = if accept.contains("application/openmetrics-text") { OPEN_METRICS } else { PLAIN };
+            Ok(([(header::CONTENT_TYPE, kind)], engine.metrics().await?).into_response())
+        }
+        Some("json") => {
+            let queue = engine.queue_stats().await?;
+            let queue = json!({
+                "n_pending": queue.pending,
+                "n_running": queue.running,
+                "pending_runs_wait_time_max_secs": queue.longest_wait.as_secs_f64(),
+                "pending_runs_wait_time_med_secs": queue.median_wait.as_secs_f64(),
+            });
+            Ok(Json(json!({ "queue": queue })).into_response())
+        }
+        Some(other) => Err(invalid(format!("format: `{other}` must be prometheus or json"))),
+    }
+}
