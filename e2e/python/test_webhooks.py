@@ -251,7 +251,7 @@ def test_a_delivery_is_cancelled_and_recovered(server: Server, receiver: Any) ->
     recovered = httpx.post(f"{server.url}/webhooks/recover", json={"url": hooks.url.split("?")[0]})
     assert recovered.status_code == 202
     recovery = f"{server.url}/webhooks/recoveries/{recovered.json()['recovery_id']}"
-    until(lambda: httpx.get(recovery).json()["finished_at"])
+    until(lambda: httpx.get(recovery).json()["finished_at"], "the recovery does not end")
     assert httpx.get(recovery).json()["recovered"] == 1
     hooks.raw.get(timeout=20)
     settled(server, run_id)
