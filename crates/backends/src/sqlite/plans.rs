@@ -12,6 +12,7 @@ use super::{
     runs::LISTED,
     sql::Sql,
     thread_search::{Among, in_order, page},
+    webhooks::{DUE, DUE_AT_ORIGIN, NEXT_DUE, NEXT_ORIGIN, WAITING},
 };
 use crate::SqliteStorage;
 
@@ -86,4 +87,19 @@ fn a_page_of_runs_is_read_in_order() {
     let plan = Planner::new().explain(LISTED, &[&[0_u8; 16], &None::<String>, &11, &0]);
     assert!(plan.contains("SEARCH run USING INDEX run_thread (thread=?)"), "{plan}");
     assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+}
+
+#[test]
+fn deliveries_are_chosen_without_reading_rows() {
+    let planner = Planner::new();
+    for (sql, parameters) in [
+        (DUE, &[&1 as &dyn rusqlite::ToSql, &1][..]),
+        (DUE_AT_ORIGIN, &[&"a", &1, &1]),
+        (NEXT_DUE, &[&1]),
+        (NEXT_ORIGIN, &[&"a"]),
+        (WAITING, &[]),
+    ] {
+        let plan = planner.explain(sql, parameters);
+        assert!(plan.contains("COVERING INDEX") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+    }
 }

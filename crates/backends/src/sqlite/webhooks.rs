@@ -45,9 +45,7 @@ impl Webhooks for SqliteStorage {
     async fn waiting(&self) -> Result<Vec<Waiting>> {
         self.readers
             .read(move |connection| {
-                let mut query = connection.prepare_cached(
-                    "SELECT origin, count(*), min(next_attempt_at) FROM delivery WHERE state = 'pending' GROUP BY origin",
-                )?;
+                let mut query = connection.prepare_cached(WAITING)?;
                 all(&mut query, &[], |row| {
                     let deliveries = row.get::<_, i64>(1)?.unsigned_abs();
                     Ok(Waiting { origin: row.get(0)?, deliveries, due: Timestamp(row.get(2)?) })
@@ -72,11 +70,24 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
             deliveries.push(taken);
         }
     }
-    let mut query = connection
-        .prepare_cached("SELECT min(next_attempt_at) FROM delivery WHERE state = 'pending' AND next_attempt_at > ?1")?;
+    let mut query = connection.prepare_cached(NEXT_DUE)?;
     let next_due: Option<i64> = query.query_row([claim.now.0], |row| row.get(0))?;
     Ok(ClaimedDeliveries { deliveries, next_due: next_due.map(Timestamp), lost })
 }
+
+// Without being told, the planner prefers the index on states, and reads every row that waits.
+pub(super) const DUE: &str = "SELECT k, next_attempt_at, origin, attempts > 0
+    FROM delivery INDEXED BY delivery_due
+    WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY next_attempt_at, k LIMIT ?2";
+pub(super) const DUE_AT_ORIGIN: &str = "SELECT k, next_attempt_at, origin, attempts > 0
+    FROM delivery INDEXED BY delivery_origin_due
+    WHERE state = 'pending' AND origin = ?1 AND next_attempt_at <= ?2 ORDER BY next_attempt_at, k LIMIT ?3";
+pub(super) const NEXT_DUE: &str = "SELECT min(next_attempt_at) FROM delivery INDEXED BY delivery_due
+    WHERE state = 'pending' AND next_attempt_at > ?1";
+pub(super) const NEXT_ORIGIN: &str = "SELECT min(origin) FROM delivery INDEXED BY delivery_origin_due
+    WHERE state = 'pending' AND origin > ?1";
+pub(super) const WAITING: &str = "SELECT origin, count(*), min(next_attempt_at)
+    FROM delivery INDEXED BY delivery_origin_due WHERE state = 'pending' GROUP BY origin";
 
 /// A delivery that is due, as far as its place in the queue matters.
 struct Due {
@@ -89,10 +100,7 @@ struct Due {
 /// The deliveries to be taken: the longest due first, as far as their origins have room.
 fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<Vec<i64>> {
     let enough = claim.limit.saturating_mul(4);
-    let mut query = connection.prepare_cached(
-        "SELECT k, next_attempt_at, origin, attempts > 0 FROM delivery
-         WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY next_attempt_at, k LIMIT ?2",
-    )?;
+    let mut query = connection.prepare_cached(DUE)?;
     let longest_due = all(&mut query, &[&claim.now.0, &enough], |row| Ok(due_row(row)?))?;
     let seen_all = longest_due.len() < enough as usize;
     let picked = pick(longest_due, claim);
@@ -101,12 +109,8 @@ fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<Vec<i64>> {
     }
     // Some origin has many due for long, and no room: others may be behind it.
     let mut of_each = Vec::new();
-    let mut next =
-        connection.prepare_cached("SELECT min(origin) FROM delivery WHERE state = 'pending' AND origin > ?1")?;
-    let mut of_origin = connection.prepare_cached(
-        "SELECT k, next_attempt_at, origin, attempts > 0 FROM delivery
-         WHERE state = 'pending' AND origin = ?1 AND next_attempt_at <= ?2 ORDER BY next_attempt_at, k LIMIT ?3",
-    )?;
+    let mut next = connection.prepare_cached(NEXT_ORIGIN)?;
+    let mut of_origin = connection.prepare_cached(DUE_AT_ORIGIN)?;
     // No text comes before the empty one, which stands for deliveries without an origin.
     let mut origin = Some(String::new());
     while let Some(current) = origin {
