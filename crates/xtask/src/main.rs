@@ -1,7 +1,8 @@
 //! Repository chores: `cargo xtask test` sets up and runs everything, `cargo xtask bench` measures, `cargo xtask
-//! tidy` checks conventions.
+//! chaos` kills, `cargo xtask tidy` checks conventions.
 
 mod bench;
+mod chaos;
 mod conformance;
 mod python;
 mod shell;
@@ -25,6 +26,9 @@ enum Chore {
     Test,
     /// Measures the CPU per run next to the bare graphs.
     Bench(bench::Options),
+    /// Kills the server over and over, and checks that nothing is lost.
+    #[command(subcommand)]
+    Chaos(chaos::Chaos),
     /// Checks the conventions of docs/STYLE.md.
     Tidy,
 }
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test => test::run(),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Chaos(chaos) => chaos::run(&chaos),
         Chore::Tidy => tidy::run(),
     };
     match outcome {

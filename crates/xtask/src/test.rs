@@ -5,13 +5,13 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::{
-    conformance, python,
+    chaos, conformance, python,
     shell::{command, has, root, step},
     tidy,
 };
 
 /// What the Python tests need; the graphs run in the same environment.
-const PYTHON_PACKAGES: &str = "e2e/python/requirements.txt";
+pub(crate) const PYTHON_PACKAGES: &str = "e2e/python/requirements.txt";
 
 pub(crate) fn run() -> anyhow::Result<()> {
     tidy::run()?;
@@ -50,6 +50,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     node("end to end, JavaScript RemoteGraph", "e2e/js/remote_graph.test.mjs", "@langchain/langgraph-sdk")?;
     node("end to end, webhooks verified in JavaScript", "e2e/js/webhooks.test.mjs", "@langchain/langgraph-sdk")?;
+    chaos::few(&python, &binary, &environment)?;
     demo(&binary, &environment)?;
     conformance::run(&python, &binary, &environment)?;
     println!("all tests passed");

@@ -24,8 +24,9 @@ pub struct Interpreter {
     pub imports: Vec<PathBuf>,
 }
 
-/// Without these the worker can't run.
-const NEEDED: &str = "import langgraph.graph, langgraph.checkpoint.base, orjson, ormsgpack";
+/// Looks for what the worker can't run without. Importing it would take as long as the start of the worker itself.
+const NEEDED: &str = "from importlib.util import find_spec
+assert all(map(find_spec, ['langgraph.graph', 'langgraph.checkpoint.base', 'orjson', 'ormsgpack']))";
 /// How the lines of pip and uv begin that say how far they are.
 const STEPS: [&str; 6] = ["Collecting ", "Building ", "Installing ", "Resolved ", "Prepared ", "Installed "];
 /// How much of a failed command's output is shown.

@@ -1,0 +1,52 @@
+//! `cargo xtask chaos webhooks`: kills the release binary over and over, and checks what the receiver heard.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    python,
+    shell::{command, root, step},
+    test::PYTHON_PACKAGES,
+};
+
+/// What to break.
+#[derive(Subcommand)]
+pub(crate) enum Chaos {
+    /// Webhooks: in each window of a crash, then at random under load.
+    Webhooks(Webhooks),
+}
+
+/// How long to go on.
+#[derive(Args)]
+pub(crate) struct Webhooks {
+    /// How often the server is killed in each window
+    #[arg(long, default_value_t = 50)]
+    kills: u32,
+    /// For how many minutes it is killed at random
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// How many runs a second are asked for meanwhile
+    #[arg(long, default_value_t = 50.0)]
+    rate: f64,
+}
+
+pub(crate) fn run(chaos: &Chaos) -> anyhow::Result<()> {
+    let Chaos::Webhooks(options) = chaos;
+    let environment = root().join("target/test-env/py");
+    let python = python::environment(&environment, PYTHON_PACKAGES)?;
+    step("building", command("cargo").args(["build", "--release", "--package", "threadyard"]))?;
+    webhooks(&python, &root().join("target/release/threadyard"), &environment, options)
+}
+
+/// A few kills of each kind, to see that nothing has become brittle.
+pub(crate) fn few(python: &Path, binary: &Path, environment: &Path) -> anyhow::Result<()> {
+    webhooks(python, binary, environment, &Webhooks { kills: 2, minutes: 0.3, rate: 20.0 })
+}
+
+fn webhooks(python: &Path, binary: &Path, environment: &Path, options: &Webhooks) -> anyhow::Result<()> {
+    let mut chaos = command(python);
+    chaos.arg("chaos/webhooks.py").arg("--binary").arg(binary).env("VIRTUAL_ENV", environment);
+    chaos.args(["--kills", &options.kills.to_string(), "--minutes", &options.minutes.to_string()]);
+    step("killing", chaos.args(["--rate", &options.rate.to_string()]))
+}
