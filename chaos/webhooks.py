@@ -56,6 +56,7 @@ class Receiver:
                 pass
 
         http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        http.handle_error = lambda *_: None  # The connections of a killed server break off.
         self.url = f"http://127.0.0.1:{http.server_port}/hook"
         threading.Thread(target=http.serve_forever, daemon=True).start()
 

@@ -224,12 +224,25 @@ def test_nothing_is_told_of_what_is_not_the_end(server: Server, receiver: Any) -
     assert hooks.got.empty()
 
 
-def test_a_cron_tells_of_itself(server: Server, receiver: Any) -> None:
-    hooks = receiver()
-    crons = get_sync_client(url=server.url).crons
-    cron = crons.create("work", schedule="* * * * *", input={"mode": "go"}, webhook=hooks.url)
-    try:
-        body = hooks.got.get(timeout=90)[2]
-    finally:
-        crons.delete(cron["cron_id"])
-    assert (body["cron_id"], body["type"]) == (cron["cron_id"], "run.success")
+def test_every_call_that_makes_a_run_takes_a_webhook(server: Server, receiver: Any) -> None:
+    client, hooks = get_sync_client(url=server.url), receiver()
+    thread = client.threads.create()["thread_id"]
+    call = {"assistant_id": "work", "input": {"mode": "go"}, "webhook": hooks.url}
+    crons = [
+        client.crons.create(schedule="* * * * *", **call)["cron_id"],
+        client.crons.create_for_thread(client.threads.create()["thread_id"], schedule="* * * * *", **call)["cron_id"],
+    ]
+    client.runs.create(thread, **call)
+    client.runs.wait(thread, **call)
+    list(client.runs.stream(thread, **call))
+    client.runs.create(None, **call)
+    client.runs.wait(None, **call)
+    list(client.runs.stream(None, **call))
+    client.runs.create_batch([call, call])
+    direct = [hooks.got.get(timeout=20)[2] for _ in range(8)]
+    assert len({body["run_id"] for body in direct if "cron_id" not in body}) >= 6
+    told = [*direct, *(hooks.got.get(timeout=90)[2] for _ in crons)]
+    for cron in crons:
+        client.crons.delete(cron)
+    assert {body["cron_id"] for body in told if "cron_id" in body} == set(crons)
+    assert len({body["run_id"] for body in told}) == 10 and {body["type"] for body in told} == {"run.success"}
