@@ -86,6 +86,11 @@ impl Origin {
 }
 
 impl Origins {
+    /// How many more may be sent to one now.
+    pub(crate) fn room(&self, name: &str, now: Timestamp) -> u32 {
+        self.0.get(name).map_or(PER_ORIGIN, |origin| origin.room(now))
+    }
+
     /// The room of those that have less than `PER_ORIGIN`.
     pub(crate) fn rooms(&self, now: Timestamp) -> BTreeMap<String, u32> {
         let rooms = self.0.iter().map(|(name, origin)| (name.clone(), origin.room(now)));

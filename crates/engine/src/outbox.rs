@@ -8,7 +8,7 @@ use std::{
 use threadyard_core::{
     ids::LeaseId,
     time::Timestamp,
-    webhooks::{ClaimDeliveries, ClaimedDelivery},
+    webhooks::{ClaimDeliveries, ClaimedDelivery, origin},
 };
 
 use crate::origins::{Contact, Health, Origins, PER_ORIGIN};
@@ -48,6 +48,12 @@ impl Outbox {
             now,
             until: now + LEASE,
         }
+    }
+
+    /// Whether a delivery to a URL could go now.
+    pub(crate) fn has_room(&self, url: &str, now: Timestamp) -> bool {
+        let state = self.state();
+        state.all < CONCURRENCY && origin(url).is_some_and(|origin| state.origins.room(&origin, now) > 0)
     }
 
     /// An attempt begins.

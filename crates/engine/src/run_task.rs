@@ -129,7 +129,8 @@ fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
         voice.tell(vec![last]);
     }
     engine.bus.close(run.run_id, Closing { result });
-    if run.kwargs.webhook.is_some() {
+    // Where there is no room now, the sender looks again by itself when there is.
+    if run.kwargs.webhook.as_deref().is_some_and(|url| engine.outbox.has_room(url, engine.ambient.now())) {
         engine.bus.wake(Topic::Deliveries);
     }
 }

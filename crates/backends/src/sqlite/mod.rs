@@ -87,7 +87,8 @@ impl SqliteStorage {
         connection
             .execute_batch(
                 "UPDATE run SET lease_until = 0 WHERE status = 'running';
-                 UPDATE delivery SET next_attempt_at = 0, lease_id = NULL WHERE lease_id IS NOT NULL;",
+                 UPDATE delivery INDEXED BY delivery_leased SET next_attempt_at = 0, lease_id = NULL
+                 WHERE lease_id IS NOT NULL;",
             )
             .map_err(|error| database(error.to_string()))?;
         let readers = Readers::open(READERS, || {

@@ -99,10 +99,9 @@ struct Due {
 
 /// The deliveries to be taken: the longest due first, as far as their origins have room.
 fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<Vec<i64>> {
-    let enough = claim.limit.saturating_mul(4);
     let mut query = connection.prepare_cached(DUE)?;
-    let longest_due = all(&mut query, &[&claim.now.0, &enough], |row| Ok(due_row(row)?))?;
-    let seen_all = longest_due.len() < enough as usize;
+    let longest_due = all(&mut query, &[&claim.now.0, &claim.limit], |row| Ok(due_row(row)?))?;
+    let seen_all = longest_due.len() < claim.limit as usize;
     let picked = pick(longest_due, claim);
     if seen_all || picked.len() == claim.limit as usize {
         return Ok(picked);
