@@ -28,4 +28,5 @@ pub mod threads;
 pub mod time;
 pub mod webhook_keys;
 pub mod webhook_policy;
+pub mod webhook_schedule;
 pub mod webhooks;

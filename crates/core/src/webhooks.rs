@@ -1,6 +1,6 @@
-//! Webhooks: the durable duty to tell a URL how a run ended, and when to try again.
+//! Webhooks: the durable duty to tell a URL how a run ended.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -147,28 +147,6 @@ pub trait Webhooks: Send + Sync {
     async fn skip_deliveries(&self, now: Timestamp) -> Result<u64>;
     /// The origins that something is to be sent to, with how much.
     async fn waiting(&self) -> Result<Vec<Waiting>>;
-}
-
-/// The waits between attempts. The first attempt is made at once; together these cover more than three days.
-const RETRY_WAITS: [Duration; 11] = [
-    Duration::from_secs(2),
-    Duration::from_secs(10),
-    Duration::from_mins(1),
-    Duration::from_mins(5),
-    Duration::from_mins(30),
-    Duration::from_hours(2),
-    Duration::from_hours(5),
-    Duration::from_hours(10),
-    Duration::from_hours(14),
-    Duration::from_hours(20),
-    Duration::from_hours(24),
-];
-
-/// How long to wait after attempt number `attempt` failed, or `None` to give up. `spread`, between 0 and 1, lengthens
-/// the wait by up to a fifth so that receivers that come back are not overrun.
-pub fn retry_wait(attempt: u32, spread: f64) -> Option<Duration> {
-    let base = *RETRY_WAITS.get(attempt.checked_sub(1)? as usize)?;
-    Some(base.mul_f64(1.0 + 0.2 * spread.clamp(0.0, 1.0)))
 }
 
 /// A body is cut to this, so that receivers can take it.
@@ -330,16 +308,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_schedule_has_eleven_waits_and_only_grows() {
-        let waits: Vec<_> = (1..).map_while(|attempt| retry_wait(attempt, 0.0)).collect();
-        assert_eq!(waits.len(), 11);
-        assert!(waits.is_sorted());
-        assert_eq!(waits.iter().sum::<Duration>().as_secs(), 272_172);
-        assert_eq!(retry_wait(1, 1.0), Some(Duration::from_millis(2_400)));
-        assert_eq!(retry_wait(0, 0.0), None);
-    }
 
     #[test]
     fn the_body_carries_input_that_only_its_author_understands() {

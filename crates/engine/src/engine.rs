@@ -14,6 +14,7 @@ use threadyard_core::{
     storage::Storage,
     webhook_keys::{MasterKey, WebhookKey},
     webhook_policy::{WebhookHeaders, WebhookPolicy},
+    webhook_schedule::RetrySchedule,
 };
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -64,6 +65,8 @@ pub struct Settings {
     pub webhook_policy: WebhookPolicy,
     /// What every delivery carries besides.
     pub webhook_headers: WebhookHeaders,
+    /// When deliveries are tried again.
+    pub webhook_schedule: RetrySchedule,
     /// How long settled deliveries are kept.
     pub deliveries_kept: DeliveryTimes<Duration>,
     /// How long threads are kept, unless who makes them says otherwise.

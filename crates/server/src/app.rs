@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::serve::ListenerExt;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
-use threadyard_core::{ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_policy::WebhookPolicy};
+use threadyard_core::{
+    ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_policy::WebhookPolicy,
+    webhook_schedule::RetrySchedule,
+};
 use threadyard_engine::{Engine, Parts};
 use threadyard_runtime::{ProcessRuntime, ProcessRuntimeConfig, Project, python};
 use tokio::net::TcpListener;
@@ -20,6 +23,8 @@ pub struct Mode {
     pub reload: bool,
     /// Where webhooks may go, unless the project says otherwise.
     pub webhook_policy: WebhookPolicy,
+    /// When webhooks are tried again.
+    pub webhook_schedule: RetrySchedule,
     /// Whether whoever reaches it from this machine is an operator.
     pub trusts_neighbours: bool,
 }
@@ -65,7 +70,7 @@ impl App {
             reload: mode.reload,
         };
         let runtime = ProcessRuntime::start(config, storage.clone(), ambient.clone()).await?;
-        let settings = args.engine_settings(runtime.slots(), &project, &mode.webhook_policy);
+        let settings = args.engine_settings(runtime.slots(), &project, &mode);
         let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
         let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
 

@@ -3,11 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use threadyard_core::webhook_policy::WebhookPolicy;
 use threadyard_engine::{Faults, Settings, Sweep, signing::master_of};
 use threadyard_runtime::{Project, SweepChoice};
 
-use crate::api::OperatorAccess;
+use crate::{api::OperatorAccess, app::Mode};
 
 /// What `dev` and `serve` share.
 #[derive(Args, Clone, Debug)]
@@ -80,7 +79,7 @@ impl ServerArgs {
     }
 
     /// What the engine is to know.
-    pub fn engine_settings(&self, slots: u32, project: &Project, usual_policy: &WebhookPolicy) -> Settings {
+    pub fn engine_settings(&self, slots: u32, project: &Project, mode: &Mode) -> Settings {
         let usual = Sweep::default();
         let sweep = |chosen: SweepChoice| Sweep {
             every: chosen.every.unwrap_or(usual.every),
@@ -95,8 +94,9 @@ impl ServerArgs {
             events_kept: Duration::from_secs(self.resumable_stream_ttl_secs),
             webhooks_enabled: project.webhooks_enabled,
             webhook_master: self.webhook_signing_secret.as_deref().map(master_of),
-            webhook_policy: project.webhooks.policy(usual_policy),
+            webhook_policy: project.webhooks.policy(&mode.webhook_policy),
             webhook_headers: project.webhooks.headers.clone(),
+            webhook_schedule: mode.webhook_schedule,
             deliveries_kept: project.webhooks.deliveries_kept,
             thread_ttl: project.thread_ttl,
             sweep: sweep(project.sweep),

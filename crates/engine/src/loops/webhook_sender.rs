@@ -14,7 +14,8 @@ use threadyard_core::{
     deliveries::Trigger,
     ids::LeaseId,
     time::Timestamp,
-    webhooks::{AttemptResult, ClaimedDelivery, NextStep, retry_wait},
+    webhook_schedule::RetrySchedule,
+    webhooks::{AttemptResult, ClaimedDelivery, NextStep},
 };
 
 /// A receiver that is overloaded and does not say for how long.
@@ -70,7 +71,7 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
     engine.settings.faults.reach("delivery.sent");
     let at = engine.ambient.now();
     let contact = contact(&sent, at);
-    let (status, failure, next) = judge(&sent, &delivery, at, spread(engine));
+    let (status, failure, next) = judge(&sent, &delivery, at, (engine.settings.webhook_schedule, spread(engine)));
     let blocked = matches!(sent, Sent::Refused);
     engine.metrics.attempted(&delivery, &AttemptEnd { at, took: at.since(now), status, next, blocked });
     match next {
@@ -106,7 +107,7 @@ fn judge(
     sent: &Sent,
     delivery: &ClaimedDelivery,
     at: Timestamp,
-    spread: f64,
+    (schedule, spread): (RetrySchedule, f64),
 ) -> (Option<u16>, Option<&'static str>, NextStep) {
     let (status, failure, asked) = match sent {
         Sent::Answer(Answer { status: status @ 200..=299, .. }) => return (Some(*status), None, NextStep::Delivered),
@@ -116,7 +117,7 @@ fn judge(
         Sent::Failure(why) => (None, *why, Some(Duration::ZERO)),
         Sent::Refused => (None, "the URL may not be called", None),
     };
-    let again = asked.zip(retry_wait(delivery.scheduled, spread));
+    let again = asked.zip(schedule.wait(delivery.scheduled, spread));
     let next = match again {
         _ if delivery.trigger == Trigger::Resend => NextStep::AsBefore,
         Some((asked, scheduled)) => NextStep::RetryAt(at + asked.max(scheduled)),
@@ -128,12 +129,13 @@ fn judge(
 /// What an attempt tells about the receiver. Whatever it answers, it is there.
 fn contact(sent: &Sent, at: Timestamp) -> Contact {
     match sent {
-        Sent::Answer(answer) => match asked_wait(answer, at) {
+        Sent::Answer(answer) if answer.retry_after.is_some() => match asked_wait(answer, at) {
             Duration::ZERO => Contact::Reached,
             wait => Contact::Asked(wait),
         },
+        // Overloaded or not: who does not ask is sent the next one.
+        Sent::Answer(_) | Sent::Refused => Contact::Reached,
         Sent::Failure(_) => Contact::Missed,
-        Sent::Refused => Contact::Reached,
     }
 }
 
@@ -165,6 +167,7 @@ mod tests {
     use super::*;
 
     const AT: Timestamp = Timestamp(1_767_000_000_000_000);
+    const EXACT: (RetrySchedule, f64) = (RetrySchedule::PRODUCTION, 0.0);
 
     fn delivery(scheduled: u32, trigger: Trigger) -> ClaimedDelivery {
         ClaimedDelivery {
@@ -183,7 +186,7 @@ mod tests {
     }
 
     fn next(sent: &Sent, scheduled: u32) -> NextStep {
-        judge(sent, &delivery(scheduled, Trigger::Schedule), AT, 0.0).2
+        judge(sent, &delivery(scheduled, Trigger::Schedule), AT, EXACT).2
     }
 
     fn answer(status: u16) -> Sent {
@@ -230,10 +233,25 @@ mod tests {
     }
 
     #[test]
+    fn only_who_asks_is_left_alone_with_everything() {
+        let minute = Duration::from_mins(1);
+        for (sent, expected) in [
+            (asking(429, RetryAfter::Wait(minute)), Contact::Asked(minute)),
+            (asking(503, RetryAfter::Wait(Duration::ZERO)), Contact::Reached),
+            (asking(500, RetryAfter::Wait(minute)), Contact::Reached),
+            (answer(429), Contact::Reached),
+            (answer(502), Contact::Reached),
+            (Sent::Failure("x"), Contact::Missed),
+        ] {
+            assert_eq!(contact(&sent, AT), expected);
+        }
+    }
+
+    #[test]
     fn a_resend_that_fails_changes_nothing() {
         for sent in [answer(500), answer(410), Sent::Failure("x")] {
-            assert_eq!(judge(&sent, &delivery(12, Trigger::Resend), AT, 0.0).2, NextStep::AsBefore);
+            assert_eq!(judge(&sent, &delivery(12, Trigger::Resend), AT, EXACT).2, NextStep::AsBefore);
         }
-        assert_eq!(judge(&answer(200), &delivery(12, Trigger::Resend), AT, 0.0).2, NextStep::Delivered);
+        assert_eq!(judge(&answer(200), &delivery(12, Trigger::Resend), AT, EXACT).2, NextStep::Delivered);
     }
 }

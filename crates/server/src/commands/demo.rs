@@ -12,7 +12,7 @@ use axum::{Router, extract::State, http::HeaderMap, routing::post};
 use clap::{Args, Parser};
 use rust_embed::RustEmbed;
 use serde_json::{Value, json};
-use threadyard_core::{ambient::Ambient, webhook_policy::WebhookPolicy};
+use threadyard_core::{ambient::Ambient, webhook_policy::WebhookPolicy, webhook_schedule::RetrySchedule};
 use threadyard_engine::signing::{Message, ReceiverKey};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::task::TaskTracker;
@@ -63,7 +63,12 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let (receiver_url, mut hooks) = start_receiver(&tasks).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let mode = Mode { reload: !args.once, webhook_policy: WebhookPolicy::development(), trusts_neighbours: true };
+    let mode = Mode {
+        reload: !args.once,
+        webhook_policy: WebhookPolicy::development(),
+        webhook_schedule: RetrySchedule::DEVELOPMENT,
+        trusts_neighbours: true,
+    };
     let app = App::start(&server, mode, listener, progress).await?;
     let url = app.url();
     println!("  · server    {url}\n  · receiver  {receiver_url}\n");

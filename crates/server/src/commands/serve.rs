@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use threadyard_core::webhook_policy::WebhookPolicy;
+use threadyard_core::{webhook_policy::WebhookPolicy, webhook_schedule::RetrySchedule};
 use tokio::net::TcpListener;
 
 use super::progress;
@@ -34,7 +34,12 @@ pub(super) async fn dev(args: &ServerArgs, reload: bool) -> anyhow::Result<()> {
     };
     let app = App::start(
         args,
-        Mode { reload, webhook_policy: WebhookPolicy::development(), trusts_neighbours: true },
+        Mode {
+            reload,
+            webhook_policy: WebhookPolicy::development(),
+            webhook_schedule: RetrySchedule::DEVELOPMENT,
+            trusts_neighbours: true,
+        },
         listener,
         progress,
     )
@@ -53,7 +58,12 @@ pub(super) async fn serve(args: &ServerArgs) -> anyhow::Result<()> {
     telemetry::start("info");
     let host = args.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let listener = bind(host, args.port.unwrap_or(8000)).await?;
-    let mode = Mode { reload: false, webhook_policy: WebhookPolicy::production(), trusts_neighbours: false };
+    let mode = Mode {
+        reload: false,
+        webhook_policy: WebhookPolicy::production(),
+        webhook_schedule: RetrySchedule::PRODUCTION,
+        trusts_neighbours: false,
+    };
     let app = App::start(args, mode, listener, progress).await?;
     tracing::info!(address = %app.address, "serving");
     until_stopped(app, args).await
