@@ -72,6 +72,7 @@ def known(server: Server) -> dict[str, str]:
         "checkpoint_id": checkpoint,
         "namespace": "review",
         "delivery_id": deliveries[0]["delivery_id"],
+        "recovery_id": httpx.post(f"{server.url}/webhooks/recover", json={}).json()["recovery_id"],
     }
 
 
