@@ -20,6 +20,7 @@ mod sql;
 mod thread_search;
 mod threads;
 mod vectors;
+mod wal;
 mod webhook_keys;
 mod webhooks;
 mod writer;
@@ -31,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, functions::FunctionFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, functions::FunctionFlags};
 use threadyard_core::{filter, json::Value, storage::StorageError};
 
 use self::{readers::Readers, writer::Writer};
@@ -95,7 +96,10 @@ impl SqliteStorage {
             connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         })
         .map_err(|error| database(error.to_string()))?;
-        let writer = Writer::start(connection).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
+        let thread = |source| OpenError::Folder { folder: folder.into(), source };
+        let mover = connect(&file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
+        wal::move_aside(&mut connection, mover).map_err(thread)?;
+        let writer = Writer::start(connection).map_err(thread)?;
         Ok(Self { writer, readers, _lock: lock })
     }
 }
@@ -116,6 +120,8 @@ fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(128);
+    // Without it a statement may be prepared anew for each value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("json_has", 2, pure, |call| {
         let document = call.get_raw(0).as_str_or_null()?;
