@@ -27,6 +27,6 @@ pub mod testkit;
 pub mod threads;
 pub mod time;
 pub mod webhook_keys;
+pub mod webhook_pace;
 pub mod webhook_policy;
-pub mod webhook_schedule;
 pub mod webhooks;

@@ -13,8 +13,8 @@ use threadyard_core::{
     runtime::GraphRuntime,
     storage::Storage,
     webhook_keys::{MasterKey, WebhookKey},
+    webhook_pace::WebhookPace,
     webhook_policy::{WebhookHeaders, WebhookPolicy},
-    webhook_schedule::RetrySchedule,
 };
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -65,8 +65,8 @@ pub struct Settings {
     pub webhook_policy: WebhookPolicy,
     /// What every delivery carries besides.
     pub webhook_headers: WebhookHeaders,
-    /// When deliveries are tried again.
-    pub webhook_schedule: RetrySchedule,
+    /// How deliveries are sent.
+    pub webhook_pace: WebhookPace,
     /// How long settled deliveries are kept.
     pub deliveries_kept: DeliveryTimes<Duration>,
     /// How long threads are kept, unless who makes them says otherwise.
@@ -130,7 +130,8 @@ impl std::ops::Deref for Engine {
 impl Engine {
     /// Builds the engine, registers the default assistants, and starts the loops.
     pub async fn start(parts: Parts) -> Result<Self> {
-        let webhooks = WebhookClient::new(parts.settings.webhook_policy.clone(), &parts.settings.webhook_headers)?;
+        let webhooks = WebhookClient::new(&parts.settings)?;
+        let outbox = Outbox::new(&parts.settings.webhook_pace);
         let signer = Signer::new(keys(&parts).await?);
         let engine = Self(Arc::new(Shared {
             storage: parts.storage,
@@ -140,7 +141,7 @@ impl Engine {
             settings: parts.settings,
             running: RunningRuns::default(),
             webhooks,
-            outbox: Outbox::default(),
+            outbox,
             signer,
             metrics: Metrics::new(),
             tasks: TaskTracker::new(),

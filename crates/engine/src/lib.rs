@@ -26,6 +26,7 @@ mod stream;
 mod thread_stream;
 mod threads;
 mod webhook_client;
+mod webhook_dns;
 mod webhook_keys;
 
 pub use assistants::AssistantRequest;

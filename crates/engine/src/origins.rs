@@ -11,8 +11,6 @@ use std::{
 use serde::Serialize;
 use threadyard_core::time::Timestamp;
 
-/// How many deliveries are on their way to one receiver at once.
-pub(crate) const PER_ORIGIN: u32 = 8;
 /// After so many failures to reach a receiver, one after the other, only probes are sent.
 const FAILURES: u32 = 5;
 /// The time to the first probe; it doubles with each that fails.
@@ -57,8 +55,11 @@ pub enum Breaker {
 }
 
 /// All receivers that there is anything to know of.
-#[derive(Default)]
-pub(crate) struct Origins(HashMap<String, Origin>);
+pub(crate) struct Origins {
+    /// How many deliveries are on their way to one receiver at once.
+    wide: u32,
+    known: HashMap<String, Origin>,
+}
 
 #[derive(Default)]
 struct Origin {
@@ -72,12 +73,12 @@ struct Origin {
 }
 
 impl Origin {
-    fn room(&self, now: Timestamp) -> u32 {
+    fn room(&self, wide: u32, now: Timestamp) -> u32 {
         if self.not_before.is_some_and(|moment| moment > now) {
             return 0;
         }
-        let wide = if self.missed >= FAILURES { 1 } else { self.ramp.unwrap_or(PER_ORIGIN) };
-        wide.saturating_sub(self.in_flight)
+        let most = if self.missed >= FAILURES { 1 } else { self.ramp.unwrap_or(wide) };
+        most.saturating_sub(self.in_flight)
     }
 
     fn is_ordinary(&self) -> bool {
@@ -86,15 +87,20 @@ impl Origin {
 }
 
 impl Origins {
-    /// How many more may be sent to one now.
-    pub(crate) fn room(&self, name: &str, now: Timestamp) -> u32 {
-        self.0.get(name).map_or(PER_ORIGIN, |origin| origin.room(now))
+    /// Nothing is known of anybody, and everybody is sent so much at once.
+    pub(crate) fn new(wide: u32) -> Self {
+        Self { wide, known: HashMap::new() }
     }
 
-    /// The room of those that have less than `PER_ORIGIN`.
+    /// How many more may be sent to one now.
+    pub(crate) fn room(&self, name: &str, now: Timestamp) -> u32 {
+        self.known.get(name).map_or(self.wide, |origin| origin.room(self.wide, now))
+    }
+
+    /// The room of those that have less than the others.
     pub(crate) fn rooms(&self, now: Timestamp) -> BTreeMap<String, u32> {
-        let rooms = self.0.iter().map(|(name, origin)| (name.clone(), origin.room(now)));
-        rooms.filter(|(_, room)| *room < PER_ORIGIN).collect()
+        let rooms = self.known.iter().map(|(name, origin)| (name.clone(), origin.room(self.wide, now)));
+        rooms.filter(|(_, room)| *room < self.wide).collect()
     }
 
     /// What is known of those that there is anything to know of.
@@ -109,29 +115,29 @@ impl Origins {
             failures: origin.missed,
             not_before: origin.not_before,
         };
-        self.0.iter().map(|(name, origin)| (name.clone(), health(origin))).collect()
+        self.known.iter().map(|(name, origin)| (name.clone(), health(origin))).collect()
     }
 
     /// Leaves one alone no longer; what is known of its failures stays.
     pub(crate) fn open(&mut self, name: &str) {
-        if let Some(origin) = self.0.get_mut(name) {
+        if let Some(origin) = self.known.get_mut(name) {
             origin.not_before = None;
         }
     }
 
     /// When the next one may be sent to again that is left alone now.
     pub(crate) fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
-        self.0.values().filter_map(|origin| origin.not_before.filter(|moment| *moment > now)).min()
+        self.known.values().filter_map(|origin| origin.not_before.filter(|moment| *moment > now)).min()
     }
 
     /// An attempt begins.
     pub(crate) fn begin(&mut self, name: &str) {
-        self.0.entry(name.to_owned()).or_default().in_flight += 1;
+        self.known.entry(name.to_owned()).or_default().in_flight += 1;
     }
 
     /// An attempt has ended.
     pub(crate) fn end(&mut self, name: &str, contact: Contact, now: Timestamp) {
-        let Some(origin) = self.0.get_mut(name) else { return };
+        let Some(origin) = self.known.get_mut(name) else { return };
         origin.in_flight = origin.in_flight.saturating_sub(1);
         origin.not_before = origin.not_before.filter(|moment| *moment > now);
         match contact {
@@ -140,7 +146,7 @@ impl Origins {
                 origin.missed = 0;
                 origin.ramp = match origin.ramp {
                     _ if back => Some(1),
-                    Some(ramp) if ramp * 2 < PER_ORIGIN => Some(ramp * 2),
+                    Some(ramp) if ramp * 2 < self.wide => Some(ramp * 2),
                     _ => None,
                 };
                 if let Contact::Asked(wait) = contact {
@@ -157,7 +163,7 @@ impl Origins {
             }
         }
         if origin.is_ordinary() {
-            self.0.remove(name);
+            self.known.remove(name);
         }
     }
 }
@@ -166,6 +172,7 @@ impl Origins {
 mod tests {
     use super::*;
 
+    const PER_ORIGIN: u32 = 8;
     const A: &str = "https://a.example";
 
     fn at(seconds: u64) -> Timestamp {
@@ -183,18 +190,18 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_takes_room() {
-        let mut origins = Origins::default();
+        let mut origins = Origins::new(PER_ORIGIN);
         origins.begin(A);
         origins.begin(A);
         assert_eq!(room(&origins, 0), PER_ORIGIN - 2);
         origins.end(A, Contact::Reached, at(0));
         origins.end(A, Contact::Reached, at(0));
-        assert!(origins.0.is_empty(), "there is nothing to know of it");
+        assert!(origins.known.is_empty(), "there is nothing to know of it");
     }
 
     #[test]
     fn a_receiver_that_is_gone_is_probed_and_comes_back_step_by_step() {
-        let mut origins = Origins::default();
+        let mut origins = Origins::new(PER_ORIGIN);
         for _ in 0..4 {
             attempt(&mut origins, Contact::Missed, 0);
         }
@@ -212,22 +219,22 @@ mod tests {
             attempt(&mut origins, Contact::Reached, 700);
             assert_eq!(room(&origins, 700), expected);
         }
-        assert!(origins.0.is_empty());
+        assert!(origins.known.is_empty());
     }
 
     #[test]
     fn a_receiver_that_asks_is_left_alone() {
-        let mut origins = Origins::default();
+        let mut origins = Origins::new(PER_ORIGIN);
         attempt(&mut origins, Contact::Asked(Duration::from_mins(1)), 0);
         attempt(&mut origins, Contact::Asked(Duration::from_secs(10)), 1);
         assert_eq!((room(&origins, 59), room(&origins, 60)), (0, PER_ORIGIN));
         attempt(&mut origins, Contact::Reached, 61);
-        assert!(origins.0.is_empty());
+        assert!(origins.known.is_empty());
     }
 
     #[test]
     fn one_answer_ends_a_row_of_failures() {
-        let mut origins = Origins::default();
+        let mut origins = Origins::new(PER_ORIGIN);
         for _ in 0..3 {
             for _ in 0..4 {
                 attempt(&mut origins, Contact::Missed, 0);

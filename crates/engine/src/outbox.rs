@@ -8,23 +8,23 @@ use std::{
 use threadyard_core::{
     ids::LeaseId,
     time::Timestamp,
+    webhook_pace::WebhookPace,
     webhooks::{ClaimDeliveries, ClaimedDelivery, origin},
 };
 
-use crate::origins::{Contact, Health, Origins, PER_ORIGIN};
+use crate::origins::{Contact, Health, Origins};
 
-/// How many deliveries are on their way at once.
-const CONCURRENCY: u32 = 256;
-/// Longer than any exchange takes, so that a lease only ends when its holder died.
-const LEASE: Duration = Duration::from_secs(45);
+/// A lease is so much longer than any exchange takes, so that it only ends when its holder died.
+const SPARE: Duration = Duration::from_secs(15);
 
 /// The deliveries on their way, and what is known of receivers.
-#[derive(Default)]
 pub(crate) struct Outbox {
+    at_once: u32,
+    at_once_to_one: u32,
+    lease: Duration,
     state: Mutex<InFlight>,
 }
 
-#[derive(Default)]
 struct InFlight {
     all: u32,
     retries: u32,
@@ -32,6 +32,13 @@ struct InFlight {
 }
 
 impl Outbox {
+    /// Nothing is on its way, and nothing known.
+    pub(crate) fn new(pace: &WebhookPace) -> Self {
+        let state = InFlight { all: 0, retries: 0, origins: Origins::new(pace.at_once_to_one) };
+        let WebhookPace { at_once, at_once_to_one, total, .. } = *pace;
+        Self { at_once, at_once_to_one, lease: total + SPARE, state: Mutex::new(state) }
+    }
+
     fn state(&self) -> MutexGuard<'_, InFlight> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,19 +48,19 @@ impl Outbox {
         let state = self.state();
         ClaimDeliveries {
             lease_id,
-            limit: CONCURRENCY - state.all,
-            retries: (CONCURRENCY / 2).saturating_sub(state.retries),
-            per_origin: PER_ORIGIN,
+            limit: self.at_once - state.all,
+            retries: (self.at_once / 2).max(1).saturating_sub(state.retries),
+            per_origin: self.at_once_to_one,
             rooms: state.origins.rooms(now),
             now,
-            until: now + LEASE,
+            until: now + self.lease,
         }
     }
 
     /// Whether a delivery to a URL could go now.
     pub(crate) fn has_room(&self, url: &str, now: Timestamp) -> bool {
         let state = self.state();
-        state.all < CONCURRENCY && origin(url).is_some_and(|origin| state.origins.room(&origin, now) > 0)
+        state.all < self.at_once && origin(url).is_some_and(|origin| state.origins.room(&origin, now) > 0)
     }
 
     /// An attempt begins.

@@ -1,21 +1,15 @@
 //! The outbound HTTP client of webhooks: where it may go, how long it may take, what it sends.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use reqwest::{
-    dns::{Addrs, Name, Resolve, Resolving},
-    header::{HeaderMap, HeaderName, HeaderValue},
-};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use threadyard_core::{
     webhook_policy::{WebhookHeaders, WebhookPolicy},
     webhooks::ClaimedDelivery,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, Settings, webhook_dns::VettingResolver};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DNS_TIMEOUT: Duration = Duration::from_secs(5);
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// So much of an answer's body is read.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -90,15 +84,16 @@ impl Answer {
 }
 
 impl WebhookClient {
-    pub(crate) fn new(policy: WebhookPolicy, headers: &WebhookHeaders) -> Result<Self> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self> {
+        let (policy, pace) = (settings.webhook_policy.clone(), &settings.webhook_pace);
         let builder = reqwest::Client::builder()
             .user_agent(concat!("threadyard/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
+            .connect_timeout(pace.connect)
+            .timeout(pace.total)
             .no_proxy()
-            .default_headers(sensitive(headers)?)
-            .dns_resolver(Arc::new(VettingResolver(policy.clone())));
+            .default_headers(sensitive(&settings.webhook_headers)?)
+            .dns_resolver(Arc::new(VettingResolver::new(policy.clone())));
         let http = builder.build().map_err(|error| Error::Internal(format!("no HTTP client: {error}")))?;
         Ok(Self { http, policy })
     }
@@ -137,24 +132,6 @@ fn sensitive(headers: &WebhookHeaders) -> Result<HeaderMap> {
         map.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(name))?, value);
     }
     Ok(map)
-}
-
-/// Resolves names, and refuses one as a whole when any of its addresses may not be called: what is connected to is what
-/// was judged.
-struct VettingResolver(WebhookPolicy);
-
-impl Resolve for VettingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0.clone();
-        Box::pin(async move {
-            let lookup = tokio::time::timeout(DNS_TIMEOUT, tokio::net::lookup_host((name.as_str(), 0)));
-            let found: Vec<SocketAddr> = lookup.await??.collect();
-            for address in &found {
-                policy.admit(name.as_str(), address.ip())?;
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
 }
 
 #[cfg(test)]

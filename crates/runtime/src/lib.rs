@@ -21,6 +21,7 @@ mod session;
 #[cfg(test)]
 mod transcripts;
 mod watch;
+mod webhook_pace;
 mod webhooks;
 mod worker;
 mod zygote;

@@ -1,5 +1,5 @@
-//! What `langgraph.json` says of webhooks: `webhooks.url`, `webhooks.network`,
-//! `webhooks.headers` and `webhooks.log`.
+//! What `langgraph.json` says of webhooks: where they go (`webhooks.url`, `webhooks.network`), what they carry
+//! (`webhooks.headers`), and how long they are kept (`webhooks.log`). How they are sent is in `webhook_pace.rs`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,14 +7,18 @@ use serde::Deserialize;
 use threadyard_core::{
     json::Value,
     retention::DeliveryTimes,
+    webhook_pace::WebhookPace,
     webhook_policy::{WebhookHeaders, WebhookPolicy},
 };
 
-/// What the project says of where webhooks go, and what they carry.
+use crate::webhook_pace::{Limits, PaceRules, Retry, Timeouts};
+
+/// What the project says of webhooks.
 #[derive(Clone, Debug)]
 pub struct WebhookRules {
     url: Option<UrlRules>,
     network: NetworkRules,
+    pace: PaceRules,
     /// What every delivery carries besides.
     pub headers: WebhookHeaders,
     /// How long settled deliveries are kept.
@@ -27,8 +31,8 @@ const USUALLY_KEPT: DeliveryTimes<Duration> =
 
 impl Default for WebhookRules {
     fn default() -> Self {
-        let (url, network, headers) = (None, NetworkRules::default(), WebhookHeaders::default());
-        Self { url, network, headers, deliveries_kept: USUALLY_KEPT }
+        let (network, pace, headers) = (NetworkRules::default(), PaceRules::default(), WebhookHeaders::default());
+        Self { url: None, network, pace, headers, deliveries_kept: USUALLY_KEPT }
     }
 }
 
@@ -44,6 +48,12 @@ struct Webhooks {
     url: UrlRules,
     #[serde(default)]
     network: NetworkRules,
+    #[serde(default)]
+    retry: Retry,
+    #[serde(default)]
+    timeouts: Timeouts,
+    #[serde(default)]
+    limits: Limits,
     #[serde(default)]
     log: Log,
 }
@@ -111,9 +121,10 @@ pub(crate) fn rules(
         Ok((name, value))
     });
     let deliveries_kept = webhooks.log.read()?;
+    let pace = PaceRules::read(&webhooks.retry, &webhooks.timeouts, &webhooks.limits)?;
     let url = (webhooks.url != UrlRules::default()).then_some(webhooks.url);
     let headers = WebhookHeaders(headers.collect::<Result<_, _>>()?);
-    Ok(WebhookRules { url, network: webhooks.network, headers, deliveries_kept })
+    Ok(WebhookRules { url, network: webhooks.network, pace, headers, deliveries_kept })
 }
 
 /// A text with the values of variables in the place of `${{ env.NAME }}`.
@@ -150,6 +161,11 @@ impl WebhookRules {
             require_https: url.require_https.unwrap_or(self.url.is_some()),
             max_url_length: url.max_url_length.unwrap_or(usual.max_url_length),
         }
+    }
+
+    /// How webhooks are sent, by these rules on top of what is usual.
+    pub fn pace(&self, usual: &WebhookPace) -> WebhookPace {
+        self.pace.pace(usual)
     }
 }
 
@@ -205,11 +221,36 @@ mod tests {
             (json!({"url": {"allowed_ports": [70000]}}), "webhooks"),
             (json!({"network": {"allowed_cidrs": ["10.0.0.0/40"]}}), "webhooks"),
             (json!({"log": {"retention_body": "soon"}}), "retention_body"),
-            (json!({"retry": {}}), "retry"),
+            (json!({"retry": {"schedule": ["2"]}}), "webhooks.retry.schedule"),
+            (json!({"retry": {"schedule": ["31d"]}}), "30 days"),
+            (json!({"retry": {"schedule": vec!["1s"; 101]}}), "100 waits"),
+            (json!({"retry": {"jitter": 1.5}}), "jitter"),
+            (json!({"retry": {"statuses": [500]}}), "statuses"),
+            (json!({"timeouts": {"total": "0s"}}), "webhooks.timeouts.total"),
+            (json!({"timeouts": {"connect": "soon"}}), "webhooks.timeouts.connect"),
+            (json!({"limits": {"max_concurrency": 0}}), "max_concurrency"),
+            (json!({"limits": {"per_destination_concurrency": 100_000}}), "per_destination_concurrency"),
+            (json!({"limits": {"per_destination_rate": 5}}), "per_destination_rate"),
+            (json!({"signing": {}}), "signing"),
         ] {
             let error = read(&webhooks).unwrap_err();
             assert!(error.contains(word), "{webhooks}: {error}");
         }
+    }
+
+    #[test]
+    fn the_pace_is_as_it_says_and_else_as_usual() {
+        let usual = WebhookPace::production();
+        let pace = |webhooks: Value| read(&webhooks).unwrap().pace(&usual);
+        assert_eq!(pace(json!({"retry": {}, "timeouts": {}, "limits": {}})), usual);
+        let waits = vec![Duration::from_millis(10), Duration::from_mins(90)];
+        let said = json!({"retry": {"schedule": ["10ms", "1h 30m"], "jitter": 0},
+            "timeouts": {"total": "2s"}, "limits": {"max_concurrency": 4, "per_destination_concurrency": 2}});
+        let second = Duration::from_secs(2);
+        let expected =
+            WebhookPace { waits, jitter: 0.0, connect: second, total: second, at_once: 4, at_once_to_one: 2 };
+        assert_eq!(pace(said), expected);
+        assert_eq!(pace(json!({"retry": {"schedule": []}})).wait(1, 0.0), None);
     }
 
     #[test]

@@ -6,8 +6,7 @@ use anyhow::Context;
 use axum::serve::ListenerExt;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::{
-    ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_policy::WebhookPolicy,
-    webhook_schedule::RetrySchedule,
+    ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy,
 };
 use threadyard_engine::{Engine, Parts};
 use threadyard_runtime::{ProcessRuntime, ProcessRuntimeConfig, Project, python};
@@ -23,8 +22,8 @@ pub struct Mode {
     pub reload: bool,
     /// Where webhooks may go, unless the project says otherwise.
     pub webhook_policy: WebhookPolicy,
-    /// When webhooks are tried again.
-    pub webhook_schedule: RetrySchedule,
+    /// How webhooks are sent, unless the project says otherwise.
+    pub webhook_pace: WebhookPace,
     /// Whether whoever reaches it from this machine is an operator.
     pub trusts_neighbours: bool,
 }

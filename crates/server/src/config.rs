@@ -96,7 +96,7 @@ impl ServerArgs {
             webhook_master: self.webhook_signing_secret.as_deref().map(master_of),
             webhook_policy: project.webhooks.policy(&mode.webhook_policy),
             webhook_headers: project.webhooks.headers.clone(),
-            webhook_schedule: mode.webhook_schedule,
+            webhook_pace: project.webhooks.pace(&mode.webhook_pace),
             deliveries_kept: project.webhooks.deliveries_kept,
             thread_ttl: project.thread_ttl,
             sweep: sweep(project.sweep),

@@ -14,7 +14,7 @@ use threadyard_core::{
     deliveries::Trigger,
     ids::LeaseId,
     time::Timestamp,
-    webhook_schedule::RetrySchedule,
+    webhook_pace::WebhookPace,
     webhooks::{AttemptResult, ClaimedDelivery, NextStep},
 };
 
@@ -71,7 +71,7 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
     engine.settings.faults.reach("delivery.sent");
     let at = engine.ambient.now();
     let contact = contact(&sent, at);
-    let (status, failure, next) = judge(&sent, &delivery, at, (engine.settings.webhook_schedule, spread(engine)));
+    let (status, failure, next) = judge(&sent, &delivery, at, (&engine.settings.webhook_pace, spread(engine)));
     let blocked = matches!(sent, Sent::Refused);
     engine.metrics.attempted(&delivery, &AttemptEnd { at, took: at.since(now), status, next, blocked });
     match next {
@@ -107,7 +107,7 @@ fn judge(
     sent: &Sent,
     delivery: &ClaimedDelivery,
     at: Timestamp,
-    (schedule, spread): (RetrySchedule, f64),
+    (pace, spread): (&WebhookPace, f64),
 ) -> (Option<u16>, Option<&'static str>, NextStep) {
     let (status, failure, asked) = match sent {
         Sent::Answer(Answer { status: status @ 200..=299, .. }) => return (Some(*status), None, NextStep::Delivered),
@@ -117,7 +117,7 @@ fn judge(
         Sent::Failure(why) => (None, *why, Some(Duration::ZERO)),
         Sent::Refused => (None, "the URL may not be called", None),
     };
-    let again = asked.zip(schedule.wait(delivery.scheduled, spread));
+    let again = asked.zip(pace.wait(delivery.scheduled, spread));
     let next = match again {
         _ if delivery.trigger == Trigger::Resend => NextStep::AsBefore,
         Some((asked, scheduled)) => NextStep::RetryAt(at + asked.max(scheduled)),
@@ -167,7 +167,10 @@ mod tests {
     use super::*;
 
     const AT: Timestamp = Timestamp(1_767_000_000_000_000);
-    const EXACT: (RetrySchedule, f64) = (RetrySchedule::PRODUCTION, 0.0);
+
+    fn judged(sent: &Sent, delivery: &ClaimedDelivery) -> NextStep {
+        judge(sent, delivery, AT, (&WebhookPace::production(), 0.0)).2
+    }
 
     fn delivery(scheduled: u32, trigger: Trigger) -> ClaimedDelivery {
         ClaimedDelivery {
@@ -186,7 +189,7 @@ mod tests {
     }
 
     fn next(sent: &Sent, scheduled: u32) -> NextStep {
-        judge(sent, &delivery(scheduled, Trigger::Schedule), AT, EXACT).2
+        judged(sent, &delivery(scheduled, Trigger::Schedule))
     }
 
     fn answer(status: u16) -> Sent {
@@ -250,8 +253,8 @@ mod tests {
     #[test]
     fn a_resend_that_fails_changes_nothing() {
         for sent in [answer(500), answer(410), Sent::Failure("x")] {
-            assert_eq!(judge(&sent, &delivery(12, Trigger::Resend), AT, EXACT).2, NextStep::AsBefore);
+            assert_eq!(judged(&sent, &delivery(12, Trigger::Resend)), NextStep::AsBefore);
         }
-        assert_eq!(judge(&answer(200), &delivery(12, Trigger::Resend), AT, EXACT).2, NextStep::Delivered);
+        assert_eq!(judged(&answer(200), &delivery(12, Trigger::Resend)), NextStep::Delivered);
     }
 }

@@ -79,7 +79,7 @@ impl Stage {
             webhook_master: None,
             webhook_policy: WebhookPolicy::development(),
             webhook_headers: WebhookHeaders::default(),
-            webhook_schedule: threadyard_core::webhook_schedule::RetrySchedule::PRODUCTION,
+            webhook_pace: threadyard_core::webhook_pace::WebhookPace::production(),
             deliveries_kept: DeliveryTimes { body: Duration::from_hours(72), row: Duration::from_hours(720) },
             thread_ttl: None,
             sweep: Sweep::default(),

@@ -12,7 +12,7 @@ use axum::{Router, extract::State, http::HeaderMap, routing::post};
 use clap::{Args, Parser};
 use rust_embed::RustEmbed;
 use serde_json::{Value, json};
-use threadyard_core::{ambient::Ambient, webhook_policy::WebhookPolicy, webhook_schedule::RetrySchedule};
+use threadyard_core::{ambient::Ambient, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy};
 use threadyard_engine::signing::{Message, ReceiverKey};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::task::TaskTracker;
@@ -66,7 +66,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let mode = Mode {
         reload: !args.once,
         webhook_policy: WebhookPolicy::development(),
-        webhook_schedule: RetrySchedule::DEVELOPMENT,
+        webhook_pace: WebhookPace::development(),
         trusts_neighbours: true,
     };
     let app = App::start(&server, mode, listener, progress).await?;

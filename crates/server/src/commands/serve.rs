@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use threadyard_core::{webhook_policy::WebhookPolicy, webhook_schedule::RetrySchedule};
+use threadyard_core::{webhook_pace::WebhookPace, webhook_policy::WebhookPolicy};
 use tokio::net::TcpListener;
 
 use super::progress;
@@ -37,7 +37,7 @@ pub(super) async fn dev(args: &ServerArgs, reload: bool) -> anyhow::Result<()> {
         Mode {
             reload,
             webhook_policy: WebhookPolicy::development(),
-            webhook_schedule: RetrySchedule::DEVELOPMENT,
+            webhook_pace: WebhookPace::development(),
             trusts_neighbours: true,
         },
         listener,
@@ -61,7 +61,7 @@ pub(super) async fn serve(args: &ServerArgs) -> anyhow::Result<()> {
     let mode = Mode {
         reload: false,
         webhook_policy: WebhookPolicy::production(),
-        webhook_schedule: RetrySchedule::PRODUCTION,
+        webhook_pace: WebhookPace::production(),
         trusts_neighbours: false,
     };
     let app = App::start(args, mode, listener, progress).await?;
