@@ -26,7 +26,14 @@ class Server:
     """The built binary, serving a project."""
 
     def __init__(
-        self, project: Path, data: Path, *flags: str, port: int | None = None, reload: bool = False, **env: str
+        self,
+        project: Path,
+        data: Path,
+        *flags: str,
+        port: int | None = None,
+        reload: bool = False,
+        file_limits: bool = False,
+        **env: str,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -34,7 +41,10 @@ class Server:
         self._log = open(data.with_suffix(".log"), "ab")  # noqa: SIM115 - closed by stop.
         command = [os.environ["THREADYARD_BIN"], "dev", "--port", str(self.port), "--data-dir", str(data)]
         command += ["--config", str(project / "langgraph.json"), *flags, *([] if reload else ["--no-reload"])]
-        self.process = subprocess.Popen(command, env={**os.environ, **env}, stdout=self._log, stderr=self._log)
+        # Who is to hear of a limit for files as an error must not be ended by the signal for it, as Python is not.
+        self.process = subprocess.Popen(
+            command, env={**os.environ, **env}, stdout=self._log, stderr=self._log, restore_signals=not file_limits
+        )
         self._wait_until_up()
 
     def _wait_until_up(self) -> None:

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -79,8 +80,13 @@ enum Outcome {
     HandOver {
         /// Whether this attempt counts.
         uses_attempt: bool,
+        /// Whether the next attempt would only meet the same if it came at once.
+        pause: bool,
     },
 }
+
+/// The time between two tries to write to a storage that is unavailable.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Executes the run and records how it ended.
 pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
@@ -91,15 +97,7 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
     engine.settings.faults.reach("run.claimed");
 
     let outcome = execute(&engine, claimed, stops, &mut voice).await;
-    let recorded = match &outcome {
-        Outcome::Ended(ending, _) => {
-            engine.settings.faults.reach("finish.before_commit");
-            engine.storage.finish_run(lease, (**ending).clone()).await
-        }
-        Outcome::HandOver { uses_attempt } => {
-            engine.storage.requeue_run(lease, *uses_attempt, engine.ambient.now()).await
-        }
-    };
+    let recorded = record(&engine, lease, &outcome).await;
     engine.running.leave(lease);
     match recorded {
         Ok(()) => announce(&engine, &run, outcome, voice),
@@ -113,6 +111,38 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
         }
         // The lease ends by itself, and the run is taken up again when storage is back.
         Err(error) => tracing::error!(run_id = %run.run_id, %error, "the end of the run could not be stored"),
+    }
+}
+
+/// Stores what became of the run. While storage is unavailable, it is kept here: nobody else could go on with the run.
+async fn record(engine: &Engine, lease: Lease, outcome: &Outcome) -> Result<(), StorageError> {
+    if let Outcome::HandOver { pause: true, .. } = outcome {
+        paused(engine).await;
+    }
+    loop {
+        let recorded = match outcome {
+            Outcome::Ended(ending, _) => {
+                engine.settings.faults.reach("finish.before_commit");
+                engine.storage.finish_run(lease, (**ending).clone()).await
+            }
+            Outcome::HandOver { uses_attempt, .. } => {
+                engine.storage.requeue_run(lease, *uses_attempt, engine.ambient.now()).await
+            }
+        };
+        match recorded {
+            Err(StorageError::Unavailable(why)) if !engine.stopping.is_cancelled() => {
+                tracing::error!(run_id = %lease.run_id, why, "the end of the run could not be stored; trying again");
+                paused(engine).await;
+            }
+            recorded => return recorded,
+        }
+    }
+}
+
+async fn paused(engine: &Engine) {
+    tokio::select! {
+        () = engine.stopping.cancelled() => {}
+        () = tokio::time::sleep(PAUSE) => {}
     }
 }
 
@@ -239,7 +269,7 @@ fn ended(
             let cancel = cancel.unwrap_or_else(|| deleted(CancelAction::Rollback));
             Outcome::Ended(Box::new(cancel.ending(at)), None)
         }
-        (RunEndStatus::Cancelled, Some(StopReason::Drain)) => Outcome::HandOver { uses_attempt: false },
+        (RunEndStatus::Cancelled, Some(StopReason::Drain)) => Outcome::HandOver { uses_attempt: false, pause: false },
         (RunEndStatus::Cancelled, Some(StopReason::Timeout)) => {
             let message = format!("the run took longer than {} s", engine.settings.run_timeout.as_secs());
             let error = Some(RunError { error: "TimeoutError".into(), message });
@@ -281,10 +311,13 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
     let at = engine.ambient.now();
     let retry = matches!(error, RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) | RuntimeError::Storage(_));
     if engine.stopping.is_cancelled() && retry {
-        return Outcome::HandOver { uses_attempt: false };
+        return Outcome::HandOver { uses_attempt: false, pause: false };
+    }
+    if let RuntimeError::Storage(StorageError::Unavailable(_)) = error {
+        return Outcome::HandOver { uses_attempt: false, pause: true };
     }
     if retry && run.attempt < engine.settings.max_attempts {
-        return Outcome::HandOver { uses_attempt: true };
+        return Outcome::HandOver { uses_attempt: true, pause: false };
     }
     let error = match error {
         RuntimeError::BrokenGraph { error, .. } | RuntimeError::Raised(error) | RuntimeError::Refused { error, .. } => {

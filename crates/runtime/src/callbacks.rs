@@ -65,9 +65,14 @@ impl Callbacks {
                 let commits = connection.with_run(call.slot, |slot| std::mem::take(&mut slot.commits));
                 let (this, connection, id) = (self.clone(), connection.clone(), frame.id);
                 self.tasks.spawn(async move {
+                    let slot = call.slot;
                     let result = match all(commits.unwrap_or_default()).await {
-                        Ok(()) => this.checkpoint_call(call).await,
-                        Err(error) => Err(error),
+                        Ok(()) => match this.checkpoint_call(call).await {
+                            Err(error @ StorageError::Unavailable(_)) => Err(fail(&connection, slot, error)),
+                            answered => answered,
+                        },
+                        // Nobody waits for a put that is sent one way: only the run as a whole can hear of it.
+                        Err(error) => Err(fail(&connection, slot, error)),
                     };
                     reply(&connection, id, result);
                 });
@@ -102,10 +107,7 @@ impl Callbacks {
         }
         let connection = connection.clone();
         self.tasks.spawn(async move {
-            let result = committed.await;
-            if let Err(error) = &result {
-                connection.with_run(slot, |run| drop(run.said.send(Said::PutFailed(error.clone()))));
-            }
+            let result = committed.await.map_err(|error| fail(&connection, slot, error));
             reply(&connection, id, result.map(|()| pack(&())));
         });
     }
@@ -155,6 +157,12 @@ impl Callbacks {
             other => Err(StorageError::Bug(format!("unknown checkpoint call `{other}`"))),
         }
     }
+}
+
+/// Ends the attempt, which has lost what it wrote or could not read what it needs.
+fn fail(connection: &Connection, slot: u64, error: StorageError) -> StorageError {
+    connection.with_run(slot, |run| drop(run.said.send(Said::StorageFailed(error.clone()))));
+    error
 }
 
 async fn all(commits: Vec<Committed>) -> Result<(), StorageError> {

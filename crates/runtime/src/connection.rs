@@ -42,7 +42,7 @@ pub(crate) enum Said {
     Events(Vec<StreamEvent>),
     /// The end, and the puts that must have committed before it counts.
     End(RunEnd, Vec<Committed>),
-    PutFailed(StorageError),
+    StorageFailed(StorageError),
     Lost(RuntimeError),
 }
 

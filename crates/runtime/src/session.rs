@@ -40,7 +40,7 @@ impl RunSession for Session {
                     }
                     return SessionEvent::Ended(end);
                 }
-                Some(Said::PutFailed(error)) => {
+                Some(Said::StorageFailed(error)) => {
                     self.cancel(StopReason::Storage);
                     return SessionEvent::Lost(RuntimeError::Storage(error));
                 }

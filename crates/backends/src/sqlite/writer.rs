@@ -91,7 +91,11 @@ fn serve(connection: &Connection, queue: &mpsc::Receiver<Operation>) {
     let mut answers = Vec::new();
     while let Ok(first) = queue.recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-            first(Err(super::failure(&error)))(Ok(()));
+            let refused = super::failure(&error);
+            // Who waits behind it would wait as long again to hear the same.
+            for operation in std::iter::once(first).chain(queue.try_iter()) {
+                operation(Err(refused.clone()))(Ok(()));
+            }
             continue;
         }
         answers.push(first(Ok(connection)));
