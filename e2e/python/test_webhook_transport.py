@@ -167,3 +167,49 @@ def test_a_large_result_arrives_cut_and_says_so(serve: Any, project: Any, receiv
     assert (body["values"], body["truncated"], body["kwargs"]["input"]) == (None, ["values"], {"n": 1})
     assert httpx.get(f"{server.url}{body['links']['run']}").json()["run_id"] == run["run_id"]
     assert len(httpx.get(f"{server.url}{body['links']['state']}").json()["values"]["text"]) == 30 << 20
+
+
+@pytest.fixture
+def echo(project: Any) -> Callable[..., Path]:
+    """A project with a graph that does nothing, and this to say of webhooks."""
+    graph = "from langgraph.graph import START, StateGraph\n\nbuilder = StateGraph(dict)\n"
+    graph += "builder.add_node('work', lambda state: state)\nbuilder.add_edge(START, 'work')\n"
+    return lambda **webhooks: project({"work": "./work.py:builder"}, {"work.py": graph}, webhooks=webhooks)
+
+
+def test_the_project_says_when_to_try_again_and_how_long_it_takes(serve: Any, echo: Any, peer: Any) -> None:
+    retry = {"schedule": ["200ms", "400ms"], "jitter": 0}
+    server = serve(echo(retry=retry, timeouts={"total": "500ms"}))
+    silent = peer(lambda _: time.sleep(0.8))
+    run_id = get_sync_client(url=server.url).runs.create(None, "work", input={}, webhook=silent.url)["run_id"]
+    search = lambda: httpx.post(f"{server.url}/webhooks/deliveries/search", json={"run_id": run_id}).json()  # noqa: E731
+    until(lambda: bool(search()) and search()[0]["state"] == "failed", "it is not given up")
+    [delivery] = search()
+    assert delivery["last_failure"] == "the receiver did not answer in time"
+    attempts = httpx.get(f"{server.url}/webhooks/deliveries/{delivery['delivery_id']}/attempts").json()
+    began, ended = ([datetime.datetime.fromisoformat(it[key]) for it in attempts] for key in ("started_at", "ended_at"))
+    waits = [(after - before).total_seconds() for before, after in zip(ended, began[1:], strict=False)]
+    took = [(end - begin).total_seconds() for begin, end in zip(began, ended, strict=True)]
+    assert [0.2 <= waits[0] < 2, 0.4 <= waits[1] < 2, len(waits)] == [True, True, 2], waits
+    assert all(0.5 <= it < 2 for it in took), took
+
+
+def test_the_project_says_how_many_are_sent_at_once(serve: Any, echo: Any, peer: Any) -> None:
+    on_their_way, most = [0], [0]
+
+    def slowly(request: BaseHTTPRequestHandler) -> None:
+        on_their_way[0] += 1
+        most[0] = max(most[0], on_their_way[0])
+        time.sleep(0.3)
+        on_their_way[0] -= 1
+        accept(request)
+
+    slow = peer(slowly)
+    for limit in ("per_destination_concurrency", "max_concurrency"):
+        server, most[0] = serve(echo(limits={limit: 1})), 0
+        slow.requests.clear()
+        for _ in range(4):
+            get_sync_client(url=server.url).runs.create(None, "work", input={}, webhook=slow.url)
+        until(lambda: len(slow.requests) == 4, "they do not arrive")
+        server.stop()
+        assert most == [1]
