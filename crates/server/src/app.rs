@@ -57,6 +57,7 @@ impl App {
         let cache = args.cache_folder();
         let (found, cache_folder) = (project.clone(), cache.clone());
         let prepare = move || python::prepare(&found, &cache_folder, &progress);
+        args.webhook_master()?;
         let interpreter = tokio::task::spawn_blocking(prepare).await.context("preparing Python broke off")??;
         progress("loading the graphs");
         let config = ProcessRuntimeConfig {
@@ -69,7 +70,7 @@ impl App {
             reload: mode.reload,
         };
         let runtime = ProcessRuntime::start(config, storage.clone(), ambient.clone()).await?;
-        let settings = args.engine_settings(runtime.slots(), &project, &mode);
+        let settings = args.engine_settings(runtime.slots(), &project, &mode)?;
         let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
         let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
 

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::ensure;
 use clap::Args;
+use threadyard_core::webhook_keys::MasterKey;
 use threadyard_engine::{Faults, Settings, Sweep, signing::master_of};
 use threadyard_runtime::{Project, SweepChoice};
 
@@ -55,6 +57,9 @@ pub struct ServerArgs {
     pub kill_at: Option<String>,
 }
 
+/// Whoever has one signature can try texts until one gives the same.
+const SHORTEST_SECRET: usize = 24;
+
 impl ServerArgs {
     /// The cache folder: the one that was named, or the user's.
     pub fn cache_folder(&self) -> PathBuf {
@@ -69,23 +74,35 @@ impl ServerArgs {
         Duration::from_secs(self.shutdown_grace_secs)
     }
 
+    /// What webhooks are signed with, if the operator says so. A variable that is set to nothing says nothing.
+    pub fn webhook_master(&self) -> anyhow::Result<Option<MasterKey>> {
+        let Some(secret) = self.webhook_signing_secret.as_deref().filter(|secret| !secret.is_empty()) else {
+            return Ok(None);
+        };
+        ensure!(
+            secret.chars().count() >= SHORTEST_SECRET,
+            "LG_WEBHOOK_SIGNING_SECRET must have at least {SHORTEST_SECRET} characters, such as what `openssl rand -base64 32` prints"
+        );
+        Ok(Some(master_of(secret)))
+    }
+
     /// How operators are told from others.
     pub fn operator_access(&self, trusts_everybody: bool) -> OperatorAccess {
         match &self.operator_token {
-            Some(token) => OperatorAccess::Token(token.as_str().into()),
-            None if trusts_everybody => OperatorAccess::Everybody,
-            None => OperatorAccess::Nobody,
+            Some(token) if !token.is_empty() => OperatorAccess::Token(token.as_str().into()),
+            _ if trusts_everybody => OperatorAccess::Everybody,
+            _ => OperatorAccess::Nobody,
         }
     }
 
     /// What the engine is to know.
-    pub fn engine_settings(&self, slots: u32, project: &Project, mode: &Mode) -> Settings {
+    pub fn engine_settings(&self, slots: u32, project: &Project, mode: &Mode) -> anyhow::Result<Settings> {
         let usual = Sweep::default();
         let sweep = |chosen: SweepChoice| Sweep {
             every: chosen.every.unwrap_or(usual.every),
             limit: chosen.limit.unwrap_or(usual.limit),
         };
-        Settings {
+        Ok(Settings {
             concurrency: slots,
             run_timeout: Duration::from_secs(self.run_timeout_secs),
             stop_within: Duration::from_secs(10),
@@ -93,7 +110,7 @@ impl ServerArgs {
             lease: Duration::from_secs(30),
             events_kept: Duration::from_secs(self.resumable_stream_ttl_secs),
             webhooks_enabled: project.webhooks_enabled,
-            webhook_master: self.webhook_signing_secret.as_deref().map(master_of),
+            webhook_master: self.webhook_master()?,
             webhook_policy: project.webhooks.policy(&mode.webhook_policy),
             webhook_headers: project.webhooks.headers.clone(),
             webhook_pace: project.webhooks.pace(&mode.webhook_pace),
@@ -104,6 +121,6 @@ impl ServerArgs {
             item_index: project.item_index.clone(),
             item_sweep: sweep(project.item_sweep),
             faults: Faults::new(self.kill_at.clone()),
-        }
+        })
     }
 }
