@@ -8,7 +8,7 @@ import subprocess
 from typing import Any
 
 import httpx
-from conftest import Server, free_port, until
+from conftest import ROOT, Server, free_port, until
 from langgraph_sdk import get_sync_client
 
 REVIEW = {"topic": "looms"}
@@ -121,3 +121,57 @@ def test_only_operators_steer_at_large(serve: Any) -> None:
         assert httpx.request(method, f"{server.url}{path}", json=body).status_code == 403, path
     allowed = {"authorization": "Bearer 0perator"}
     assert httpx.get(f"{server.url}/webhooks/destinations", headers=allowed).json() == []
+
+
+def test_a_recovery_says_exactly_what_it_takes(gallery: Server) -> None:
+    for body, word in [
+        ({"origins": "https://a.com"}, "unknown field `origins`"),
+        ({"origin": "a.com"}, "origin"),
+        ({"state": "delivered"}, "state"),
+        ({"limit": 5}, "limit"),
+    ]:
+        refused = httpx.post(f"{gallery.url}/webhooks/recover", json=body)
+        assert refused.status_code == 422 and word in refused.json()["detail"], refused.text
+    count = lambda **query: httpx.post(f"{gallery.url}/webhooks/deliveries/count", json=query)  # noqa: E731
+    assert count(origin="https://a.com").json() == 0
+    assert count(thread="x").status_code == 422
+
+
+def test_pages_of_other_sites_are_no_operators(gallery: Server) -> None:
+    secret = f"{gallery.url}/webhooks/secret?origin=https://a.com"
+    for headers, status in [
+        ({}, 200),
+        ({"origin": "http://localhost:3000"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"host": "rebound.example"}, 403),
+    ]:
+        assert httpx.get(secret, headers=headers).status_code == status
+
+
+def test_a_secret_that_can_be_guessed_stops_the_start(serve: Any) -> None:
+    command = [os.environ["THREADYARD_BIN"], "dev", "--config", "examples/gallery/langgraph.json"]
+    environment = {**os.environ, "LG_WEBHOOK_SIGNING_SECRET": "short"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT)
+    assert done.returncode == 1 and "at least 24 characters" in done.stderr and "short" not in done.stderr
+    server = serve("examples/gallery", LG_WEBHOOK_SIGNING_SECRET="", THREADYARD_OPERATOR_TOKEN="")
+    assert httpx.get(f"{server.url}/webhooks/secret?origin=https://a.com").status_code == 200
+
+
+def test_what_ends_while_webhooks_are_disabled_is_skipped(serve: Any, project: Any, receiver: Any, tmp_path: Any) -> None:
+    graph = "import time\nfrom pathlib import Path\nfrom langgraph.graph import START, StateGraph\n\n"
+    graph += "def work(state):\n    while not Path(state['go']).exists():\n        time.sleep(0.02)\n    return state\n\n"
+    graph += "builder = StateGraph(dict)\nbuilder.add_node('work', work)\nbuilder.add_edge(START, 'work')\n"
+    files, hooks = {"work.py": graph}, receiver()
+    server = serve(project({"work": "./work.py:builder"}, files))
+    thread = get_sync_client(url=server.url).threads.create()["thread_id"]
+    go = {"go": str(tmp_path / "go")}
+    get_sync_client(url=server.url).runs.create(thread, "work", input=go, webhook=hooks.url)
+    server.kill()
+    server = serve(project({"work": "./work.py:builder"}, files, http={"disable_webhooks": True}))
+    (tmp_path / "go").touch()
+    count = lambda state: httpx.post(f"{server.url}/webhooks/deliveries/count", json={"state": state}).json()  # noqa: E731
+    until(lambda: count("skipped") == 1, "it is not skipped")
+    assert httpx.post(f"{server.url}/webhooks/test", json={"url": hooks.url}).status_code == 409
+    server.stop()
+    server = serve(project({"work": "./work.py:builder"}, files))
+    assert count("pending") == 0 and hooks.got.empty()

@@ -44,6 +44,7 @@ async fn measured(waiting: u64, origins: u64) {
         let claim = ClaimDeliveries {
             lease_id: LeaseId(Uuid::from_u64_pair(9, n as u64)),
             limit: 256,
+            bytes: usize::MAX,
             retries: 128,
             per_origin: if origins == 1 { 8 } else { 1 },
             rooms: BTreeMap::new(),
@@ -68,18 +69,21 @@ fn fill(database: &std::path::Path, waiting: u64, origins: u64) {
     let transaction = connection.transaction().unwrap();
     let mut insert = transaction
         .prepare(
-            "INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, body, state, next_attempt_at,
-                 created_at)
-             VALUES (?1, ?2, ?2, 'run.success', ?3, ?3, ?3, ?4, 'pending', ?5, ?5)",
+            "INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, state, next_attempt_at,
+                 created_at, scheduled_from)
+             VALUES (?1, ?2, ?2, 'run.success', ?3, ?3, ?3, 'pending', ?4, ?4, ?4) RETURNING k",
         )
         .unwrap();
+    let mut insert_body = transaction.prepare("INSERT INTO delivery_body (delivery, body) VALUES (?1, ?2)").unwrap();
     for n in 0..waiting {
         let origin = format!("https://receiver{}.example", n % origins);
         let due = NOW.0 - i64::try_from(waiting - n).unwrap();
         let run = Uuid::from_u64_pair(1, n);
-        insert.execute(params![format!("msg_{}_1", run.simple()), run.as_bytes(), origin, body, due]).unwrap();
+        let id = format!("msg_{}_1", run.simple());
+        let k: i64 = insert.query_row(params![id, run.as_bytes(), origin, due], |row| row.get(0)).unwrap();
+        insert_body.execute(params![k, body]).unwrap();
     }
-    drop(insert);
+    drop((insert, insert_body));
     transaction.commit().unwrap();
 }
 

@@ -118,6 +118,9 @@ pub struct DeliveryQuery {
     pub thread_id: Option<ThreadId>,
     /// Only those in this state.
     pub state: Option<DeliveryState>,
+    /// Only those to this receiver: scheme, host and port.
+    #[serde(default)]
+    pub origin: Option<String>,
     /// Only those whose URL, as it is shown, begins with this.
     pub url: Option<String>,
     /// Only those of runs that ended at or after this.

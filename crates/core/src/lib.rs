@@ -26,6 +26,7 @@ pub mod stream;
 pub mod testkit;
 pub mod threads;
 pub mod time;
+pub mod webhook_body;
 pub mod webhook_keys;
 pub mod webhook_pace;
 pub mod webhook_policy;

@@ -42,6 +42,13 @@ impl WebhookPace {
         Self { waits: first.into_iter().chain(LATER).collect(), ..Self::production() }
     }
 
+    /// How long a delivery may wait, which is longer than all attempts take one after the other: behind a receiver that
+    /// can't be reached it waits for its turn.
+    pub fn deadline(&self) -> Duration {
+        let waits: Duration = self.waits.iter().sum();
+        waits.mul_f64(1.0 + self.jitter) + SPARE
+    }
+
     /// How long to wait after attempt number `attempt` failed, or `None` to give up. `spread`, between 0 and 1, chooses
     /// how much jitter is added.
     pub fn wait(&self, attempt: u32, spread: f64) -> Option<Duration> {
@@ -49,6 +56,9 @@ impl WebhookPace {
         Some(base.mul_f64(1.0 + self.jitter * spread.clamp(0.0, 1.0)))
     }
 }
+
+/// What is added for taking turns.
+const SPARE: Duration = Duration::from_hours(24);
 
 /// The later waits of every pace.
 const LATER: [Duration; 8] = [

@@ -159,7 +159,11 @@ impl WebhookPolicy {
 fn fits(pattern: &str, host: &str) -> bool {
     let host = host.trim_end_matches('.').trim_start_matches('[').trim_end_matches(']');
     match pattern.strip_prefix("*.") {
-        Some(domain) => host.strip_suffix(domain).is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+        Some(domain) => {
+            let host = host.to_ascii_lowercase();
+            let below = host.strip_suffix(&domain.to_ascii_lowercase());
+            below.is_some_and(|below| below.len() > 1 && below.ends_with('.'))
+        }
         None => pattern.trim_start_matches('[').trim_end_matches(']').eq_ignore_ascii_case(host),
     }
 }

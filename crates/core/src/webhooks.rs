@@ -3,38 +3,15 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use bytes::Bytes;
 use url::Url;
 
 use crate::{
-    cancel::CancelCause,
     deliveries::Trigger,
-    ids::{LeaseId, RunId, ThreadId},
-    json::{Object, RawJson, Value, raw},
-    runs::{EndStatus, Ending, Run, RunKwargs},
+    ids::{LeaseId, RunId},
     storage::Result,
-    threads::ThreadStatus,
     time::Timestamp,
 };
-
-/// A duty to call a URL, with the body frozen when the run ended, so that every attempt sends the same bytes.
-#[derive(Clone, Debug)]
-pub struct NewDelivery {
-    /// Derived from the run, so that even a repeated ending has the same id: the receiver can tell duplicates.
-    pub id: String,
-    /// The run that ended.
-    pub run_id: RunId,
-    /// Its thread.
-    pub thread_id: ThreadId,
-    /// What it tells, such as `run.success`.
-    pub event: String,
-    /// Where to send it; may hold a token, so it is never logged.
-    pub url: String,
-    /// The JSON to send.
-    pub body: RawJson,
-    /// When the run ended; the first attempt is due at once.
-    pub created_at: Timestamp,
-}
 
 /// A delivery that this server may now attempt.
 #[derive(Clone, Debug)]
@@ -52,7 +29,7 @@ pub struct ClaimedDelivery {
     /// The receiver: scheme, host and port of the URL.
     pub origin: String,
     /// What to send.
-    pub body: String,
+    pub body: Bytes,
     /// Counts attempts, this one included, from 1.
     pub attempt: u32,
     /// Counts those that the schedule asked for.
@@ -70,6 +47,8 @@ pub struct ClaimDeliveries {
     pub lease_id: LeaseId,
     /// How many at most.
     pub limit: u32,
+    /// How long their bodies may be in all; the one that passes it is still taken.
+    pub bytes: usize,
     /// How many of them may be attempts after the first.
     pub retries: u32,
     /// How many to one origin at most.
@@ -136,152 +115,37 @@ pub struct Waiting {
     pub due: Timestamp,
 }
 
+/// What has waited for too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Overdue {
+    /// Everything whose schedule began before this.
+    pub begun_before: Timestamp,
+    /// The present moment.
+    pub now: Timestamp,
+}
+
+/// A delivery that was given up without a further attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Its id.
+    pub id: String,
+    /// What it was to tell, such as `run.success`.
+    pub event: String,
+}
+
 /// Stored deliveries.
 #[async_trait]
 pub trait Webhooks: Send + Sync {
     /// Leases deliveries that are due and counts the attempt.
     async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries>;
-    /// Records what an attempt came to, unless its lease was taken over.
-    async fn record_attempt(&self, result: AttemptResult) -> Result<()>;
+    /// Records what an attempt came to, unless its lease was taken over or somebody stopped it; whether it was recorded.
+    async fn record_attempt(&self, result: AttemptResult) -> Result<bool>;
     /// Settles everything that is to be sent, since webhooks are disabled; how many.
     async fn skip_deliveries(&self, now: Timestamp) -> Result<u64>;
+    /// Settles what has waited for longer than its schedule takes and is not on its way; what was given up so.
+    async fn give_up_deliveries(&self, overdue: Overdue, limit: u32) -> Result<Vec<GivenUp>>;
     /// The origins that something is to be sent to, with how much.
     async fn waiting(&self) -> Result<Vec<Waiting>>;
-}
-
-/// A body is cut to this, so that receivers can take it.
-const MAX_BODY: usize = 25 << 20;
-
-/// The delivery that the end of a run gives rise to, if the run has a webhook. `thread_seq` counts those of the thread.
-pub fn delivery_for(run: &Run, ending: &Ending, thread_seq: u64) -> Option<NewDelivery> {
-    let url = run.kwargs.webhook.clone()?;
-    let body = body(run, ending, thread_seq);
-    Some(NewDelivery {
-        id: format!("msg_{}_1", run.run_id.0.simple()),
-        run_id: run.run_id,
-        thread_id: run.thread_id,
-        url,
-        event: body.kind.clone(),
-        body: within(MAX_BODY, body),
-        created_at: ending.at,
-    })
-}
-
-/// The text of a body, without what is large where it would be too long.
-fn within(limit: usize, mut body: Body<'_>) -> RawJson {
-    let whole = raw(&body);
-    if whole.get().len() <= limit {
-        return whole;
-    }
-    body.links = Some(Links {
-        run: format!("/threads/{}/runs/{}", body.thread_id, body.run_id),
-        state: format!("/threads/{}/state", body.thread_id),
-    });
-    body.values = None;
-    body.truncated.push("values");
-    let without_values = raw(&body);
-    if without_values.get().len() <= limit {
-        return without_values;
-    }
-    body.kwargs = None;
-    body.interrupts = None;
-    body.truncated.extend(["kwargs", "interrupts"]);
-    raw(&body)
-}
-
-/// The Run as clients know it, with its final status, and what the receiver needs besides.
-#[derive(Serialize)]
-struct Body<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    run_id: RunId,
-    thread_id: ThreadId,
-    assistant_id: crate::ids::AssistantId,
-    status: &'static str,
-    metadata: &'a Object,
-    kwargs: Option<RunKwargs>,
-    multitask_strategy: crate::runs::MultitaskStrategy,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    langsmith_session_name: Option<()>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_started_at: Option<Timestamp>,
-    run_ended_at: Timestamp,
-    webhook_sent_at: Timestamp,
-    values: Option<&'a RawJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a crate::runs::RunError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    thread_status: Option<ThreadStatus>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interrupts: Option<&'a RawJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cancel_reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    superseded_by: Option<RunId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cron_id: Option<&'a Value>,
-    /// Grows from end to end of a thread's runs, so that stale news can be told.
-    thread_seq: u64,
-    /// The fields that were left out because the body would be too long.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    truncated: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    links: Option<Links>,
-}
-
-/// Where to read what was left out.
-#[derive(Serialize)]
-struct Links {
-    run: String,
-    state: String,
-}
-
-fn body<'a>(run: &'a Run, ending: &'a Ending, thread_seq: u64) -> Body<'a> {
-    let waits = ending.thread.as_ref().is_some_and(|thread| thread.status == ThreadStatus::Interrupted);
-    let kind = match ending.status {
-        EndStatus::Success if waits => "waiting",
-        status => status.as_str(),
-    };
-    Body {
-        kind: format!("run.{kind}"),
-        run_id: run.run_id,
-        thread_id: run.thread_id,
-        assistant_id: run.assistant_id,
-        status: ending.status.as_str(),
-        metadata: &run.metadata,
-        kwargs: Some(public_kwargs(run)),
-        multitask_strategy: run.multitask_strategy,
-        created_at: run.created_at,
-        updated_at: ending.at,
-        langsmith_session_name: None,
-        run_started_at: run.started_at,
-        run_ended_at: ending.at,
-        webhook_sent_at: ending.at,
-        values: ending.values.as_ref(),
-        error: ending.error.as_ref(),
-        thread_status: ending.thread.as_ref().map(|thread| thread.status),
-        interrupts: ending.thread.as_ref().map(|thread| &thread.outcome.interrupts),
-        cancel_reason: ending.cause.map(CancelCause::as_str),
-        superseded_by: match ending.cause {
-            Some(CancelCause::Superseded(by)) => Some(by),
-            _ => None,
-        },
-        cron_id: run.kwargs.config.get("configurable").and_then(|configurable| configurable.get("cron_id")),
-        thread_seq,
-        truncated: Vec::new(),
-        links: None,
-    }
-}
-
-/// The run's kwargs without what is nobody's business outside: credentials, internals, and the webhook's own secrets.
-fn public_kwargs(run: &Run) -> RunKwargs {
-    let mut kwargs = run.kwargs.clone();
-    if let Some(Value::Object(configurable)) = kwargs.config.get_mut("configurable") {
-        configurable.retain(|key, _| !key.starts_with("langgraph_auth_") && !key.starts_with("__"));
-    }
-    kwargs.webhook = kwargs.webhook.as_deref().map(without_secrets);
-    kwargs
 }
 
 /// The receiver that a URL leads to: its scheme, host and port.
@@ -292,6 +156,15 @@ pub fn origin(url: &str) -> Option<String> {
 
 /// A URL without its query, fragment, and user information.
 pub fn without_secrets(url: &str) -> String {
+    if let Ok(mut parsed) = Url::parse(url)
+        && parsed.has_host()
+    {
+        parsed.set_query(None);
+        parsed.set_fragment(None);
+        // These fail only for URLs that can't have any.
+        let _ = (parsed.set_username(""), parsed.set_password(None));
+        return parsed.into();
+    }
     let plain = url.split(['?', '#']).next().unwrap_or_default();
     match plain.split_once("://") {
         Some((scheme, rest)) => {
@@ -305,41 +178,7 @@ pub fn without_secrets(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn the_body_carries_input_that_only_its_author_understands() {
-        let odd = r#"{"x":"\ud800","y":1e999}"#;
-        let now = Timestamp(0);
-        let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
-        run.kwargs.input = Some(crate::json::raw_from_text(odd.into()).unwrap());
-        run.kwargs.webhook = Some("https://example.com/hook?token=secret".into());
-        let ending =
-            Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: now };
-        let delivery = delivery_for(&run, &ending, 1).unwrap();
-        assert!(delivery.body.get().contains(odd));
-        assert!(!delivery.body.get().contains("secret"));
-    }
-
-    #[test]
-    fn a_body_that_is_too_long_says_what_it_leaves_out() {
-        let now = Timestamp(0);
-        let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
-        run.kwargs.input = Some(raw(&"i".repeat(500)));
-        let values = Some(raw(&"v".repeat(1000)));
-        let ending = Ending { status: EndStatus::Success, error: None, cause: None, values, thread: None, at: now };
-        let cut = |limit| -> Value { serde_json::from_str(within(limit, body(&run, &ending, 1)).get()).unwrap() };
-        assert_eq!(cut(4000).get("truncated"), None);
-        let without_values = cut(2000);
-        assert_eq!((&without_values["values"], &without_values["truncated"]), (&Value::Null, &json!(["values"])));
-        assert_eq!(without_values["kwargs"]["input"].as_str().unwrap().len(), 500);
-        let short = cut(1000);
-        assert_eq!(short["truncated"], json!(["values", "kwargs", "interrupts"]));
-        assert_eq!((&short["kwargs"], short["status"].as_str()), (&Value::Null, Some("success")));
-        assert_eq!(short["links"]["run"], format!("/threads/{}/runs/{}", run.thread_id, run.run_id));
-    }
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {
@@ -357,7 +196,11 @@ mod tests {
     fn urls_are_shown_without_secrets() {
         for (url, shown) in [
             ("https://user:pass@example.com/hook?token=s#f", "https://example.com/hook"),
-            ("https://example.com?token=s", "https://example.com"),
+            ("https://example.com?token=s", "https://example.com/"),
+            ("https:user:pass@example.com/hook", "https://example.com/hook"),
+            ("https:/user:pass@example.com/hook", "https://example.com/hook"),
+            (r"https:\\user:pass@example.com\hook?a", "https://example.com/hook"),
+            ("not a url://user:pass@host/x?token=s", "not a url://host/x"),
             ("/relative?token=s", "/relative"),
         ] {
             assert_eq!(without_secrets(url), shown);

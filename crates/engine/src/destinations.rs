@@ -20,7 +20,7 @@ use crate::{
     Engine, Error, Result,
     origins::Health,
     signing::Message,
-    webhook_client::{Sent, check_webhook_url},
+    webhook_client::{BLOCKED, Sent, check_webhook_url},
 };
 
 /// A receiver, and what waits for it.
@@ -74,6 +74,7 @@ impl Engine {
 
     /// Sends a receiver a sample, signed and judged as any delivery, and tells what it answers. Nothing is kept of it.
     pub async fn test_webhook(&self, url: &str, event: &str) -> Result<TestSent> {
+        self.may_send()?;
         check_webhook_url(url, &self.settings.webhook_policy)?;
         let now = self.ambient.now();
         let (run, thread) = (Uuid::nil(), Uuid::nil());
@@ -88,7 +89,7 @@ impl Engine {
             created_at: now,
             url: url.into(),
             origin: origin(url).unwrap_or_default(),
-            body: body.to_string(),
+            body: body.to_string().into(),
             attempt: 1,
             scheduled: 1,
             trigger: Trigger::Resend,
@@ -101,6 +102,7 @@ impl Engine {
         let (status, failure) = match self.webhooks.send(&delivery, timestamp, &signature).await {
             Sent::Answer(answer) => (Some(answer.status), None),
             Sent::Failure(why) => (None, Some(why)),
+            Sent::Blocked => (None, Some(BLOCKED)),
             Sent::Refused => (None, Some("the URL may not be called")),
         };
         let took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -148,12 +148,6 @@ impl Engine {
             stopping: CancellationToken::new(),
         }));
         engine.register_default_assistants().await?;
-        if !engine.settings.webhooks_enabled {
-            let skipped = engine.storage.skip_deliveries(engine.ambient.now()).await?;
-            if skipped > 0 {
-                tracing::warn!(skipped, "webhooks are disabled: what was still to be sent is skipped");
-            }
-        }
         loops::start(&engine);
         Ok(engine)
     }

@@ -99,6 +99,11 @@ impl Metrics {
         self.lost.inc_by(count);
     }
 
+    /// A delivery was given up without a further attempt.
+    pub(crate) fn given_up(&self, event: String) {
+        self.settled.get_or_create(&Settled { event, state: "failed" }).inc();
+    }
+
     /// An attempt has ended.
     pub(crate) fn attempted(&self, delivery: &ClaimedDelivery, end: &AttemptEnd) {
         let (outcome, settled) = match end.next {

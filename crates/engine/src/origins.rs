@@ -16,6 +16,8 @@ const FAILURES: u32 = 5;
 /// The time to the first probe; it doubles with each that fails.
 const FIRST_PROBE: Duration = Duration::from_secs(30);
 const LAST_PROBE: Duration = Duration::from_mins(10);
+/// What is known of a receiver is forgotten when nothing has been sent to it for so long.
+const FORGOTTEN: Duration = Duration::from_hours(1);
 
 /// What came of an attempt, as far as the receiver is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,10 @@ struct Origin {
     ramp: Option<u32>,
     /// Until when it is left alone.
     not_before: Option<Timestamp>,
+    /// Whether what is on its way is to find out whether it is back.
+    probed: bool,
+    /// When an attempt ended last.
+    heard_of: Option<Timestamp>,
 }
 
 impl Origin {
@@ -130,9 +136,19 @@ impl Origins {
         self.known.values().filter_map(|origin| origin.not_before.filter(|moment| *moment > now)).min()
     }
 
+    /// Forgets those that nothing has been sent to for long: whatever waited for one would have been a probe.
+    pub(crate) fn forget(&mut self, now: Timestamp) {
+        self.known.retain(|_, origin| {
+            let idle = origin.in_flight == 0 && origin.not_before.is_none_or(|moment| moment <= now);
+            !(idle && origin.heard_of.is_some_and(|moment| moment + FORGOTTEN <= now))
+        });
+    }
+
     /// An attempt begins.
     pub(crate) fn begin(&mut self, name: &str) {
-        self.known.entry(name.to_owned()).or_default().in_flight += 1;
+        let origin = self.known.entry(name.to_owned()).or_default();
+        origin.in_flight += 1;
+        origin.probed = origin.missed >= FAILURES;
     }
 
     /// An attempt has ended.
@@ -140,6 +156,8 @@ impl Origins {
         let Some(origin) = self.known.get_mut(name) else { return };
         origin.in_flight = origin.in_flight.saturating_sub(1);
         origin.not_before = origin.not_before.filter(|moment| *moment > now);
+        origin.heard_of = Some(now);
+        let probed = std::mem::take(&mut origin.probed);
         match contact {
             Contact::Reached | Contact::Asked(_) => {
                 let back = origin.missed >= FAILURES;
@@ -153,8 +171,11 @@ impl Origins {
                     origin.not_before = origin.not_before.max(Some(now + wait));
                 }
             }
+            // It was sent before the receiver was known to be gone, and tells nothing new.
+            Contact::Missed if origin.missed >= FAILURES && !probed => {}
             Contact::Missed => {
-                origin.missed += 1;
+                // One that was just coming back is gone again.
+                origin.missed = if origin.ramp.take().is_some() { FAILURES } else { origin.missed + 1 };
                 if origin.missed >= FAILURES {
                     let doublings = (origin.missed - FAILURES).min(16);
                     let wait = FIRST_PROBE.saturating_mul(1 << doublings).min(LAST_PROBE);
@@ -220,6 +241,40 @@ mod tests {
             assert_eq!(room(&origins, 700), expected);
         }
         assert!(origins.known.is_empty());
+    }
+
+    #[test]
+    fn failures_at_the_same_time_are_one() {
+        let mut origins = Origins::new(PER_ORIGIN);
+        for _ in 0..PER_ORIGIN {
+            origins.begin(A);
+        }
+        for _ in 0..PER_ORIGIN {
+            origins.end(A, Contact::Missed, at(30));
+        }
+        assert_eq!(
+            (room(&origins, 59), room(&origins, 60)),
+            (0, 1),
+            "the first probe comes as soon as after one failure"
+        );
+        attempt(&mut origins, Contact::Missed, 60);
+        assert_eq!((room(&origins, 119), room(&origins, 120)), (0, 1));
+        attempt(&mut origins, Contact::Reached, 120);
+        attempt(&mut origins, Contact::Missed, 121);
+        assert_eq!((room(&origins, 150), room(&origins, 151)), (0, 1), "one that was coming back is gone again");
+    }
+
+    #[test]
+    fn what_is_long_ago_is_forgotten() {
+        let mut origins = Origins::new(PER_ORIGIN);
+        for _ in 0..5 {
+            attempt(&mut origins, Contact::Missed, 0);
+        }
+        origins.begin("https://b.example");
+        origins.forget(at(3_599));
+        assert_eq!(origins.known.len(), 2);
+        origins.forget(at(3_600));
+        assert_eq!(origins.known.keys().collect::<Vec<_>>(), ["https://b.example"], "something is on its way to it");
     }
 
     #[test]

@@ -17,6 +17,16 @@ use crate::origins::{Contact, Health, Origins};
 /// A lease is so much longer than any exchange takes, so that it only ends when its holder died.
 const SPARE: Duration = Duration::from_secs(15);
 
+/// So long may bodies be in all that are on their way; the one that passes it is still sent.
+const BYTES: usize = 128 << 20;
+
+/// The room that an attempt takes.
+pub(crate) struct Taken {
+    origin: String,
+    bytes: usize,
+    is_retry: bool,
+}
+
 /// The deliveries on their way, and what is known of receivers.
 pub(crate) struct Outbox {
     at_once: u32,
@@ -27,6 +37,8 @@ pub(crate) struct Outbox {
 
 struct InFlight {
     all: u32,
+    /// How long the bodies are that are on their way.
+    bytes: usize,
     retries: u32,
     origins: Origins,
 }
@@ -34,7 +46,7 @@ struct InFlight {
 impl Outbox {
     /// Nothing is on its way, and nothing known.
     pub(crate) fn new(pace: &WebhookPace) -> Self {
-        let state = InFlight { all: 0, retries: 0, origins: Origins::new(pace.at_once_to_one) };
+        let state = InFlight { all: 0, bytes: 0, retries: 0, origins: Origins::new(pace.at_once_to_one) };
         let WebhookPace { at_once, at_once_to_one, total, .. } = *pace;
         Self { at_once, at_once_to_one, lease: total + SPARE, state: Mutex::new(state) }
     }
@@ -45,10 +57,12 @@ impl Outbox {
 
     /// What may be taken now. Retries have half of the room, so that they can't keep what is new from its first attempt.
     pub(crate) fn claim(&self, lease_id: LeaseId, now: Timestamp) -> ClaimDeliveries {
-        let state = self.state();
+        let mut state = self.state();
+        state.origins.forget(now);
         ClaimDeliveries {
             lease_id,
             limit: self.at_once - state.all,
+            bytes: BYTES.saturating_sub(state.bytes),
             retries: (self.at_once / 2).max(1).saturating_sub(state.retries),
             per_origin: self.at_once_to_one,
             rooms: state.origins.rooms(now),
@@ -60,23 +74,28 @@ impl Outbox {
     /// Whether a delivery to a URL could go now.
     pub(crate) fn has_room(&self, url: &str, now: Timestamp) -> bool {
         let state = self.state();
-        state.all < self.at_once && origin(url).is_some_and(|origin| state.origins.room(&origin, now) > 0)
+        state.all < self.at_once
+            && state.bytes < BYTES
+            && origin(url).is_some_and(|origin| state.origins.room(&origin, now) > 0)
     }
 
     /// An attempt begins.
-    pub(crate) fn begin(&self, delivery: &ClaimedDelivery) {
+    pub(crate) fn begin(&self, delivery: &ClaimedDelivery) -> Taken {
         let mut state = self.state();
         state.all += 1;
+        state.bytes += delivery.body.len();
         state.retries += u32::from(delivery.attempt > 1);
         state.origins.begin(&delivery.origin);
+        Taken { origin: delivery.origin.clone(), bytes: delivery.body.len(), is_retry: delivery.attempt > 1 }
     }
 
     /// An attempt has ended.
-    pub(crate) fn end(&self, origin: &str, attempt: u32, contact: Contact, now: Timestamp) {
+    pub(crate) fn end(&self, taken: &Taken, contact: Contact, now: Timestamp) {
         let mut state = self.state();
         state.all -= 1;
-        state.retries -= u32::from(attempt > 1);
-        state.origins.end(origin, contact, now);
+        state.bytes -= taken.bytes;
+        state.retries -= u32::from(taken.is_retry);
+        state.origins.end(&taken.origin, contact, now);
     }
 
     /// When the next receiver may be sent to again that is left alone now.

@@ -169,12 +169,14 @@ pub struct Message<'a> {
     /// The header `webhook-timestamp`, in seconds since 1970.
     pub timestamp: i64,
     /// The body, to the byte.
-    pub body: &'a str,
+    pub body: &'a [u8],
 }
 
 impl Message<'_> {
     fn signed(&self) -> Vec<u8> {
-        format!("{}.{}.{}", self.id, self.timestamp, self.body).into_bytes()
+        let mut signed = format!("{}.{}.", self.id, self.timestamp).into_bytes();
+        signed.extend_from_slice(self.body);
+        signed
     }
 }
 
@@ -216,7 +218,7 @@ mod tests {
     }
 
     fn message(id: &'static str, timestamp: i64, body: &'static str) -> Message<'static> {
-        Message { id, timestamp, body }
+        Message { id, timestamp, body: body.as_bytes() }
     }
 
     #[test]

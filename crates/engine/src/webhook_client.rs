@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use threadyard_core::{
-    webhook_policy::{WebhookHeaders, WebhookPolicy},
+    webhook_policy::{Forbidden, WebhookHeaders, WebhookPolicy},
     webhooks::ClaimedDelivery,
 };
 
 use crate::{Error, Result, Settings, webhook_dns::VettingResolver};
 
+/// What is said of a name whose address the policy refuses.
+pub(crate) const BLOCKED: &str = "the name leads to an address that may not be called; see webhooks.network";
 /// So much of an answer's body is read.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -30,6 +32,8 @@ pub(crate) enum Sent {
     Answer(Answer),
     /// It could not be reached or did not answer.
     Failure(&'static str),
+    /// Its name leads, for now, to an address that may not be called.
+    Blocked,
     /// It may not be called at all.
     Refused,
 }
@@ -115,11 +119,19 @@ impl WebhookClient {
             .body(delivery.body.clone());
         match request.send().await {
             Ok(response) => Sent::Answer(Answer::read(response).await),
+            Err(error) if error.is_builder() => Sent::Refused,
+            Err(error) if is_forbidden(&error) => Sent::Blocked,
             Err(error) if error.is_timeout() => Sent::Failure("the receiver did not answer in time"),
             Err(error) if error.is_connect() => Sent::Failure("no connection to the receiver"),
             Err(_) => Sent::Failure("the exchange with the receiver broke off"),
         }
     }
+}
+
+/// Whether the policy refused an address that the name stands for.
+pub(crate) fn is_forbidden(error: &reqwest::Error) -> bool {
+    let mut causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.any(<dyn std::error::Error>::is::<Forbidden>)
 }
 
 /// The operator's headers, never shown by anybody who prints a request.

@@ -57,7 +57,9 @@ impl Deliveries for SqliteStorage {
     async fn delivery_body(&self, id: String) -> Result<Option<String>> {
         self.readers
             .read(move |connection| {
-                let mut query = connection.prepare_cached("SELECT body FROM delivery WHERE id = ?1")?;
+                let mut query = connection.prepare_cached(
+                    "SELECT coalesce(body, '') FROM delivery LEFT JOIN delivery_body ON delivery = k WHERE id = ?1",
+                )?;
                 first(&mut query, &[&id], |row| Ok(row.get(0)?))
             })
             .await
@@ -67,7 +69,7 @@ impl Deliveries for SqliteStorage {
         self.writer
             .write(move |connection| {
                 let mut sql = resend(now);
-                sql.with("WHERE lease_id IS NULL AND body <> '' AND id = ?", id.clone());
+                sql.with("WHERE lease_id IS NULL AND NOT erased AND id = ?", id.clone());
                 let changed = connection.prepare_cached(&sql.text)?.execute(&*sql.parameters())?;
                 steered(connection, &id, changed)
             })
@@ -91,8 +93,8 @@ impl Deliveries for SqliteStorage {
             .write(move |connection| {
                 let changed = connection
                     .prepare_cached(
-                        "UPDATE delivery SET state = 'cancelled', finished_at = ?2, lease_id = NULL, resent_from = NULL,
-                             resume_at = NULL
+                        "UPDATE delivery SET state = coalesce(nullif(resent_from, 'pending'), 'cancelled'),
+                             finished_at = ?2, lease_id = NULL, resent_from = NULL, resume_at = NULL
                          WHERE id = ?1 AND state = 'pending'",
                     )?
                     .execute(params![id, now.0])?;
@@ -110,12 +112,13 @@ impl Deliveries for SqliteStorage {
 }
 
 /// Makes an attempt due besides the schedule, and notes how to go on if it fails.
-pub(super) fn resend(now: Timestamp) -> Sql {
+fn resend(now: Timestamp) -> Sql {
     let mut sql = Sql::new("UPDATE delivery SET resent_from = coalesce(resent_from, state), state = 'pending',");
     sql.add(
         "resume_at = CASE WHEN resent_from IS NOT NULL THEN resume_at WHEN state = 'pending' THEN next_attempt_at END,",
     );
     sql.with("finished_at = NULL, next_attempt_at = ?", now.0);
+    sql.with(", scheduled_from = CASE state WHEN 'pending' THEN scheduled_from ELSE ? END", now.0);
     sql
 }
 
@@ -123,7 +126,7 @@ fn steered(connection: &Connection, id: &str, changed: usize) -> Done<Steered> {
     if changed == 1 {
         return Ok(Steered::Done);
     }
-    let mut query = connection.prepare_cached("SELECT body <> '' FROM delivery WHERE id = ?1")?;
+    let mut query = connection.prepare_cached("SELECT NOT erased FROM delivery WHERE id = ?1")?;
     Ok(match first(&mut query, &[&id], |row| Ok(row.get::<_, bool>(0)?))? {
         Some(true) => Steered::NotNow,
         Some(false) => Steered::Erased,
@@ -146,6 +149,9 @@ pub(super) fn narrow(sql: &mut Sql, query: DeliveryQuery) {
     }
     if let Some(state) = query.state {
         sql.with("AND state = ?", state.as_str());
+    }
+    if let Some(origin) = query.origin {
+        sql.with("AND origin = ?", origin);
     }
     if let Some(url) = query.url {
         sql.with("AND substr(shown_url, 1, length(?)) =", url.clone());

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, params};
 use threadyard_core::{
     runs::{EndStatus, Ending, Lease, Run},
-    webhooks::{delivery_for, origin, without_secrets},
+    webhook_body::delivery_for,
+    webhooks::{origin, without_secrets},
 };
 
 use super::{
@@ -63,22 +64,22 @@ fn announce(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
         connection.prepare_cached("UPDATE thread SET ends_told = ends_told + 1 WHERE id = ?1 RETURNING ends_told")?;
     let thread_seq = first(&mut next, &[&key(run.thread_id)], |row| Ok(row.get::<_, i64>(0)?))?.unwrap_or(1);
     let Some(delivery) = delivery_for(run, ending, thread_seq.unsigned_abs()) else { return Ok(()) };
-    connection
-        .prepare_cached(
-            "INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, body, state, next_attempt_at, created_at)
-             SELECT ?1, ?2, ?3, ?7, ?4, ?8, ?9, ?5, 'pending', ?6, ?6 FROM run WHERE id = ?2 AND webhooks_enabled
-             ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(params![
-            delivery.id,
-            key(delivery.run_id),
-            key(delivery.thread_id),
-            delivery.url,
-            text(&delivery.body),
-            delivery.created_at.0,
-            delivery.event,
-            without_secrets(&delivery.url),
-            origin(&delivery.url).unwrap_or_default(),
-        ])?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, state, next_attempt_at, created_at,
+             scheduled_from)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8, ?8, ?8 FROM run WHERE id = ?2 AND webhooks_enabled
+         ON CONFLICT (id) DO NOTHING RETURNING k",
+    )?;
+    let (run_id, thread_id) = (key(delivery.run_id), key(delivery.thread_id));
+    let (shown_url, origin) = (without_secrets(&delivery.url), origin(&delivery.url).unwrap_or_default());
+    let inserted = first(
+        &mut insert,
+        params![delivery.id, run_id, thread_id, delivery.event, delivery.url, shown_url, origin, delivery.created_at.0],
+        |row| Ok(row.get::<_, i64>(0)?),
+    )?;
+    if let Some(k) = inserted {
+        let mut insert = connection.prepare_cached("INSERT INTO delivery_body (delivery, body) VALUES (?1, ?2)")?;
+        insert.execute(params![k, text(&delivery.body)])?;
+    }
     Ok(())
 }

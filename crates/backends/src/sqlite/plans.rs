@@ -12,7 +12,7 @@ use super::{
     runs::LISTED,
     sql::Sql,
     thread_search::{Among, in_order, page},
-    webhooks::{DUE, DUE_AT_ORIGIN, NEXT_DUE, NEXT_ORIGIN, WAITING},
+    webhooks::{DUE, DUE_AT_ORIGIN, NEW_AT_ORIGIN, NEXT_DUE, NEXT_ORIGIN, WAITING},
 };
 use crate::SqliteStorage;
 
@@ -95,6 +95,7 @@ fn deliveries_are_chosen_without_reading_rows() {
     for (sql, parameters) in [
         (DUE, &[&1 as &dyn rusqlite::ToSql, &1][..]),
         (DUE_AT_ORIGIN, &[&"a", &1, &1]),
+        (NEW_AT_ORIGIN, &[&"a", &1, &1]),
         (NEXT_DUE, &[&1]),
         (NEXT_ORIGIN, &[&"a"]),
         (WAITING, &[]),

@@ -9,7 +9,7 @@ use threadyard_core::{
 
 use super::{
     Done,
-    deliveries::{narrow, resend},
+    deliveries::narrow,
     rows::{all, first, key, time, uuid},
     sql::Sql,
 };
@@ -37,10 +37,14 @@ pub(super) fn go_on(connection: &Connection, limit: u32, now: Timestamp) -> Done
     })?;
     let Some((recovery, query, reached, last)) = found else { return Ok(None) };
     let due = next(connection, query, (reached, last), limit)?;
+    // Their schedule begins anew: who could not take them may be overrun by all of them coming at once.
+    let mut again = connection.prepare_cached(
+        "UPDATE delivery SET state = 'pending', manual = attempts, finished_at = NULL, next_attempt_at = ?2,
+             scheduled_from = ?2
+         WHERE k = ?1",
+    )?;
     for k in &due {
-        let mut sql = resend(now);
-        sql.with("WHERE k = ?", *k);
-        connection.prepare_cached(&sql.text)?.execute(&*sql.parameters())?;
+        again.execute(params![k, now.0])?;
     }
     let finished_at = (due.len() < limit as usize).then_some(now);
     let recovered = recovery.recovered + due.len() as u64;
@@ -56,7 +60,7 @@ pub(super) fn go_on(connection: &Connection, limit: u32, now: Timestamp) -> Done
 }
 
 fn next(connection: &Connection, query: DeliveryQuery, (reached, last): (i64, i64), limit: u32) -> Done<Vec<i64>> {
-    let mut sql = Sql::new("SELECT k FROM delivery WHERE state IN ('failed', 'cancelled', 'skipped') AND body <> ''");
+    let mut sql = Sql::new("SELECT k FROM delivery WHERE state IN ('failed', 'cancelled', 'skipped') AND NOT erased");
     sql.with("AND k > ?", reached);
     sql.with("AND k <= ?", last);
     narrow(&mut sql, query);

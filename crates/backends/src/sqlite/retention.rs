@@ -25,22 +25,25 @@ impl Retention for SqliteStorage {
     async fn sweep_deliveries(&self, before: DeliveryTimes<Timestamp>, limit: u32) -> Result<u64> {
         self.writer
             .write(move |connection| {
-                let erased = connection
+                connection
                     .prepare_cached(
-                        "UPDATE delivery SET body = '', url = shown_url WHERE k IN (
-                             SELECT k FROM delivery WHERE finished_at < ?1 AND body <> '' ORDER BY finished_at LIMIT ?2)",
+                        "DELETE FROM delivery_body WHERE delivery IN (
+                             SELECT k FROM delivery WHERE finished_at < ?1 AND NOT erased ORDER BY finished_at LIMIT ?2)",
                     )?
                     .execute(params![before.body.0, limit])?;
-                if erased > 0 {
-                    return Ok(erased as u64);
-                }
+                let erased = connection
+                    .prepare_cached(
+                        "UPDATE delivery SET erased = 1, url = shown_url WHERE k IN (
+                             SELECT k FROM delivery WHERE finished_at < ?1 AND NOT erased ORDER BY finished_at LIMIT ?2)",
+                    )?
+                    .execute(params![before.body.0, limit])?;
                 let swept = connection
                     .prepare_cached(
                         "DELETE FROM delivery WHERE k IN (
                              SELECT k FROM delivery WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2)",
                     )?
                     .execute(params![before.row.0, limit])?;
-                Ok(swept as u64)
+                Ok(erased.max(swept) as u64)
             })
             .await
     }

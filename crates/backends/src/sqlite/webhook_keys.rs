@@ -40,15 +40,12 @@ fn rotate(connection: &Connection, master: &MasterKey, now: Timestamp, until: Ti
     connection
         .prepare_cached("UPDATE webhook_key SET expires_at = min(coalesce(expires_at, ?1), ?1)")?
         .execute([until.0])?;
-    // What signs no more is of no use to anybody else either.
-    connection
-        .prepare_cached(
-            "DELETE FROM webhook_key WHERE expires_at <= ?1 AND version < (SELECT max(version) FROM webhook_key)",
-        )?
-        .execute([now.0])?;
     let mut insert =
         connection.prepare_cached("INSERT INTO webhook_key (master, created_at) VALUES (?1, ?2) RETURNING *")?;
-    first(&mut insert, &[&master.0, &now.0], webhook_key)?.ok_or_else(|| rusqlite::Error::QueryReturnedNoRows.into())
+    let made = first(&mut insert, &[&master.0, &now.0], webhook_key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    // What signs no more is of no use to anybody else either.
+    connection.prepare_cached("DELETE FROM webhook_key WHERE expires_at <= ?1")?.execute([now.0])?;
+    Ok(made)
 }
 
 fn webhook_key(row: &Row<'_>) -> Done<WebhookKey> {

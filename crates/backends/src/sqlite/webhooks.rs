@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
     deliveries::Trigger,
     ids::{LeaseId, RunId},
     storage::Result,
     time::Timestamp,
-    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDeliveries, ClaimedDelivery, NextStep, Waiting, Webhooks},
+    webhooks::{
+        AttemptResult, ClaimDeliveries, ClaimedDeliveries, ClaimedDelivery, GivenUp, NextStep, Overdue, Waiting,
+        Webhooks,
+    },
 };
 
 use super::{
@@ -23,23 +27,16 @@ impl Webhooks for SqliteStorage {
         self.writer.write(move |connection| take(connection, &claim)).await
     }
 
-    async fn record_attempt(&self, result: AttemptResult) -> Result<()> {
+    async fn record_attempt(&self, result: AttemptResult) -> Result<bool> {
         self.writer.write(move |connection| record(connection, &result)).await
     }
 
     async fn skip_deliveries(&self, now: Timestamp) -> Result<u64> {
-        self.writer
-            .write(move |connection| {
-                let skipped = connection
-                    .prepare_cached(
-                        "UPDATE delivery SET state = 'skipped', finished_at = ?1, lease_id = NULL, resent_from = NULL,
-                             resume_at = NULL
-                         WHERE state = 'pending'",
-                    )?
-                    .execute([now.0])?;
-                Ok(skipped as u64)
-            })
-            .await
+        self.writer.write(move |connection| skip(connection, now)).await
+    }
+
+    async fn give_up_deliveries(&self, overdue: Overdue, limit: u32) -> Result<Vec<GivenUp>> {
+        self.writer.write(move |connection| give_up(connection, &overdue, limit)).await
     }
 
     async fn waiting(&self) -> Result<Vec<Waiting>> {
@@ -60,12 +57,20 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
     let mut update = connection.prepare_cached(
         "UPDATE delivery SET attempts = attempts + 1, manual = manual + (resent_from IS NOT NULL), lease_id = ?1,
              next_attempt_at = ?2
-         WHERE k = ?3 RETURNING id, run_id, event, created_at, url, origin, body, attempts, manual, resent_from",
+         WHERE k = ?3 RETURNING id, run_id, event, created_at, url, origin, attempts, manual, resent_from",
     )?;
-    let (mut deliveries, mut lost) = (Vec::new(), 0);
+    let mut body = connection.prepare_cached("SELECT body FROM delivery_body WHERE delivery = ?1")?;
+    let (mut deliveries, mut lost, mut bytes) = (Vec::new(), 0, 0);
     for k in due(connection, claim)? {
+        if bytes >= claim.bytes {
+            break;
+        }
+        let body: String = first(&mut body, &[&k], |row| Ok(row.get(0)?))?.unwrap_or_default();
+        bytes += body.len();
         let lease = key(claim.lease_id);
-        if let Some(taken) = first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(row, claim.lease_id))? {
+        let taken =
+            first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(row, body.into(), claim.lease_id))?;
+        if let Some(taken) = taken {
             lost += begin(connection, k, &taken, claim.now)?;
             deliveries.push(taken);
         }
@@ -84,6 +89,10 @@ pub(super) const DUE_AT_ORIGIN: &str = "SELECT k, next_attempt_at, origin, attem
     WHERE state = 'pending' AND origin = ?1 AND next_attempt_at <= ?2 ORDER BY next_attempt_at, k LIMIT ?3";
 pub(super) const NEXT_DUE: &str = "SELECT min(next_attempt_at) FROM delivery INDEXED BY delivery_due
     WHERE state = 'pending' AND next_attempt_at > ?1";
+pub(super) const NEW_AT_ORIGIN: &str = "SELECT k, next_attempt_at, origin, attempts > 0
+    FROM delivery INDEXED BY delivery_origin_due
+    WHERE state = 'pending' AND origin = ?1 AND next_attempt_at <= ?2 AND attempts = 0
+    ORDER BY next_attempt_at, k LIMIT ?3";
 pub(super) const NEXT_ORIGIN: &str = "SELECT min(origin) FROM delivery INDEXED BY delivery_origin_due
     WHERE state = 'pending' AND origin > ?1";
 pub(super) const WAITING: &str = "SELECT origin, count(*), min(next_attempt_at)
@@ -109,12 +118,15 @@ fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<Vec<i64>> {
     // Some origin has many due for long, and no room: others may be behind it.
     let mut of_each = Vec::new();
     let mut next = connection.prepare_cached(NEXT_ORIGIN)?;
-    let mut of_origin = connection.prepare_cached(DUE_AT_ORIGIN)?;
+    // Where there is no room for retries, what is new must not wait behind them.
+    let mut of_origin = connection.prepare_cached(if claim.retries == 0 { NEW_AT_ORIGIN } else { DUE_AT_ORIGIN })?;
     // No text comes before the empty one, which stands for deliveries without an origin.
     let mut origin = Some(String::new());
     while let Some(current) = origin {
-        of_each
-            .extend(all(&mut of_origin, &[&current, &claim.now.0, &room(claim, &current)], |row| Ok(due_row(row)?))?);
+        let room = room(claim, &current);
+        if room > 0 {
+            of_each.extend(all(&mut of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
+        }
         origin = next.query_row([&current], |row| row.get(0))?;
     }
     of_each.sort_by_key(|due| (due.at, due.k));
@@ -163,7 +175,7 @@ fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Times
     Ok(lost as u64)
 }
 
-fn delivery(row: &Row<'_>, lease_id: LeaseId) -> Done<ClaimedDelivery> {
+fn delivery(row: &Row<'_>, body: Bytes, lease_id: LeaseId) -> Done<ClaimedDelivery> {
     let attempt: u32 = row.get("attempts")?;
     let resent = row.get::<_, Option<String>>("resent_from")?.is_some();
     Ok(ClaimedDelivery {
@@ -173,7 +185,7 @@ fn delivery(row: &Row<'_>, lease_id: LeaseId) -> Done<ClaimedDelivery> {
         created_at: time(row, "created_at")?,
         url: row.get("url")?,
         origin: row.get("origin")?,
-        body: row.get("body")?,
+        body,
         attempt,
         scheduled: attempt - row.get::<_, u32>("manual")?,
         trigger: if resent { Trigger::Resend } else { Trigger::Schedule },
@@ -181,7 +193,7 @@ fn delivery(row: &Row<'_>, lease_id: LeaseId) -> Done<ClaimedDelivery> {
     })
 }
 
-fn record(connection: &Connection, result: &AttemptResult) -> Done<()> {
+fn record(connection: &Connection, result: &AttemptResult) -> Done<bool> {
     let (state, next_attempt_at) = match result.next {
         NextStep::Delivered => (Some("delivered"), None),
         NextStep::RetryAt(again) => (Some("pending"), Some(again.0)),
@@ -200,11 +212,56 @@ fn record(connection: &Connection, result: &AttemptResult) -> Done<()> {
         |row| Ok(row.get::<_, i64>(0)?),
     )?;
     // Another sender has taken it over, or somebody has stopped it: what came of this attempt is not known to anybody.
-    let Some(k) = recorded else { return Ok(()) };
+    let Some(k) = recorded else { return Ok(false) };
     connection
         .prepare_cached(
             "UPDATE delivery_attempt SET state = 'done', ended_at = ?3, status = ?4, failure = ?5 WHERE delivery = ?1 AND n = ?2",
         )?
         .execute(params![k, result.attempt, result.at.0, result.status, result.failure])?;
-    Ok(())
+    Ok(true)
+}
+
+/// Settles everything that is to be sent. What somebody asked to be sent again is as it was before.
+fn skip(connection: &Connection, now: Timestamp) -> Done<u64> {
+    let mut open = connection.prepare_cached("SELECT 1 FROM delivery WHERE state = 'pending'")?;
+    if !open.exists([])? {
+        return Ok(0);
+    }
+    connection
+        .prepare_cached(
+            "UPDATE delivery_attempt SET state = 'unknown'
+             WHERE state = 'started' AND delivery IN (SELECT k FROM delivery WHERE state = 'pending')",
+        )?
+        .execute([])?;
+    let skipped = connection
+        .prepare_cached(
+            "UPDATE delivery SET state = coalesce(nullif(resent_from, 'pending'), 'skipped'), finished_at = ?1,
+                 lease_id = NULL, resent_from = NULL, resume_at = NULL
+             WHERE state = 'pending'",
+        )?
+        .execute([now.0])?;
+    Ok(skipped as u64)
+}
+
+/// Settles what waits behind receivers that could not be reached in all the time there was.
+fn give_up(connection: &Connection, overdue: &Overdue, limit: u32) -> Done<Vec<GivenUp>> {
+    let mut update = connection.prepare_cached(
+        "UPDATE delivery SET state = coalesce(nullif(resent_from, 'pending'), 'failed'), finished_at = ?1,
+             last_failure = ?2, resent_from = NULL, resume_at = NULL
+         WHERE k IN (
+             SELECT k FROM delivery INDEXED BY delivery_scheduled
+             WHERE state = 'pending' AND scheduled_from < ?3 AND lease_id IS NULL LIMIT ?4)
+         RETURNING id, event, state",
+    )?;
+    let settled = all(
+        &mut update,
+        &[
+            &overdue.now.0,
+            &"the receiver could not be reached in all the time there was",
+            &overdue.begun_before.0,
+            &limit,
+        ],
+        |row| Ok((GivenUp { id: row.get(0)?, event: row.get(1)? }, row.get::<_, String>(2)?)),
+    )?;
+    Ok(settled.into_iter().filter(|(_, state)| state == "failed").map(|(given_up, _)| given_up).collect())
 }

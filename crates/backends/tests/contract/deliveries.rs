@@ -6,6 +6,7 @@ use threadyard_core::{
     deliveries::{Attempt, AttemptState, Delivery, DeliveryQuery, DeliveryState, Steered, Trigger},
     ids::{LeaseId, RecoveryId},
     page::Window,
+    retention::DeliveryTimes,
     testkit::new_run,
     webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
 };
@@ -30,6 +31,7 @@ async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDelivery> {
     let claim = ClaimDeliveries {
         lease_id,
         limit: 10,
+        bytes: usize::MAX,
         retries: 10,
         per_origin: 10,
         rooms: BTreeMap::new(),
@@ -87,7 +89,7 @@ async fn every_attempt_leaves_a_trace() {
         ]
     );
     let body = backend.storage.delivery_body(first.id.clone()).await.unwrap();
-    assert_eq!(body, Some(first.body));
+    assert_eq!(body.map(String::into_bytes), Some(first.body.to_vec()));
 }
 
 #[tokio::test]
@@ -177,4 +179,39 @@ async fn deliveries_are_found_and_recovered() {
     assert_eq!(recover(1, DeliveryQuery { since: Some(at(2)), ..all() }).await, 1);
     assert_eq!(claim(&backend, 20).await.iter().map(|it| it.run_id).collect::<Vec<_>>(), [run(3)]);
     assert_eq!(recover(2, all()).await, 1, "one is on its way and one was delivered");
+}
+
+#[tokio::test]
+async fn rows_are_swept_while_bodies_are_erased() {
+    let backend = Backend::new();
+    for (n, seconds) in [(1, 1), (2, 1_000)] {
+        ended(&backend, n, "https://example.com/hook", seconds).await;
+        let delivery = claim(&backend, seconds + 1).await.remove(0);
+        record(&backend, &delivery, seconds + 2, 200, NextStep::Delivered).await;
+    }
+    let sweep = async |body, row| {
+        let before = DeliveryTimes { body: at(body), row: at(row) };
+        backend.storage.sweep_deliveries(before, 10).await.unwrap()
+    };
+    assert_eq!(sweep(500, 0).await, 1);
+    assert_eq!(sweep(2_000, 500).await, 1);
+    let left = backend.storage.search_deliveries(DeliveryQuery::default(), ALL).await.unwrap().rows;
+    assert_eq!(left.iter().map(|it| it.run_id).collect::<Vec<_>>(), [run(2)]);
+    let body = backend.storage.delivery_body(left[0].delivery_id.clone()).await.unwrap();
+    assert_eq!(body.as_deref(), Some(""));
+}
+
+#[tokio::test]
+async fn large_bodies_are_taken_as_far_as_there_is_room() {
+    let backend = Backend::new();
+    for n in 1..3 {
+        ended(&backend, n, "https://example.com/hook", 1).await;
+    }
+    let claim = async |bytes, n| {
+        let lease_id = LeaseId(Uuid::from_u64_pair(7, n));
+        let (rooms, now, until) = (BTreeMap::new(), at(3), at(60));
+        let claim = ClaimDeliveries { lease_id, limit: 9, bytes, retries: 9, per_origin: 9, rooms, now, until };
+        backend.storage.claim_deliveries(claim).await.unwrap().deliveries.len()
+    };
+    assert_eq!((claim(0, 1).await, claim(1, 2).await, claim(1, 3).await, claim(1, 4).await), (0, 1, 1, 0));
 }

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest},
-    deliveries::{DeliveryQuery, Steered},
+    deliveries::{DeliveryQuery, DeliveryState, Steered, Trigger},
     ids::{LeaseId, RecoveryId},
     retention::DeliveryTimes,
     testkit::new_run,
     time::Timestamp,
-    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
+    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, GivenUp, NextStep, Overdue},
 };
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDelivery> {
     let claim = ClaimDeliveries {
         lease_id,
         limit: 10,
+        bytes: usize::MAX,
         retries: 10,
         per_origin: 10,
         rooms: BTreeMap::new(),
@@ -54,10 +55,11 @@ async fn the_end_of_a_run_is_told_until_somebody_has_it() {
     let backend = Backend::new();
     ended_run(&backend, true).await;
     let first = claim(&backend, 2).await.remove(0);
-    let body: Value = serde_json::from_str(&first.body).unwrap();
+    let body: Value = serde_json::from_slice(&first.body).unwrap();
     assert_eq!((first.url.as_str(), first.attempt), (URL, 1));
     assert_eq!((body["status"].as_str(), body["run_id"].as_str()), (Some("success"), Some(&*run(1).to_string())));
-    assert!(!first.body.contains("secret") && !first.body.contains("pass"));
+    let text = String::from_utf8(first.body.to_vec()).unwrap();
+    assert!(!text.contains("secret") && !text.contains("pass"));
     assert!(claim(&backend, 3).await.is_empty(), "it is leased");
     backend.storage.record_attempt(result(&first, 3, NextStep::RetryAt(at(10)))).await.unwrap();
     assert!(claim(&backend, 9).await.is_empty());
@@ -96,7 +98,7 @@ async fn the_hook_of_a_rolled_back_run_and_of_a_deleted_thread_still_goes_out() 
     let cancel = CancelRequest { action: CancelAction::Rollback, reason: "test".into(), cause: CancelCause::User };
     backend.storage.cancel_run(thread(1), run(1), cancel, at(1)).await.unwrap();
     backend.storage.delete_thread(thread(1)).await.unwrap();
-    let body: Value = serde_json::from_str(&claim(&backend, 2).await.remove(0).body).unwrap();
+    let body: Value = serde_json::from_slice(&claim(&backend, 2).await.remove(0).body).unwrap();
     assert_eq!((body["status"].as_str(), body["error"]["error"].as_str()), (Some("rollback"), Some("UserRollback")));
 }
 
@@ -117,6 +119,43 @@ async fn bodies_are_erased_first_and_not_sent_again() {
     let id = RecoveryId(uuid::Uuid::nil());
     backend.storage.begin_recovery(id, DeliveryQuery::default(), at(5)).await.unwrap();
     assert_eq!(backend.storage.recover_deliveries(10, at(5)).await.unwrap().unwrap().recovered, 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_too_long_is_given_up() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    let give_up = async |begun_before| {
+        backend.storage.give_up_deliveries(Overdue { begun_before: at(begun_before), now: at(900) }, 10).await.unwrap()
+    };
+    assert_eq!(give_up(2).await, []);
+    let held = claim(&backend, 3).await.remove(0);
+    assert_eq!(give_up(100).await, [], "it is on its way");
+    backend.storage.record_attempt(result(&held, 4, NextStep::RetryAt(at(50)))).await.unwrap();
+    assert_eq!(give_up(100).await, [GivenUp { id: held.id.clone(), event: "run.success".into() }]);
+    assert!(claim(&backend, 60).await.is_empty());
+
+    // Recovered, it has all its attempts again, and all its time.
+    let id = RecoveryId(uuid::Uuid::nil());
+    backend.storage.begin_recovery(id, DeliveryQuery::default(), at(200)).await.unwrap();
+    backend.storage.recover_deliveries(10, at(200)).await.unwrap();
+    assert_eq!(give_up(100).await, []);
+    let again = claim(&backend, 200).await.remove(0);
+    assert_eq!((again.attempt, again.scheduled, again.trigger), (2, 1, Trigger::Schedule));
+    assert!(backend.storage.record_attempt(result(&again, 201, NextStep::Delivered)).await.unwrap());
+
+    // What was delivered stays so when a further attempt that somebody asked for never came to be.
+    for stop in 0..3 {
+        backend.storage.resend_delivery(again.id.clone(), at(300)).await.unwrap();
+        match stop {
+            0 => drop(backend.storage.cancel_delivery(again.id.clone(), at(301)).await.unwrap()),
+            1 => drop(backend.storage.skip_deliveries(at(301)).await.unwrap()),
+            _ => assert_eq!(give_up(400).await, []),
+        }
+        let (delivery, _) = backend.storage.delivery(again.id.clone()).await.unwrap().unwrap();
+        assert_eq!(delivery.state, DeliveryState::Delivered, "{stop}");
+        assert!(claim(&backend, 302).await.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -181,7 +220,7 @@ async fn one_receiver_does_not_take_the_room_of_others() {
         let rooms = [("https://parked.example".to_owned(), 0)].into();
         let now = at(i64::try_from(seconds).unwrap());
         let until = now + Duration::from_secs(45);
-        let claim = ClaimDeliveries { lease_id, limit, retries, per_origin: 4, rooms, now, until };
+        let claim = ClaimDeliveries { lease_id, limit, bytes: usize::MAX, retries, per_origin: 4, rooms, now, until };
         let mut taken = backend.storage.claim_deliveries(claim).await.unwrap().deliveries;
         taken.sort_by(|a, b| a.origin.cmp(&b.origin));
         taken
@@ -196,5 +235,7 @@ async fn one_receiver_does_not_take_the_room_of_others() {
     for delivery in &first {
         backend.storage.record_attempt(result(delivery, 11, NextStep::RetryAt(at(12)))).await.unwrap();
     }
-    assert!(claim(0, 100, 20).await.iter().all(|it| it.attempt == 1));
+    let new = claim(0, 100, 20).await;
+    assert!(new.iter().all(|it| it.attempt == 1));
+    assert_eq!(new.len(), 4, "what is new at the busy one does not wait behind what is tried again");
 }

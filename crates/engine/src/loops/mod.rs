@@ -7,12 +7,15 @@ mod leases;
 mod recoverer;
 mod sweeper;
 mod webhook_sender;
+mod webhook_skipper;
 
 use std::time::Duration;
 
 use threadyard_core::{bus::Wake, time::Timestamp};
 
 use crate::Engine;
+
+use self::sweeper::Swept;
 
 /// The longest wait of a loop that nobody wakes.
 const SAFETY_POLL: Duration = Duration::from_secs(5);
@@ -22,12 +25,14 @@ pub(crate) fn start(engine: &Engine) {
     engine.tasks.spawn(dispatcher::run(engine.clone()));
     engine.tasks.spawn(cron_ticker::run(engine.clone()));
     engine.tasks.spawn(leases::run(engine.clone()));
-    for what in [sweeper::Swept::Threads, sweeper::Swept::Items, sweeper::Swept::Deliveries, sweeper::Swept::Events] {
+    for what in Swept::ALL {
         engine.tasks.spawn(sweeper::run(engine.clone(), what));
     }
     if engine.settings.webhooks_enabled {
         engine.tasks.spawn(webhook_sender::run(engine.clone()));
         engine.tasks.spawn(recoverer::run(engine.clone()));
+    } else {
+        engine.tasks.spawn(webhook_skipper::run(engine.clone()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadyard_core::{retention::DeliveryTimes, storage::Result};
+use threadyard_core::{retention::DeliveryTimes, storage::Result, webhooks::Overdue};
 
 use crate::{Engine, Sweep};
 
@@ -11,8 +11,13 @@ use crate::{Engine, Sweep};
 pub(super) enum Swept {
     Threads,
     Items,
+    Overdue,
     Deliveries,
     Events,
+}
+
+impl Swept {
+    pub(super) const ALL: [Self; 5] = [Self::Threads, Self::Items, Self::Overdue, Self::Deliveries, Self::Events];
 }
 
 /// The shortest time between two sweeps of events.
@@ -23,7 +28,7 @@ pub(super) async fn run(engine: Engine, what: Swept) {
     let sweep = match what {
         Swept::Threads => engine.settings.sweep,
         Swept::Items => engine.settings.item_sweep,
-        Swept::Deliveries => usual,
+        Swept::Overdue | Swept::Deliveries => usual,
         Swept::Events => Sweep { every: engine.settings.events_kept.clamp(SHORTEST, usual.every), ..usual },
     };
     loop {
@@ -62,6 +67,19 @@ async fn sweep_once(engine: &Engine, what: Swept, limit: u32) -> Result<u64> {
             Ok((swept.deleted.len() + swept.pruned.len()) as u64)
         }
         Swept::Items => engine.storage.sweep_items(now, limit).await,
+        Swept::Overdue => {
+            let overdue = Overdue { begun_before: now - engine.settings.webhook_pace.deadline(), now };
+            let given_up = engine.storage.give_up_deliveries(overdue, limit).await?;
+            let count = given_up.len() as u64;
+            for delivery in given_up {
+                tracing::error!(
+                    webhook_id = delivery.id,
+                    "webhook given up: its receiver could not be reached in all the time there was"
+                );
+                engine.metrics.given_up(delivery.event);
+            }
+            Ok(count)
+        }
         Swept::Deliveries => {
             let kept = engine.settings.deliveries_kept;
             let before = DeliveryTimes { body: now - kept.body, row: now - kept.row };

@@ -7,7 +7,7 @@ use crate::{
     metrics::AttemptEnd,
     origins::Contact,
     signing::Message,
-    webhook_client::{Answer, RetryAfter, Sent},
+    webhook_client::{Answer, BLOCKED, RetryAfter, Sent},
 };
 use threadyard_core::{
     bus::Topic,
@@ -49,11 +49,10 @@ async fn tick(engine: &Engine) -> Option<Timestamp> {
     engine.metrics.lost(claimed.lost);
     for delivery in claimed.deliveries {
         let engine = engine.clone();
-        engine.outbox.begin(&delivery);
+        let taken = engine.outbox.begin(&delivery);
         engine.tasks.clone().spawn(async move {
-            let (origin, number) = (delivery.origin.clone(), delivery.attempt);
             let contact = attempt(&engine, delivery).await;
-            engine.outbox.end(&origin, number, contact, engine.ambient.now());
+            engine.outbox.end(&taken, contact, engine.ambient.now());
             engine.bus.wake(Topic::Deliveries);
         });
     }
@@ -72,8 +71,32 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
     let at = engine.ambient.now();
     let contact = contact(&sent, at);
     let (status, failure, next) = judge(&sent, &delivery, at, (&engine.settings.webhook_pace, spread(engine)));
-    let blocked = matches!(sent, Sent::Refused);
-    engine.metrics.attempted(&delivery, &AttemptEnd { at, took: at.since(now), status, next, blocked });
+    let result = AttemptResult {
+        id: delivery.id.clone(),
+        lease_id: delivery.lease_id,
+        attempt: delivery.attempt,
+        at,
+        status,
+        failure: failure.map(str::to_owned),
+        next,
+    };
+    match engine.storage.record_attempt(result).await {
+        Ok(true) => {
+            let blocked = matches!(sent, Sent::Refused | Sent::Blocked);
+            engine.metrics.attempted(&delivery, &AttemptEnd { at, took: at.since(now), status, next, blocked });
+            tell(&delivery, (status, failure), next);
+        }
+        Ok(false) => {
+            tracing::info!(run_id = %delivery.run_id, webhook_id = delivery.id, "a webhook was stopped or taken over while it was on its way");
+        }
+        Err(error) => {
+            tracing::error!(run_id = %delivery.run_id, %error, "what came of a webhook attempt could not be stored; it is sent again");
+        }
+    }
+    contact
+}
+
+fn tell(delivery: &ClaimedDelivery, (status, failure): (Option<u16>, Option<&str>), next: NextStep) {
     match next {
         NextStep::Delivered => tracing::info!(run_id = %delivery.run_id, webhook_id = delivery.id, "webhook delivered"),
         NextStep::RetryAt(again) => {
@@ -86,20 +109,6 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
             tracing::error!(run_id = %delivery.run_id, webhook_id = delivery.id, attempt = delivery.attempt, status, failure, "webhook given up");
         }
     }
-    let failure = failure.map(str::to_owned);
-    let result = AttemptResult {
-        id: delivery.id,
-        lease_id: delivery.lease_id,
-        attempt: delivery.attempt,
-        at,
-        status,
-        failure,
-        next,
-    };
-    if let Err(error) = engine.storage.record_attempt(result).await {
-        tracing::error!(run_id = %delivery.run_id, %error, "what came of a webhook attempt could not be stored; it is sent again");
-    }
-    contact
 }
 
 /// Only 2xx means that the receiver has it, and only 410 and its own word that it never wants it.
@@ -115,6 +124,7 @@ fn judge(
         Sent::Answer(Answer { status, aborts: true, .. }) => (Some(*status), "the receiver never wants it", None),
         Sent::Answer(answer) => (Some(answer.status), "the receiver did not accept it", Some(asked_wait(answer, at))),
         Sent::Failure(why) => (None, *why, Some(Duration::ZERO)),
+        Sent::Blocked => (None, BLOCKED, Some(Duration::ZERO)),
         Sent::Refused => (None, "the URL may not be called", None),
     };
     let again = asked.zip(pace.wait(delivery.scheduled, spread));
@@ -135,7 +145,7 @@ fn contact(sent: &Sent, at: Timestamp) -> Contact {
         },
         // Overloaded or not: who does not ask is sent the next one.
         Sent::Answer(_) | Sent::Refused => Contact::Reached,
-        Sent::Failure(_) => Contact::Missed,
+        Sent::Failure(_) | Sent::Blocked => Contact::Missed,
     }
 }
 
@@ -180,7 +190,7 @@ mod tests {
             created_at: AT,
             url: String::new(),
             origin: String::new(),
-            body: String::new(),
+            body: bytes::Bytes::new(),
             attempt: scheduled,
             scheduled,
             trigger,

@@ -90,6 +90,7 @@ async fn next_wait(stage: &Stage) -> Option<Duration> {
             let look = ClaimDeliveries {
                 lease_id: LeaseId(Uuid::nil()),
                 limit: 0,
+                bytes: 0,
                 retries: 0,
                 per_origin: 0,
                 rooms: BTreeMap::new(),

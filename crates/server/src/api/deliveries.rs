@@ -11,6 +11,7 @@ use threadyard_core::{
     deliveries::{Attempt, Delivery, DeliveryQuery, DeliveryState},
     ids::{RunId, ThreadId},
     time::Timestamp,
+    webhooks::origin,
 };
 use threadyard_engine::Engine;
 
@@ -36,10 +37,12 @@ pub(super) async fn of_run(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Search {
     run_id: Option<String>,
     thread_id: Option<String>,
     state: Option<DeliveryState>,
+    origin: Option<String>,
     url: Option<String>,
     since: Option<String>,
     until: Option<String>,
@@ -60,11 +63,30 @@ impl Search {
             run_id: self.run_id.as_deref().map(id).transpose()?,
             thread_id: self.thread_id.as_deref().map(id).transpose()?,
             state: self.state,
+            origin: self.origin.as_deref().map(receiver).transpose()?,
             url: self.url.clone(),
             since: time("since", &self.since)?,
             until: time("until", &self.until)?,
         })
     }
+}
+
+impl Search {
+    /// What to have sent again, which is all of it and nothing that is still on its way.
+    pub(super) fn settled(&self) -> Result<DeliveryQuery, ApiError> {
+        if self.limit.is_some() || self.offset.is_some() {
+            return Err(invalid("limit and offset: a recovery takes everything that matches"));
+        }
+        if let Some(DeliveryState::Pending | DeliveryState::Delivered) = self.state {
+            return Err(invalid("state: only what is failed, cancelled or skipped is recovered"));
+        }
+        self.query()
+    }
+}
+
+/// The receiver that a URL of its leads to.
+fn receiver(url: &str) -> Result<String, ApiError> {
+    origin(url).ok_or_else(|| invalid(format!("origin: `{url}` is not a URL such as https://a.com")))
 }
 
 pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {

@@ -41,7 +41,7 @@ pub(super) async fn recover(
     State(engine): State<Engine>,
     Body(search): Body<Search>,
 ) -> Answer<(StatusCode, Json<Recovery>)> {
-    Ok((StatusCode::ACCEPTED, Json(engine.recover_deliveries(search.query()?).await?)))
+    Ok((StatusCode::ACCEPTED, Json(engine.recover_deliveries(search.settled()?).await?)))
 }
 
 pub(super) async fn recovery(

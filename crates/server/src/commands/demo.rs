@@ -157,7 +157,7 @@ async fn show(url: &str, receiver: &str, hooks: &mut mpsc::UnboundedReceiver<Hoo
 async fn check_signature(client: &reqwest::Client, url: &str, hook: &Hook) -> anyhow::Result<()> {
     let keys: Value = client.get(format!("{url}/webhooks/public-key")).send().await?.json().await?;
     let key: ReceiverKey = keys["key"].as_str().context("the server has no public key")?.parse()?;
-    let message = Message { id: &hook.id, timestamp: hook.timestamp, body: &hook.body };
+    let message = Message { id: &hook.id, timestamp: hook.timestamp, body: hook.body.as_bytes() };
     let now = Ambient::system().now().as_millis() / 1_000;
     key.verify(message, &hook.signatures, now).context("the webhook's signature is not valid")
 }

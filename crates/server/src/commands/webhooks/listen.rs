@@ -6,7 +6,7 @@ use anyhow::Context;
 use axum::{
     Router,
     body::Bytes,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode},
 };
 use clap::Args;
@@ -43,6 +43,9 @@ struct Receiver {
     done: mpsc::UnboundedSender<()>,
 }
 
+/// Longer than any body that the server sends.
+const LONGEST: usize = 32 << 20;
+
 pub(super) async fn listen(listen: Listen) -> anyhow::Result<()> {
     let keys = match &listen.key {
         Some(key) => vec![key.parse()?],
@@ -52,7 +55,7 @@ pub(super) async fn listen(listen: Listen) -> anyhow::Result<()> {
     let receiver = Receiver { keys: Arc::new(keys), status: StatusCode::from_u16(listen.status)?, done };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, listen.port)).await?;
     println!("webhook URL: http://{}/", listener.local_addr()?);
-    let router = Router::new().fallback(receive).with_state(receiver);
+    let router = Router::new().fallback(receive).layer(DefaultBodyLimit::max(LONGEST)).with_state(receiver);
     let counted = async move {
         let mut left = listen.count;
         while left != Some(0) {
@@ -75,7 +78,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let text = String::from_utf8_lossy(&body);
     let timestamp = header("webhook-timestamp").parse().unwrap_or_default();
-    let message = Message { id: header("webhook-id"), timestamp, body: &text };
+    let message = Message { id: header("webhook-id"), timestamp, body: &body };
     let now = Ambient::system().now().as_millis() / 1_000;
     let verdicts = receiver.keys.iter().map(|key| key.verify(message, header("webhook-signature"), now));
     let verdict = match verdicts.reduce(Result::or) {

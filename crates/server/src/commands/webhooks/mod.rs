@@ -286,7 +286,7 @@ fn verify(verify: &Verify) -> anyhow::Result<()> {
         None => drop(std::io::stdin().read_to_string(&mut body)?),
     }
     let key: ReceiverKey = verify.key.parse()?;
-    let message = Message { id: &verify.id, timestamp: verify.timestamp, body: &body };
+    let message = Message { id: &verify.id, timestamp: verify.timestamp, body: body.as_bytes() };
     key.verify(message, &verify.signature, Ambient::system().now().as_millis() / 1_000)?;
     println!("the signature is valid");
     Ok(())
