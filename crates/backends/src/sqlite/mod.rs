@@ -19,6 +19,8 @@ mod runs;
 mod sql;
 mod thread_search;
 mod threads;
+#[cfg(test)]
+mod upgrades;
 mod vectors;
 mod wal;
 mod webhook_keys;
