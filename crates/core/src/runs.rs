@@ -103,12 +103,36 @@ pub struct Run {
     /// How many attempts have begun.
     #[serde(skip)]
     pub attempt: u32,
+    /// How many of them were given up for no fault of the run's.
+    #[serde(skip)]
+    pub uncounted: u32,
+    /// How often it was there when a worker died that several runs shared.
+    #[serde(skip)]
+    pub shared_losses: u32,
     /// When the first attempt began.
     #[serde(skip)]
     pub started_at: Option<Timestamp>,
     /// `{"error": class, "message": text}` when it failed.
     #[serde(skip)]
     pub error: Option<RawJson>,
+}
+
+impl Run {
+    /// How many attempts count, of those that it has.
+    pub fn counted_attempts(&self) -> u32 {
+        self.attempt.saturating_sub(self.uncounted)
+    }
+}
+
+/// Why a run goes back to the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenBack {
+    /// Its attempt failed.
+    Failed,
+    /// Its attempt could not go on, for no fault of its own.
+    Blameless,
+    /// Its worker died while several runs were on it, and nobody knows whose fault that was.
+    SharedLoss,
 }
 
 /// A run to be made.
@@ -329,8 +353,8 @@ pub trait Runs: Send + Sync {
     async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<()>;
     /// Ends a run: its row, its thread and its webhook delivery, or none of these. A temporary thread goes with its run.
     async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<()>;
-    /// Gives a run back to the queue before its lease ends. `uses_attempt` says whether the attempt counts.
-    async fn requeue_run(&self, lease: Lease, uses_attempt: bool, now: Timestamp) -> Result<()>;
+    /// Gives a run back to the queue before its lease ends.
+    async fn requeue_run(&self, lease: Lease, why: GivenBack, now: Timestamp) -> Result<()>;
     /// Takes runs back whose leases ended.
     async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns>;
     /// Ends a pending run, or notes on a running one that it is to stop.

@@ -38,6 +38,8 @@ pub trait RunSession: Send {
     async fn next(&mut self) -> SessionEvent;
     /// Asks the run to stop; it then ends as cancelled.
     fn cancel(&self, reason: StopReason);
+    /// Ends what executes the run, which does not stop; it then is lost. Other runs there may have some time to end.
+    fn abandon(&self);
 }
 
 /// What a run does.
@@ -113,6 +115,8 @@ pub struct RunJob {
     pub head: Option<CheckpointTuple>,
     /// Whether an earlier attempt left a checkpoint to go on from.
     pub resume: bool,
+    /// Whether no other run may be where it is executed, since it may be what kills workers.
+    pub alone: bool,
 }
 
 impl RunJob {
@@ -212,6 +216,12 @@ pub enum RuntimeError {
     /// The process that held the graph ended.
     #[error("the worker process ended: {0}")]
     WorkerLost(String),
+    /// The process that held the graph ended while several runs were on it.
+    #[error("the worker process, which several runs shared, ended: {0}")]
+    SharedWorkerLost(String),
+    /// The process that held the graph was ended, since another run on it did not stop.
+    #[error("the worker process was ended, since another of its runs did not stop when it was told to")]
+    Displaced,
     /// No worker could be had.
     #[error("no worker is available: {0}")]
     Unavailable(String),

@@ -72,7 +72,10 @@ impl From<RuntimeError> for Error {
             RuntimeError::Refused { error, .. } => Self::Refused(error.message),
             RuntimeError::Raised(error) => Self::Raised(error),
             RuntimeError::Storage(error) => error.into(),
-            RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            RuntimeError::WorkerLost(_)
+            | RuntimeError::SharedWorkerLost(_)
+            | RuntimeError::Displaced
+            | RuntimeError::Unavailable(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

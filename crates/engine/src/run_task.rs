@@ -13,7 +13,7 @@ use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest},
     ids::RunId,
     json::{RawJson, raw},
-    runs::{ClaimedRun, EndStatus, Ending, Lease, Run, RunError},
+    runs::{ClaimedRun, EndStatus, Ending, GivenBack, Lease, Run, RunError},
     runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
     storage::StorageError,
     stream::StreamEvent,
@@ -78,13 +78,15 @@ enum Outcome {
     Ended(Box<Ending>, Option<Bytes>),
     /// Another attempt has to go on.
     HandOver {
-        /// Whether this attempt counts.
-        uses_attempt: bool,
+        /// Why this one does not.
+        why: GivenBack,
         /// Whether the next attempt would only meet the same if it came at once.
         pause: bool,
     },
 }
 
+/// A run that was there so often when a shared worker died gets a worker of its own.
+const QUARANTINED: u32 = 2;
 /// The time between two tries to write to a storage that is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -125,9 +127,7 @@ async fn record(engine: &Engine, lease: Lease, outcome: &Outcome) -> Result<(), 
                 engine.settings.faults.reach("finish.before_commit");
                 engine.storage.finish_run(lease, (**ending).clone()).await
             }
-            Outcome::HandOver { uses_attempt, .. } => {
-                engine.storage.requeue_run(lease, *uses_attempt, engine.ambient.now()).await
-            }
+            Outcome::HandOver { why, .. } => engine.storage.requeue_run(lease, *why, engine.ambient.now()).await,
         };
         match recorded {
             Err(StorageError::Unavailable(why)) if !engine.stopping.is_cancelled() => {
@@ -182,7 +182,7 @@ async fn execute(
     };
     // A request that came before this run could be signalled is on its row.
     let mut cancel = requested(engine, &run).await;
-    let mut stopped = None;
+    let (mut stopped, mut abandoned) = (None, false);
     if let Some(request) = &cancel {
         stop(session.as_ref(), stop_reason(request.action), &mut stopped);
     }
@@ -199,6 +199,10 @@ async fn execute(
                     return lost(engine, &run, &RuntimeError::Storage(error));
                 },
                 SessionEvent::Ended(end) => return ended(engine, &run, end, stopped, cancel),
+                // It was ended because it did not stop by itself.
+                SessionEvent::Lost(_) if abandoned => {
+                    return ended(engine, &run, nothing(RunEndStatus::Cancelled), stopped, cancel);
+                }
                 SessionEvent::Lost(error) => return lost(engine, &run, &error),
             },
             Some(reason) = stops.recv() => {
@@ -206,9 +210,10 @@ async fn execute(
                 stop(session.as_ref(), reason, &mut stopped);
             }
             () = &mut timeout, if !stopping => stop(session.as_ref(), StopReason::Timeout, &mut stopped),
-            () = &mut patience, if stopping => {
-                tracing::warn!(run_id = %run.run_id, "the run does not stop; it is ended, and what it still does is dropped");
-                return ended(engine, &run, nothing(RunEndStatus::Cancelled), stopped, cancel);
+            () = &mut patience, if stopping && !abandoned => {
+                tracing::warn!(run_id = %run.run_id, "the run does not stop; its worker is ended");
+                session.abandon();
+                abandoned = true;
             }
         }
         if !stopping && stopped.is_some() {
@@ -234,6 +239,7 @@ async fn requested(engine: &Engine, run: &Run) -> Option<CancelRequest> {
 fn job(claimed: ClaimedRun) -> RunJob {
     let config = run_config::for_attempt(&claimed);
     let ClaimedRun { run, lease, head, resume, .. } = claimed;
+    let alone = run.shared_losses >= QUARANTINED;
     let kwargs = run.kwargs;
     RunJob {
         lease,
@@ -252,6 +258,7 @@ fn job(claimed: ClaimedRun) -> RunJob {
         interrupt_after: kwargs.interrupt_after,
         head,
         resume,
+        alone,
     }
 }
 
@@ -269,7 +276,9 @@ fn ended(
             let cancel = cancel.unwrap_or_else(|| deleted(CancelAction::Rollback));
             Outcome::Ended(Box::new(cancel.ending(at)), None)
         }
-        (RunEndStatus::Cancelled, Some(StopReason::Drain)) => Outcome::HandOver { uses_attempt: false, pause: false },
+        (RunEndStatus::Cancelled, Some(StopReason::Drain)) => {
+            Outcome::HandOver { why: GivenBack::Blameless, pause: false }
+        }
         (RunEndStatus::Cancelled, Some(StopReason::Timeout)) => {
             let message = format!("the run took longer than {} s", engine.settings.run_timeout.as_secs());
             let error = Some(RunError { error: "TimeoutError".into(), message });
@@ -309,23 +318,33 @@ fn ended(
 fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
     tracing::warn!(run_id = %run.run_id, run_attempt = run.attempt, %error, "the attempt failed");
     let at = engine.ambient.now();
-    let retry = matches!(error, RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) | RuntimeError::Storage(_));
-    if engine.stopping.is_cancelled() && retry {
-        return Outcome::HandOver { uses_attempt: false, pause: false };
-    }
-    if let RuntimeError::Storage(StorageError::Unavailable(_)) = error {
-        return Outcome::HandOver { uses_attempt: false, pause: true };
-    }
-    if retry && run.attempt < engine.settings.max_attempts {
-        return Outcome::HandOver { uses_attempt: true, pause: false };
+    let why = match error {
+        RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) if engine.stopping.is_cancelled() => {
+            Some(GivenBack::Blameless)
+        }
+        RuntimeError::Displaced | RuntimeError::Storage(StorageError::Unavailable(_)) => Some(GivenBack::Blameless),
+        RuntimeError::SharedWorkerLost(_) => Some(GivenBack::SharedLoss),
+        RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) | RuntimeError::Storage(_) => {
+            Some(GivenBack::Failed)
+        }
+        _ => None,
+    };
+    let attempts = run.counted_attempts();
+    match why {
+        Some(GivenBack::Failed) if attempts >= engine.settings.max_attempts => {}
+        Some(why) => {
+            let pause = matches!(error, RuntimeError::Storage(StorageError::Unavailable(_)));
+            return Outcome::HandOver { why, pause };
+        }
+        None => {}
     }
     let error = match error {
         RuntimeError::BrokenGraph { error, .. } | RuntimeError::Raised(error) | RuntimeError::Refused { error, .. } => {
             RunError { error: error.error.clone(), message: error.message.clone() }
         }
-        other if retry => RunError {
+        other if why.is_some() => RunError {
             error: "MaxAttemptsExceeded".into(),
-            message: format!("{} attempts failed, the last one with: {other}", run.attempt),
+            message: format!("{attempts} attempts failed, the last one with: {other}"),
         },
         other => RunError { error: "RuntimeError".into(), message: other.to_string() },
     };

@@ -261,6 +261,8 @@ impl Engine {
             langsmith_session_name: None,
             graph_id: assistant.graph_id.clone(),
             attempt: 0,
+            uncounted: 0,
+            shared_losses: 0,
             started_at: None,
             error: None,
         };

@@ -111,12 +111,24 @@ impl Connection {
 
     /// Tells everybody that the worker is gone.
     pub(crate) fn lose(&self, why: &str) {
+        let runs_lost = match self.runs() {
+            0 | 1 => RuntimeError::WorkerLost(why.to_owned()),
+            _ => RuntimeError::SharedWorkerLost(why.to_owned()),
+        };
+        self.end(&runs_lost, &RuntimeError::WorkerLost(why.to_owned()));
+    }
+
+    /// Tells everybody that the worker is ended since one of its runs does not stop.
+    pub(crate) fn displace(&self) {
+        self.end(&RuntimeError::Displaced, &RuntimeError::Displaced);
+    }
+
+    fn end(&self, runs_lost: &RuntimeError, calls_lost: &RuntimeError) {
         let waiters = self.lock().take().unwrap_or_default();
         for waiter in waiters.into_values() {
-            let lost = RuntimeError::WorkerLost(why.to_owned());
             match waiter {
-                Waiter::Run(slot) => drop(slot.said.send(Said::Lost(lost))),
-                Waiter::Call(reply) => drop(reply.send(Err(lost))),
+                Waiter::Run(slot) => drop(slot.said.send(Said::Lost(runs_lost.clone()))),
+                Waiter::Call(reply) => drop(reply.send(Err(calls_lost.clone()))),
             }
         }
     }

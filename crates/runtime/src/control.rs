@@ -42,7 +42,8 @@ pub(crate) struct Control {
 
 impl Control {
     /// Asks until the worker is gone. An episode of blocking is reported once, next to the stack that the worker prints.
-    pub(crate) async fn watch(mut self, pid: u32, gone: CancellationToken) {
+    /// A worker that says what makes no sense is ended.
+    pub(crate) async fn watch(mut self, pid: u32, gone: CancellationToken, kill: CancellationToken) {
         let started = Instant::now();
         let mut ticks = tokio::time::interval_at(started + EVERY, EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -59,7 +60,10 @@ impl Control {
                 answer = self.read.next() => match understood(answer) {
                     Ok(Some(pong)) => blocked = report(pid, &pong, blocked),
                     Ok(None) => return,
-                    Err(error) => tracing::warn!(pid, %error, "a worker's answer on its control connection makes no sense"),
+                    Err(error) => {
+                        tracing::error!(pid, %error, "a worker's answer on its control connection makes no sense; it is ended");
+                        return kill.cancel();
+                    }
                 },
             }
         }

@@ -25,6 +25,7 @@ use crate::{
     launch::python::Interpreter,
     project::Project,
     protocol::{Load, LoadGraph, Ready, StoreIndex, StoreTtl},
+    session::OwnWorker,
     watch::Watch,
     worker::{Origin, Start, Worker},
     zygote::{Launch, Zygote},
@@ -146,7 +147,7 @@ impl ProcessRuntime {
             let generation = self.generation();
             let least = {
                 let workers = generation.workers.read().unwrap_or_else(PoisonError::into_inner);
-                let open = workers.iter().filter(|worker| worker.connection.is_open());
+                let open = workers.iter().filter(|worker| worker.connection.is_open() && !worker.stuck.is_cancelled());
                 open.min_by_key(|worker| worker.connection.runs()).cloned()
             };
             if let Some(worker) = least {
@@ -158,6 +159,16 @@ impl ProcessRuntime {
                 () = self.stopping.cancelled() => return Err(RuntimeError::Unavailable("the server stops".into())),
             }
         }
+    }
+
+    /// Begins a run on a worker that is there for nothing else.
+    async fn start_alone(&self, job: &RunJob) -> Result<Box<dyn RunSession>, RuntimeError> {
+        tracing::warn!(run_id = %job.run_id(), "the run gets a worker of its own, since workers died that it shared");
+        let worker = start_worker(&self.config, &self.launch, &self.origin, &self.callbacks).await?;
+        let own = OwnWorker { worker: worker.clone(), tasks: self.callbacks.tasks.clone() };
+        let mut session = worker.run(job)?;
+        session.own = Some(own);
+        Ok(Box::new(session))
     }
 
     fn check(&self, graph: &str) -> Result<(), RuntimeError> {
@@ -193,6 +204,9 @@ impl GraphRuntime for ProcessRuntime {
 
     async fn start(&self, job: RunJob) -> Result<Box<dyn RunSession>, RuntimeError> {
         self.check(&job.graph_id)?;
+        if job.alone {
+            return self.start_alone(&job).await;
+        }
         let worker = self.worker().await?;
         Ok(Box::new(worker.run(&job)?))
     }
@@ -294,11 +308,11 @@ async fn start_worker(
 async fn replace_when_gone(runtime: Arc<ProcessRuntime>, generation: Arc<Generation>, mut worker: Arc<Worker>) {
     loop {
         tokio::select! {
-            () = worker.gone.cancelled() => {}
+            () = worker.gone.cancelled() => tracing::warn!("a worker is gone; starting another"),
+            () = worker.stuck.cancelled() => tracing::warn!("a run on a worker does not stop; starting another worker"),
             () = generation.retired.cancelled() => return,
             () = runtime.stopping.cancelled() => return,
         }
-        tracing::warn!("a worker is gone; starting another");
         let mut pause = Duration::from_millis(50);
         let new = loop {
             match start_worker(&runtime.config, &runtime.launch, &runtime.origin, &runtime.callbacks).await {

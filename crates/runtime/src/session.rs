@@ -1,6 +1,6 @@
 //! One run on one worker, as the engine sees it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use threadyard_core::{
@@ -8,10 +8,12 @@ use threadyard_core::{
     stream::StreamEvent,
 };
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     connection::{Connection, Said},
     protocol::{RunCancel, frame, kind},
+    worker::Worker,
 };
 
 pub(crate) struct Session {
@@ -20,6 +22,23 @@ pub(crate) struct Session {
     pub(crate) said: mpsc::UnboundedReceiver<Said>,
     /// Something that was read while events were gathered.
     pub(crate) held: Option<Said>,
+    /// Where the run is executed.
+    pub(crate) worker: Arc<Worker>,
+    /// There while the run has the worker for itself, which ends with it.
+    pub(crate) own: Option<OwnWorker>,
+}
+
+/// A worker that goes with the one run it is there for.
+pub(crate) struct OwnWorker {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Drop for OwnWorker {
+    fn drop(&mut self) {
+        let worker = self.worker.clone();
+        self.tasks.spawn(async move { worker.stop(Duration::ZERO).await });
+    }
 }
 
 #[async_trait]
@@ -52,6 +71,10 @@ impl RunSession for Session {
 
     fn cancel(&self, reason: StopReason) {
         self.connection.send(frame(kind::RUN_CANCEL, self.slot, &RunCancel { reason }));
+    }
+
+    fn abandon(&self) {
+        self.worker.stuck.cancel();
     }
 }
 

@@ -33,6 +33,9 @@ const CONNECT_WITHIN: Duration = Duration::from_mins(1);
 const LOAD_WITHIN: Duration = Duration::from_mins(5);
 /// How long a worker whose connection closed may take to end.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
+/// How long the other runs of a worker may go on that one of them holds up.
+const OTHERS_END_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longer lines of output are logged in pieces.
 const MAX_LINE: u64 = 64 << 10;
 
@@ -51,6 +54,8 @@ pub(crate) struct Worker {
     pub(crate) ready: Ready,
     /// Cancelled when the process is gone.
     pub(crate) gone: CancellationToken,
+    /// Cancelled when a run on it does not stop when it is told to.
+    pub(crate) stuck: CancellationToken,
     /// Cancelled to have the process ended at once.
     kill: CancellationToken,
 }
@@ -106,22 +111,25 @@ impl Worker {
         let (gone, kill) = (CancellationToken::new(), CancellationToken::new());
         let listener = Listener { connection: connection.clone(), callbacks, ready: Some(ready) };
         tasks.spawn(listener.listen(read, process, kill.clone(), gone.clone()));
-        tasks.spawn(control.watch(hello.pid, gone.clone()));
+        tasks.spawn(control.watch(hello.pid, gone.clone(), kill.clone()));
         let loaded = tokio::time::timeout(LOAD_WITHIN, loaded).await;
         let ready = loaded
             .map_err(|_| unavailable("the graphs were not loaded within five minutes"))
             .and_then(|loaded| loaded.map_err(|_| unavailable("the worker ended while it loaded the graphs")))
             .inspect_err(|_| kill.cancel())?;
-        Ok(Arc::new(Self { connection, ready, gone, kill }))
+        let worker = Arc::new(Self { connection, ready, gone, stuck: CancellationToken::new(), kill });
+        tasks.spawn(end_when_stuck(worker.clone()));
+        Ok(worker)
     }
 
     /// Begins a run.
-    pub(crate) fn run(&self, job: &RunJob) -> Result<Session, RuntimeError> {
+    pub(crate) fn run(self: &Arc<Self>, job: &RunJob) -> Result<Session, RuntimeError> {
         let (said, heard) = mpsc::unbounded_channel();
         let run = RunSlot { writer: job.writer(), said, commits: Vec::new() };
         let slot = self.connection.register(Waiter::Run(run))?;
         self.connection.send(protocol::run_start(slot, job));
-        Ok(Session { connection: self.connection.clone(), slot, said: heard, held: None })
+        let (connection, worker) = (self.connection.clone(), self.clone());
+        Ok(Session { connection, slot, said: heard, held: None, worker, own: None })
     }
 
     /// Asks a graph something.
@@ -157,6 +165,23 @@ impl Worker {
             self.kill.cancel();
         }
     }
+}
+
+/// Ends a worker on which a run does not stop. Nothing but the end of the process stops a thread, or code that never lets
+/// go; the other runs on it, which get no new neighbours, have some time before that.
+async fn end_when_stuck(worker: Arc<Worker>) {
+    tokio::select! {
+        () = worker.stuck.cancelled() => {}
+        () = worker.gone.cancelled() => return,
+    }
+    let others_end = async {
+        while worker.connection.runs() > 1 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(OTHERS_END_WITHIN, others_end).await;
+    worker.connection.displace();
+    worker.kill.cancel();
 }
 
 async fn spawn(start: &Start<'_>, path: &str) -> io::Result<Process> {

@@ -21,6 +21,17 @@ def test_a_cancelled_run_keeps_its_finished_steps(with_worker) -> None:
     with_worker(scenario, SLOW)
 
 
+def test_the_end_waits_for_what_goes_on_in_a_thread(with_worker, tmp_path) -> None:
+    async def scenario(host: FakeHost) -> None:
+        view = host.start_run("threaded", input={"folder": str(tmp_path)}, modes=["custom"])
+        await view.until(1)
+        host.cancel(view)
+        assert (await view.finished())["status"] == "cancelled"
+        assert (tmp_path / "done").exists()
+
+    with_worker(scenario, {"threaded": "./graphs.py:threaded"})
+
+
 @pytest.mark.parametrize("reason", ["interrupt", "rollback"])
 def test_a_run_that_is_cancelled_before_its_first_step_ends(with_worker, reason: str) -> None:
     async def scenario(host: FakeHost) -> None:

@@ -85,6 +85,9 @@ class Run:
             except BaseException as caught:
                 error = caught
                 self._accept_cancellation(caught)
+                if self._cancel_reason is not None:
+                    # Who waits for the end of a run that was stopped may count on nothing of it going on.
+                    await self._scope.threads_end()
             return await self._concluded(use, stream, error)
 
     async def _drive(self, graph: Pregel, config: dict[str, Any], context: Any, stream: Stream) -> None:

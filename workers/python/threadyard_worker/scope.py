@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass
@@ -40,9 +42,29 @@ class Scope:
     last: Checkpointed | None = None
     interrupted: bool = False
     """Whether a task of this run has recorded an interrupt."""
+    threads: set[Future[Any]] = field(default_factory=set)
+    """Synchronous code that goes on in threads, which cancelling a task does not stop."""
+
+    async def threads_end(self) -> None:
+        """Wait for the code that goes on in threads."""
+        # A copy, since a thread that ends takes itself away.
+        if threads := list(self.threads):
+            await asyncio.wait([asyncio.wrap_future(future) for future in threads])
 
 
 current: contextvars.ContextVar[Scope] = contextvars.ContextVar("threadyard_scope", default=Scope(slot=0))
+
+
+class NodeThreads(ThreadPoolExecutor):
+    """Threads for synchronous nodes; each scope knows which of its code is still in one."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a function in a thread on behalf of the current scope."""
+        threads = current.get().threads
+        future = super().submit(fn, *args, **kwargs)
+        threads.add(future)
+        future.add_done_callback(threads.discard)
+        return future
 
 
 def run_in_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], method: str) -> T:

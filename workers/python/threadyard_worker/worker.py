@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from .index import Index
 from .loading import revision
 from .run import Run
 from .saver import HostSaver
+from .scope import NodeThreads
 from .store import HostStore
 
 _MIN_THREADS = 32
@@ -169,7 +169,7 @@ def _run(serving: Any, concurrency: int) -> None:
     """Run the coroutine on a new event loop, which survives `sys.exit` in user code."""
     loop = _new_loop()
     asyncio.set_event_loop(loop)
-    loop.set_default_executor(ThreadPoolExecutor(max(_MIN_THREADS, concurrency), thread_name_prefix="threadyard-node"))
+    loop.set_default_executor(NodeThreads(max(_MIN_THREADS, concurrency), thread_name_prefix="threadyard-node"))
     task = loop.create_task(serving)
     while not task.done():
         try:

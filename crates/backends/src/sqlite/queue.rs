@@ -8,8 +8,8 @@ use threadyard_core::{
     checkpoints::CheckpointTuple,
     json::{Object, raw},
     runs::{
-        ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, Lease, QueueStats, Run,
-        RunError,
+        ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease, QueueStats,
+        Run, RunError,
     },
     storage::StorageError,
     threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
@@ -106,14 +106,16 @@ pub(super) fn check(connection: &Connection, lease: Lease) -> Done<()> {
     }
 }
 
-pub(super) fn requeue(connection: &Connection, lease: Lease, uses_attempt: bool, now: Timestamp) -> Done<()> {
+pub(super) fn requeue(connection: &Connection, lease: Lease, why: GivenBack, now: Timestamp) -> Done<()> {
     check(connection, lease)?;
+    let (uncounted, shared_losses) = (i64::from(why != GivenBack::Failed), i64::from(why == GivenBack::SharedLoss));
     connection
         .prepare_cached(
-            "UPDATE run SET status = 'pending', lease_id = NULL, lease_until = NULL, attempt = attempt - ?2, updated_at = ?3
+            "UPDATE run SET status = 'pending', lease_id = NULL, lease_until = NULL, uncounted = uncounted + ?2,
+                 shared_losses = shared_losses + ?3, updated_at = ?4
              WHERE id = ?1",
         )?
-        .execute(params![key(lease.run_id), i64::from(!uses_attempt), now.0])?;
+        .execute(params![key(lease.run_id), uncounted, shared_losses, now.0])?;
     Ok(())
 }
 
@@ -147,7 +149,7 @@ fn last_word(stale: &Run, cancel: Option<CancelRequest>, expire: ExpireLeases) -
     if let Some(cancel) = cancel {
         return Some(cancel.ending(expire.now));
     }
-    (stale.attempt >= expire.max_attempts).then(|| {
+    (stale.counted_attempts() >= expire.max_attempts).then(|| {
         let message = format!("the server or worker died during each of {} attempts", stale.attempt);
         let error = RunError { error: "MaxAttemptsExceeded".into(), message };
         let outcome = ThreadOutcome { interrupts: raw(&Object::new()), error: Some(raw(&error)) };

@@ -117,6 +117,8 @@ pub(super) fn run(row: &Row<'_>) -> Done<Run> {
         langsmith_session_name: None,
         graph_id: row.get("graph_id")?,
         attempt: row.get("attempt")?,
+        uncounted: row.get("uncounted")?,
+        shared_losses: row.get("shared_losses")?,
         started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
         error: json("run", row, "error")?,
     })

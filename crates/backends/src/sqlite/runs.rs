@@ -8,8 +8,8 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     page::{Page, Window},
     runs::{
-        ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, Lease, MultitaskStrategy, NewRun,
-        QueueStats, Run, RunQuery, RunStatus, Runs,
+        ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease, MultitaskStrategy,
+        NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
     },
     storage::Result,
     threads::NewThread,
@@ -100,8 +100,8 @@ impl Runs for SqliteStorage {
         self.writer.write(move |connection| ending::finish(connection, lease, &ending)).await
     }
 
-    async fn requeue_run(&self, lease: Lease, uses_attempt: bool, now: Timestamp) -> Result<()> {
-        self.writer.write(move |connection| queue::requeue(connection, lease, uses_attempt, now)).await
+    async fn requeue_run(&self, lease: Lease, why: GivenBack, now: Timestamp) -> Result<()> {
+        self.writer.write(move |connection| queue::requeue(connection, lease, why, now)).await
     }
 
     async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest},
-    runs::{EndStatus, Ending, ExpireLeases, Lease, RunError},
+    runs::{EndStatus, Ending, ExpireLeases, GivenBack, Lease, RunError},
     storage::StorageError,
     stream::StreamEvent,
     testkit::new_run,
@@ -64,7 +64,7 @@ async fn what_was_said_is_there_after_a_restart_and_the_next_attempt_goes_on_beh
 async fn only_who_holds_the_lease_of_a_resumable_run_adds_to_what_it_said() {
     let backend = Backend::new();
     let lost = running(&backend, 1, true).await;
-    backend.storage.requeue_run(lost, true, at(2)).await.unwrap();
+    backend.storage.requeue_run(lost, GivenBack::Failed, at(2)).await.unwrap();
     let holder = backend.claim(1, at(3)).await[0].lease;
     assert_eq!(backend.storage.keep_events(lost, 1, events(&["late"])).await, Err(StorageError::LeaseLost));
     backend.storage.keep_events(holder, 1, events(&["metadata"])).await.unwrap();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
     page::Window,
-    runs::{CreatedRun, ExpireLeases, MultitaskStrategy, NewRun, RunQuery, RunStatus},
+    runs::{CreatedRun, ExpireLeases, GivenBack, MultitaskStrategy, NewRun, RunQuery, RunStatus},
     storage::StorageError,
     testkit::{new_run, sample_checkpoint},
     threads::ThreadStatus,
@@ -132,12 +132,12 @@ async fn a_hand_over_does_not_use_up_an_attempt() {
     let backend = Backend::new();
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
-    for (uses_attempt, next) in [(false, 1), (true, 2)] {
+    for (why, counted) in [(GivenBack::Blameless, 1), (GivenBack::Failed, 2)] {
         let held = backend.claim(1, at(1)).await.remove(0);
-        backend.storage.requeue_run(held.lease, uses_attempt, at(2)).await.unwrap();
+        backend.storage.requeue_run(held.lease, why, at(2)).await.unwrap();
         let again = backend.claim(1, at(3)).await.remove(0);
-        assert_eq!(again.run.attempt, next);
-        backend.storage.requeue_run(again.lease, false, at(4)).await.unwrap();
+        assert_eq!(again.run.counted_attempts(), counted);
+        backend.storage.requeue_run(again.lease, GivenBack::SharedLoss, at(4)).await.unwrap();
     }
 }
 

@@ -41,6 +41,8 @@ pub fn new_run(run_id: RunId, thread_id: ThreadId, now: Timestamp) -> NewRun {
         langsmith_session_name: None,
         graph_id: "echo".into(),
         attempt: 0,
+        uncounted: 0,
+        shared_losses: 0,
         started_at: None,
         error: None,
     };

@@ -99,8 +99,9 @@ impl GraphRuntime for ScriptedRuntime {
             }
         }
         let ((said, heard), (stop, stops)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let session = Session { heard, said: said.downgrade(), stop };
         let _ = self.begun.send(ScriptedRun { job, said, stops });
-        Ok(Box::new(Session { heard, stop }))
+        Ok(Box::new(session))
     }
 
     /// Answers what was asked.
@@ -189,6 +190,7 @@ pub fn run_end(status: RunEndStatus) -> RunEnd {
 
 struct Session {
     heard: mpsc::UnboundedReceiver<SessionEvent>,
+    said: mpsc::WeakUnboundedSender<SessionEvent>,
     stop: mpsc::UnboundedSender<StopReason>,
 }
 
@@ -201,5 +203,12 @@ impl RunSession for Session {
 
     fn cancel(&self, reason: StopReason) {
         let _ = self.stop.send(reason);
+    }
+
+    fn abandon(&self) {
+        let lost = SessionEvent::Lost(RuntimeError::WorkerLost("it did not stop when asked to".into()));
+        if let Some(said) = self.said.upgrade() {
+            let _ = said.send(lost);
+        }
     }
 }

@@ -120,7 +120,7 @@ async fn a_stop_hands_running_runs_over_without_using_up_an_attempt() {
     let (reason, ()) = tokio::join!(run.stopped(), stage.engine.stop(Duration::ZERO));
     assert_eq!(reason, StopReason::Drain);
     let left = stage.engine.run(started.run.thread_id, started.run.run_id).await.unwrap();
-    assert_eq!((left.status, left.attempt), (RunStatus::Pending, 0));
+    assert_eq!((left.status, left.counted_attempts()), (RunStatus::Pending, 0));
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_stream_is_read_on_under_the_next_server() {
     second.succeed(&json!({}));
     let after = hear(&mut live, 10).await;
     let names: Vec<_> = after.iter().map(|(id, name, data)| (id.seq, name.as_str(), data.clone())).collect();
-    let begun = json!({ "run_id": started.run.run_id, "attempt": 1 });
+    let begun = json!({ "run_id": started.run.run_id, "attempt": 2 });
     assert_eq!(names, [(3, "custom", json!(2)), (4, "metadata", begun), (5, "custom", json!(3))]);
     stage.until(thread, started.run.run_id, RunStatus::Success).await;
     let all = hear(&mut join(&stage, thread, &started, "-1").await, 10).await;

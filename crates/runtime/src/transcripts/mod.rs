@@ -11,7 +11,7 @@ use threadyard_core::{
     ambient::Ambient,
     ids::LeaseId,
     json::{RawJson, raw},
-    runs::{ClaimRuns, ClaimedRun, Lease},
+    runs::{ClaimRuns, ClaimedRun, GivenBack, Lease},
     runtime::{GraphCall, RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent},
     storage::Storage,
     testkit::new_run,
@@ -254,13 +254,14 @@ impl Replay {
             interrupt_after: nodes("after").map(|it| serde_json::from_value(it).unwrap()),
             head: claimed.head,
             resume: line.field("resume"),
+            alone: false,
         }
     }
 
     async fn claimed(&mut self, line: &Line) -> ClaimedRun {
         let now = self.ambient.now();
         if let Some(lease) = self.lease.take() {
-            self.storage.requeue_run(lease, true, now).await.unwrap();
+            self.storage.requeue_run(lease, GivenBack::Failed, now).await.unwrap();
         } else {
             let mut new = new_run(line.field("run"), line.field("thread"), now);
             new.create_thread = Some(serde_json::Map::new());

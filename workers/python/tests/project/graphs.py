@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
@@ -176,6 +177,20 @@ async def _wait(state: SlowState) -> Any:
 
 
 slow = _line(SlowState, _first, _wait).compile()
+
+
+class FolderState(TypedDict):
+    folder: str
+
+
+def _in_a_thread(state: FolderState) -> Any:
+    get_stream_writer()("waiting")
+    time.sleep(0.3)
+    (Path(state["folder"]) / "done").touch()
+    return state
+
+
+threaded = _line(FolderState, _in_a_thread).compile()
 
 
 class CustomState(TypedDict):

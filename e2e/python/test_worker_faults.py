@@ -1,0 +1,183 @@
+"""Runs that kill, hold up or flood their workers, beside others that do nothing of the kind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import until
+from langgraph_sdk import get_sync_client
+
+GRAPH = """
+import asyncio, ctypes, os, threading, time
+from pathlib import Path
+from typing import TypedDict
+from langgraph.config import get_stream_writer
+from langgraph.graph import START, StateGraph
+
+
+class State(TypedDict, total=False):
+    seconds: float
+    go: str
+    count: int
+    pid: int
+    attempts: list[int]
+
+
+async def segfault(state: State) -> State:
+    await asyncio.sleep(0.2)
+    ctypes.string_at(0)
+
+
+async def exhaust(state: State) -> State:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    hoard = []
+    while True:
+        try:
+            hoard.append(bytearray(64 << 20))
+        except MemoryError:
+            os.abort()
+
+
+async def close_socket(state: State) -> State:
+    for fd in range(3, 64):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+    await asyncio.sleep(30)
+
+
+async def nonsense(state: State) -> State:
+    for fd in range(3, 64):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+                os.write(fd, b"\\xff" * 64)
+        except OSError:
+            pass
+    await asyncio.sleep(30)
+
+
+async def wait(state: State) -> State:
+    while not Path(state["go"]).exists():
+        await asyncio.sleep(0.05)
+    return {"pid": os.getpid()}
+
+
+def hold(state: State) -> State:
+    end = time.time() + state["seconds"]
+    while time.time() < end:
+        time.sleep(0.1)
+    Path(state["go"]).touch()
+    return {"pid": os.getpid()}
+
+
+async def spin(state: State) -> State:
+    end = time.time() + state["seconds"]
+    while time.time() < end:
+        pass
+    return {"pid": os.getpid()}
+
+
+async def flood(state: State) -> State:
+    write = get_stream_writer()
+    for n in range(state["count"]):
+        write({"n": n})
+    return {"pid": os.getpid()}
+
+
+async def huge(state: State) -> State:
+    get_stream_writer()("x" * state["count"])
+    return {"pid": os.getpid()}
+
+
+def graph(node):
+    return StateGraph(State).add_node("node", node).add_edge(START, "node")
+
+
+segfaults, exhausts, closes, says_nonsense = graph(segfault), graph(exhaust), graph(close_socket), graph(nonsense)
+waits, holds, spins, floods, is_huge = graph(wait), graph(hold), graph(spin), graph(flood), graph(huge)
+"""
+NAMES = ("segfaults", "exhausts", "closes", "says_nonsense", "waits", "holds", "spins", "floods", "is_huge")
+
+
+@pytest.fixture
+def folder(project: Any) -> Path:
+    return project({name: f"./graphs.py:{name}" for name in NAMES}, {"graphs.py": GRAPH})
+
+
+@pytest.mark.parametrize("poison", ["segfaults", "exhausts", "closes", "says_nonsense"])
+def test_neighbours_of_a_run_that_kills_workers_succeed(poison: str, serve: Any, folder: Path, tmp_path: Path) -> None:
+    server, go = serve(folder), tmp_path / "go"
+    client = get_sync_client(url=server.url)
+    threads = [client.threads.create()["thread_id"] for _ in range(3)]
+    runs = [client.runs.create(it, "waits", input={"go": str(go)})["run_id"] for it in threads]
+    until(lambda: all(client.runs.get(*it)["status"] == "running" for it in zip(threads, runs, strict=True)), "no start")
+    sick = client.threads.create()["thread_id"]
+    run_id = client.runs.create(sick, poison, input={})["run_id"]
+    error = client.runs.join(sick, run_id)["__error__"]
+    assert error["error"] == "MaxAttemptsExceeded" and error["message"].startswith("3 attempts failed"), error
+    # Twice it took its neighbours with it; then it was alone.
+    assert server.log().count("the run gets a worker of its own") >= 3
+    assert httpx.get(f"{server.url}/ok").status_code == 200
+    go.touch()
+    for thread_id, neighbour in zip(threads, runs, strict=True):
+        assert client.runs.join(thread_id, neighbour)["pid"] > 0
+        assert client.runs.get(thread_id, neighbour)["status"] == "success"
+
+
+def test_a_thread_that_does_not_stop_ends_with_its_worker(serve: Any, folder: Path, tmp_path: Path) -> None:
+    server, go, late = serve(folder), tmp_path / "go", tmp_path / "late"
+    client = get_sync_client(url=server.url)
+    neighbour, held = (client.threads.create()["thread_id"] for _ in range(2))
+    other = client.runs.create(neighbour, "waits", input={"go": str(go)})["run_id"]
+    run_id = client.runs.create(held, "holds", input={"seconds": 30, "go": str(late)})["run_id"]
+    until(lambda: client.runs.get(held, run_id)["status"] == "running", "no start")
+    began = time.monotonic()
+    answers: list[httpx.Response] = []
+    url = f"{server.url}/threads/{held}/runs/{run_id}/cancel?wait=true"
+    cancelling = threading.Thread(target=lambda: answers.append(httpx.post(url, timeout=60)))
+    cancelling.start()
+    time.sleep(13)
+    assert not answers, "it is still running"
+    go.touch()
+    cancelling.join(30)
+    assert answers and answers[0].status_code == 200, answers
+    assert time.monotonic() - began < 25
+    assert client.runs.get(held, run_id)["status"] == "interrupted"
+    # The neighbour had the time to end where it was.
+    assert client.runs.join(neighbour, other)["pid"] > 0
+    state = client.threads.get_state(neighbour)
+    assert state["metadata"]["run_attempt"] == 1
+    time.sleep(max(0, began + 31 - time.monotonic()))
+    assert not late.exists(), "what was cancelled went on"
+
+
+def test_the_api_answers_while_an_event_loop_is_blocked(serve: Any, folder: Path) -> None:
+    server = serve(folder)
+    client = get_sync_client(url=server.url)
+    thread_id = client.threads.create()["thread_id"]
+    run_id = client.runs.create(thread_id, "spins", input={"seconds": 4})["run_id"]
+    until(lambda: client.runs.get(thread_id, run_id)["status"] == "running", "no start")
+    slowest = 0.0
+    for _ in range(20):
+        began = time.monotonic()
+        assert httpx.get(f"{server.url}/ok").status_code == 200
+        client.threads.search(limit=1)
+        client.runs.get(thread_id, run_id)
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 2, slowest
+    assert client.runs.join(thread_id, run_id)["pid"] > 0
+
+
+def test_floods_and_huge_events_arrive_whole(serve: Any, folder: Path) -> None:
+    client = get_sync_client(url=serve(folder).url)
+    parts = list(client.runs.stream(None, "floods", input={"count": 50_000}, stream_mode="custom"))
+    assert [part.data["n"] for part in parts if part.event == "custom"] == list(range(50_000))
+    parts = list(client.runs.stream(None, "is_huge", input={"count": 20 << 20}, stream_mode="custom"))
+    assert [len(part.data) for part in parts if part.event == "custom"] == [20 << 20]
