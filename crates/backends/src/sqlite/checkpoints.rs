@@ -20,14 +20,17 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage, lineages, queue,
+    Done, SqliteStorage,
+    blobs::{self, Channel, Heads, Loaded},
+    documents, lineages, queue,
     rows::{all, first, key, lineage_key, lineage_name},
 };
 
 #[async_trait]
 impl Checkpoints for SqliteStorage {
     fn put_checkpoint(&self, writer: Writer, put: PutCheckpoint) -> Committed {
-        self.writer.promise(move |connection| save(connection, writer, &put))
+        let heads = self.heads.clone();
+        self.writer.promise(move |connection| save(connection, &heads, writer, &put))
     }
 
     fn put_writes(&self, writer: Writer, put: PutWrites) -> Committed {
@@ -105,23 +108,29 @@ fn check(connection: &Connection, writer: Writer) -> Done<Option<[u8; 16]>> {
     }
 }
 
-fn save(connection: &Connection, writer: Writer, put: &PutCheckpoint) -> Done<()> {
+fn save(connection: &Connection, heads: &Heads, writer: Writer, put: &PutCheckpoint) -> Done<()> {
     let run = check(connection, writer)?;
     let named = named_run(writer, &put.metadata);
     let lineage = make_lineage(connection, &lineage_key(&put.thread))?;
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO blob (lineage, ns, channel, version, kind, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO NOTHING",
-    )?;
     for blob in &put.blobs {
-        insert.execute(params![lineage, put.ns, blob.channel, blob.version, blob.kind, &*blob.data])?;
+        let channel = Channel { lineage, ns: &put.ns, name: &blob.channel };
+        blobs::save(connection, heads, channel, blob)?;
     }
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, run, named_run)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![lineage, put.ns, put.id, put.parent, &*put.checkpoint, &*put.metadata, run, named])?;
+        .execute(params![
+            lineage,
+            put.ns,
+            put.id,
+            put.parent,
+            documents::pack(&put.checkpoint),
+            &*put.metadata,
+            run,
+            named
+        ])?;
     Ok(())
 }
 
@@ -182,7 +191,7 @@ fn stored(row: &Row<'_>) -> Done<Stored> {
         ns: row.get("ns")?,
         id: row.get("id")?,
         parent: row.get("parent")?,
-        checkpoint: row.get("checkpoint")?,
+        checkpoint: documents::unpack(row.get("checkpoint")?)?,
         metadata: row.get("metadata")?,
     })
 }
@@ -250,17 +259,11 @@ fn tuple(connection: &Connection, row: Stored) -> Done<CheckpointTuple> {
 fn blobs(connection: &Connection, row: &Stored) -> Done<Vec<Blob>> {
     let mut versions: Vec<_> = versions(&row.checkpoint)?.into_iter().collect();
     versions.sort_unstable();
-    let mut query = connection.prepare_cached(
-        "SELECT kind, data FROM blob WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4",
-    )?;
     let mut blobs = Vec::with_capacity(versions.len());
-    for (channel, version) in versions {
-        let found = first(&mut query, &[&row.lineage, &row.ns, &channel, &version], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
-        })?;
-        // Values that stay inline in the checkpoint have no blob.
-        if let Some((kind, data)) = found {
-            blobs.push(Blob { channel, version, kind, data: data.into() });
+    for (name, version) in versions {
+        let channel = Channel { lineage: row.lineage, ns: &row.ns, name: &name };
+        if let Some(Loaded { kind, data, .. }) = blobs::load(connection, channel, &version)? {
+            blobs.push(Blob { channel: name, version, kind, data: data.into() });
         }
     }
     Ok(blobs)

@@ -1,5 +1,7 @@
 //! Kept events in SQLite.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 use threadyard_core::{
@@ -54,7 +56,7 @@ fn page(connection: &Connection, run_id: RunId, after: u64) -> Done<Vec<(u64, St
     let (mut page, mut bytes) = (Vec::new(), 0);
     while bytes < PAGE_BYTES {
         let Some(row) = rows.next()? else { break };
-        let (name, data): (Box<str>, Vec<u8>) = (row.get("name")?, row.get("data")?);
+        let (name, data): (Arc<str>, Vec<u8>) = (row.get("name")?, row.get("data")?);
         bytes += name.len() + data.len();
         page.push((row.get::<_, i64>("seq")?.cast_unsigned(), StreamEvent { name, data: data.into() }));
     }

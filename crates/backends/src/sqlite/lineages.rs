@@ -14,7 +14,9 @@ use threadyard_core::{
 
 use super::{
     Done,
+    blobs::{self, Channel},
     checkpoints::{lineage, make_lineage, versions},
+    documents,
     rows::{all, key, lineage_key},
 };
 
@@ -90,16 +92,24 @@ fn sweep(connection: &Connection, lineage: i64) -> Done<()> {
     let mut kept = HashSet::new();
     let mut query = connection.prepare_cached("SELECT ns, checkpoint FROM checkpoint WHERE lineage = ?1")?;
     for (ns, checkpoint) in
-        all(&mut query, &[&lineage], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?
+        all(&mut query, &[&lineage], |row| Ok((row.get::<_, String>(0)?, documents::unpack(row.get(1)?)?)))?
     {
         kept.extend(versions(&checkpoint)?.into_iter().map(|(channel, version)| (ns.clone(), channel, version)));
     }
-    let mut query = connection.prepare_cached("SELECT ns, channel, version FROM blob WHERE lineage = ?1")?;
-    let stored = all(&mut query, &[&lineage], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut query = connection.prepare_cached("SELECT ns, channel, version, base FROM blob WHERE lineage = ?1")?;
+    let stored = all(&mut query, &[&lineage], |row| {
+        let blob: (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((blob, row.get::<_, Option<String>>(3)?))
+    })?;
+    for (blob @ (ns, name, version), base) in &stored {
+        let loses = |base: &String| !kept.contains(&(ns.clone(), name.clone(), base.clone()));
+        if kept.contains(blob) && base.as_ref().is_some_and(loses) {
+            blobs::make_whole(connection, Channel { lineage, ns, name }, version)?;
+        }
+    }
     let mut delete = connection
         .prepare_cached("DELETE FROM blob WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4")?;
-    for blob in stored.iter().filter(|blob| !kept.contains(*blob)) {
-        let (ns, channel, version): &(String, String, String) = blob;
+    for (ns, channel, version) in stored.into_iter().map(|(blob, _)| blob).filter(|blob| !kept.contains(blob)) {
         delete.execute(params![lineage, ns, channel, version])?;
     }
     connection
@@ -123,7 +133,8 @@ pub(super) fn copy(connection: &Connection, source: &Value, target: &Value) -> D
          SELECT ?2, ns, id, parent, checkpoint, metadata,
              coalesce(named_run, json_extract(CAST(metadata AS TEXT), '$.run_id'))
          FROM checkpoint WHERE lineage = ?1",
-        "INSERT OR REPLACE INTO blob SELECT ?2, ns, channel, version, kind, data FROM blob WHERE lineage = ?1",
+        "INSERT OR REPLACE INTO blob
+         SELECT ?2, ns, channel, version, kind, data, base, base_from, head, copied, nth FROM blob WHERE lineage = ?1",
         "INSERT OR REPLACE INTO pending_write
          SELECT ?2, ns, checkpoint, task, idx, path, channel, kind, data FROM pending_write WHERE lineage = ?1",
     ] {

@@ -1,9 +1,11 @@
 //! SQLite: one writer thread with group commit, a few readers, integer keys inside and UUIDs outside.
 
 mod assistants;
+mod blobs;
 mod checkpoints;
 mod crons;
 mod deliveries;
+mod documents;
 mod ending;
 mod events;
 mod items;
@@ -37,7 +39,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig, functions::FunctionFlags};
 use threadyard_core::{filter, json::Value, storage::StorageError};
 
-use self::{readers::Readers, writer::Writer};
+use self::{blobs::Heads, readers::Readers, writer::Writer};
 
 mod embedded {
     refinery::embed_migrations!("src/sqlite/migrations");
@@ -49,6 +51,7 @@ const READERS: usize = 4;
 pub struct SqliteStorage {
     writer: Writer,
     readers: Readers,
+    heads: Arc<Heads>,
     /// Holds the exclusive lock on the data folder as long as the storage lives.
     _lock: File,
 }
@@ -102,7 +105,7 @@ impl SqliteStorage {
         let mover = connect(&file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
         wal::move_aside(&mut connection, mover).map_err(thread)?;
         let writer = Writer::start(connection).map_err(thread)?;
-        Ok(Self { writer, readers, _lock: lock })
+        Ok(Self { writer, readers, heads: Arc::new(Heads::new()), _lock: lock })
     }
 }
 

@@ -8,6 +8,7 @@ mod checkpoints;
 mod crons;
 mod deliveries;
 mod events;
+mod grown_values;
 mod items;
 mod queue;
 mod retention;
