@@ -1,6 +1,6 @@
 //! What a client sees while a run goes on.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ impl StreamMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEvent {
     /// The event's name on the wire.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// JSON text without line breaks.
     pub data: Bytes,
 }

@@ -1,9 +1,10 @@
 //! What the frames say: bodies, kinds, and the choice of a version.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use threadyard_core::{
     checkpoints::{Blob, CheckpointTuple, PutCheckpoint, PutWrites, Write},
     items::{ItemIndex, ItemTtl},
@@ -243,14 +244,29 @@ pub(crate) fn json(bytes: Bytes) -> Result<RawJson, FrameError> {
     raw_from_text(text).map_err(|error| body(error.to_string()))
 }
 
+/// The bit of a name's length that says the data are a list of the data of so many events.
+const MANY: u16 = 1 << 15;
+
 /// The events of an EVENT frame, whose data stay where they are.
 pub(crate) fn events(mut body: Bytes) -> Result<Vec<StreamEvent>, FrameError> {
     let mut events = Vec::with_capacity(1);
     while !body.is_empty() {
-        let name = take(&mut body, 2, |mut length| length.get_u16_le() as usize)?;
+        let mut many = false;
+        let name = take(&mut body, 2, |mut length| {
+            let length = length.get_u16_le();
+            many = length & MANY != 0;
+            (length & !MANY) as usize
+        })?;
         let data = take(&mut body, 4, |mut length| length.get_u32_le() as usize)?;
-        let name = std::str::from_utf8(&name).map_err(|error| FrameError::Body(error.to_string()))?;
-        events.push(StreamEvent { name: name.into(), data });
+        let name: Arc<str> = std::str::from_utf8(&name).map_err(|error| FrameError::Body(error.to_string()))?.into();
+        if many {
+            let list: Vec<&RawValue> =
+                serde_json::from_slice(&data).map_err(|error| FrameError::Body(error.to_string()))?;
+            let event = |item: &RawValue| data.slice_ref(item.get().as_bytes());
+            events.extend(list.into_iter().map(|item| StreamEvent { name: name.clone(), data: event(item) }));
+        } else {
+            events.push(StreamEvent { name, data });
+        }
     }
     Ok(events)
 }
@@ -363,5 +379,14 @@ mod tests {
         let names: Vec<_> = events(body.clone()).unwrap().into_iter().map(|event| (event.name, event.data)).collect();
         assert_eq!(names, [("values".into(), Bytes::from_static(b"{}")), ("a".into(), Bytes::from_static(b"1"))]);
         assert_eq!(events(body.slice(..body.len() - 1)), Err(FrameError::Truncated));
+    }
+
+    #[test]
+    fn events_of_one_name_may_be_a_list() {
+        let body = Bytes::from_static(b"\x01\x80a\x0b\0\0\0[{\"b\":1},2]\x01\0c\x01\0\0\x003");
+        let names: Vec<_> = events(body).unwrap().into_iter().map(|event| (event.name, event.data)).collect();
+        let of = |name: &str, data: &'static [u8]| (name.into(), Bytes::from_static(data));
+        assert_eq!(names, [of("a", b"{\"b\":1}"), of("a", b"2"), of("c", b"3")]);
+        assert!(matches!(events(Bytes::from_static(b"\x01\x80a\x01\0\0\x001")), Err(FrameError::Body(_))));
     }
 }

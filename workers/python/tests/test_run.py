@@ -370,3 +370,22 @@ def test_an_unknown_stream_mode_fails_the_run(with_worker) -> None:
         assert json.dumps(end)
 
     with_worker(scenario, COUNTER)
+
+
+def test_an_event_without_a_json_form_ends_the_run_after_those_before_it(with_worker) -> None:
+    async def scenario(host: FakeHost) -> None:
+        view = host.start_run("odd_events", input={"n": 3}, modes=["custom"])
+        end = await view.finished()
+        assert end["status"] == "error" and end["error"]["error"] == "TypeError"
+        assert view.events == [("custom", {"i": 0}), ("custom", {"i": 1})]
+
+    with_worker(scenario, {"odd_events": "./graphs.py:odd_events"})
+
+
+def test_an_event_says_what_it_was_when_the_node_gave_way(with_worker) -> None:
+    async def scenario(host: FakeHost) -> None:
+        view = host.start_run("reused_event", input={"n": 3}, modes=["custom"])
+        await view.finished()
+        assert view.events == [("custom", {"i": i}) for i in range(3)]
+
+    with_worker(scenario, {"reused_event": "./graphs.py:reused_event"})

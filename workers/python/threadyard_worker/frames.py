@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import ormsgpack
 
 PROTOCOL = (1, 1)
@@ -101,10 +102,14 @@ class FrameDecoder:
         return bytes(self._buffer)
 
 
-def event_prefix(name: str) -> bytes:
-    """The part of an event that does not change between events of one name."""
+MANY_EVENTS = 1 << 15
+"""The bit of the name's length that says the data are a list of the data of so many events."""
+
+
+def event_prefix(name: str, many: bool = False) -> bytes:
+    """The part of an event, or of many, that does not change between events of one name."""
     raw = name.encode()
-    return struct.pack("<H", len(raw)) + raw
+    return struct.pack("<H", len(raw) | (MANY_EVENTS if many else 0)) + raw
 
 
 EVENT_LENGTH = struct.Struct("<I")
@@ -115,10 +120,15 @@ def split_events(body: bytes) -> Iterator[tuple[str, bytes]]:
     at = 0
     while at < len(body):
         (name_length,) = struct.unpack_from("<H", body, at)
+        many, name_length = name_length & MANY_EVENTS, name_length & ~MANY_EVENTS
         at += 2
         name = body[at : at + name_length].decode()
         at += name_length
         (length,) = EVENT_LENGTH.unpack_from(body, at)
         at += EVENT_LENGTH.size
-        yield name, body[at : at + length]
+        data = body[at : at + length]
+        if many:
+            yield from ((name, orjson.dumps(item)) for item in orjson.loads(data))
+        else:
+            yield name, data
         at += length

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from langgraph.types import Command, Send
 
 from . import frames
 from .connection import Connection
+from .drain import Drain
 from .encoding import to_json
 from .failures import error_body
 from .graphs import Graphs, Use
@@ -107,13 +108,15 @@ class Run:
             chunks = self._event_chunks(graph, config, arguments, stream)
         else:
             chunks = graph.astream(self._input(config), config, **arguments)
-        async for chunk in chunks:
+
+        def take(chunk: Any) -> Awaitable[None] | None:
             if subgraphs:
                 stream.chunk(*chunk)
             else:
                 stream.chunk((), *chunk)
-            if connection.congested:
-                await connection.drained()
+            return connection.drained() if connection.congested else None
+
+        await Drain(chunks, take, stream.flush)
 
     async def _event_chunks(
         self, graph: Pregel, config: dict[str, Any], arguments: dict[str, Any], stream: Stream
@@ -133,7 +136,7 @@ class Run:
             return end
         if error is None and self._leaves_nothing_to_do(use, stream):
             assert self._scope.last is not None
-            end["values"] = to_json(stream.last_values)
+            end["values"] = stream.last_json()
             end["state"] = finished_state(self._body["thread"], end["values"], self._scope.last)
             return end
         try:
@@ -257,7 +260,7 @@ def _result(graph: Pregel, stream: Stream, state: Any) -> bytes:
     if stream.interrupt_values is not None:
         return to_json(stream.interrupt_values)
     if stream.last_values is not None:
-        return to_json(stream.last_values)
+        return stream.last_json()
     keys = graph.output_channels
     if isinstance(keys, str) or not isinstance(state, dict):
         return to_json(state)

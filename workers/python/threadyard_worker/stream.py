@@ -12,6 +12,8 @@ from .messages import MessageAccumulator, TupleEncoder
 
 _PASSED_THROUGH = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debug"})
 _MESSAGES = frozenset({"messages", "messages-tuple"})
+_TOGETHER = 64
+"""So many custom events are rendered at once: a call for each of them would cost more than what they say."""
 
 
 class UnknownStreamMode(ValueError):
@@ -31,12 +33,15 @@ class Stream:
         # Upstream: asking for both forms of messages yields only the tuples.
         self._tuples = TupleEncoder() if "messages-tuple" in asked else None
         self._messages = MessageAccumulator() if "messages" in asked and self._tuples is None else None
-        self._prefixes: dict[tuple[str, tuple[str, ...]], bytes] = {}
+        self._prefixes: dict[tuple[str, tuple[str, ...], bool], bytes] = {}
+        self._customs: list[Any] = []
+        self._customs_ns: tuple[str, ...] = ()
         self.events = "events" in asked
         self.last_values: Any = None
         """The newest `values` chunk of the root graph."""
         self.interrupt_values: dict[str, Any] | None = None
         """The newest one that carries an interrupt, with all interrupts of the run so far."""
+        self._last_json: bytes | None = None
 
     def graph_modes(self) -> list[str]:
         """The modes to ask langgraph for: what the client wants, and `values`, for the result of the run."""
@@ -44,22 +49,54 @@ class Stream:
         return sorted(modes | {"messages"} if self._asked & _MESSAGES else modes)
 
     def chunk(self, ns: tuple[str, ...], mode: str, chunk: Any) -> None:
-        """Send the events of one chunk."""
+        """Send the events of one chunk, custom ones at the next `flush`."""
+        if mode == "custom":
+            if ns != self._customs_ns or len(self._customs) == _TOGETHER:
+                self.flush()
+                self._customs_ns = ns
+            self._customs.append(chunk)
+            return
         if mode == "messages":
             self._message(ns, chunk)
             return
-        if mode == "values" and not ns:
-            self.last_values = chunk
+        root_values = mode == "values" and not ns
+        if root_values:
+            self.last_values, self._last_json = chunk, None
             if isinstance(chunk, dict) and (interrupts := chunk.get("__interrupt__")):
                 earlier = (self.interrupt_values or {}).get("__interrupt__", ())
                 self.interrupt_values = {**chunk, "__interrupt__": (*earlier, *interrupts)}
         if mode not in self._asked:
             return
-        self._send(mode, ns, to_json(debug_chunk(chunk) if mode == "debug" else chunk))
+        data = to_json(debug_chunk(chunk) if mode == "debug" else chunk)
+        if root_values:
+            self._last_json = data
+        self._send(mode, ns, data)
+
+    def last_json(self) -> bytes:
+        """The newest `values` chunk of the root graph as it was sent, since a long conversation takes long to render."""
+        return to_json(self.last_values) if self._last_json is None else self._last_json
 
     def event(self, event: dict[str, Any]) -> None:
         """Send one of langchain's callback events."""
         self._send("events", (), to_json(event))
+
+    def flush(self) -> None:
+        """Send what was held back to be rendered together."""
+        if not self._customs:
+            return
+        customs, self._customs = self._customs, []
+        if len(customs) > 1:
+            try:
+                data = to_json(customs)
+            except Exception:
+                # The one that has no JSON form ends the run, after those before it were sent.
+                pass
+            else:
+                self._connection.send_event(self._slot, self._prefix("custom", self._customs_ns, True), data)
+                return
+        prefix = self._prefix("custom", self._customs_ns, False)
+        for chunk in customs:
+            self._connection.send_event(self._slot, prefix, to_json(chunk))
 
     def _message(self, ns: tuple[str, ...], chunk: Sequence[Any]) -> None:
         message, metadata = chunk
@@ -71,10 +108,14 @@ class Stream:
                 self._send(name, (), data)
 
     def _send(self, name: str, ns: tuple[str, ...], data: bytes) -> None:
-        prefix = self._prefixes.get((name, ns))
+        self.flush()
+        self._connection.send_event(self._slot, self._prefix(name, ns, False), data)
+
+    def _prefix(self, name: str, ns: tuple[str, ...], many: bool) -> bytes:
+        prefix = self._prefixes.get((name, ns, many))
         if prefix is None:
-            prefix = self._prefixes[name, ns] = frames.event_prefix("|".join((name, *ns)))
-        self._connection.send_event(self._slot, prefix, data)
+            prefix = self._prefixes[name, ns, many] = frames.event_prefix("|".join((name, *ns)), many)
+        return prefix
 
 
 def debug_chunk(chunk: dict[str, Any]) -> dict[str, Any]:

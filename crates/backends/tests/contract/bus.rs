@@ -27,7 +27,7 @@ async fn read(mut reader: Box<dyn Subscription>) -> (Vec<String>, Option<EventId
         match reader.next().await {
             Received::Events(first, events) => {
                 last = Some(EventId { seq: first.seq + events.len() as u64 - 1, ..first });
-                names.extend(events.into_iter().map(|event| event.name.into_string()));
+                names.extend(events.into_iter().map(|event| event.name.to_string()));
             }
             Received::Lagged => return (names, last, true),
             Received::Closed(_) => return (names, last, false),

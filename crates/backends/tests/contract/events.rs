@@ -30,7 +30,7 @@ async fn running(backend: &Backend, n: u64, resumable: bool) -> Lease {
 
 async fn kept(backend: &Backend, n: u64, after: u64) -> Vec<(u64, String)> {
     let kept = backend.storage.kept_events(run(n), after).await.unwrap();
-    kept.into_iter().map(|(seq, event)| (seq, event.name.into_string())).collect()
+    kept.into_iter().map(|(seq, event)| (seq, event.name.to_string())).collect()
 }
 
 fn named(names: &[(u64, &str)]) -> Vec<(u64, String)> {

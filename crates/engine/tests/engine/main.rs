@@ -182,7 +182,7 @@ async fn read(mut stream: RunStream) -> Vec<(String, Value)> {
     let all = async {
         let mut read = Vec::new();
         while let Some((_, events)) = stream.next().await {
-            read.extend(events.into_iter().map(|event| (event.name.into(), json_of(&event.data))));
+            read.extend(events.into_iter().map(|event| (event.name.to_string(), json_of(&event.data))));
         }
         read
     };

@@ -22,7 +22,7 @@ async fn hear(stream: &mut RunStream, count: usize) -> Vec<(EventId, String, Val
         for (event, place) in events.into_iter().zip(0..) {
             let id = EventId { seq: first.seq + place, ..first };
             assert!(heard.last().is_none_or(|(last, ..)| last.seq + 1 == id.seq && last.epoch_ms == id.epoch_ms));
-            heard.push((id, event.name.into_string(), json_of(&event.data)));
+            heard.push((id, event.name.to_string(), json_of(&event.data)));
         }
     }
     heard

@@ -265,7 +265,7 @@ async fn hear(stream: &mut ThreadStream, count: usize) -> Vec<(String, Value)> {
     while heard.len() < count {
         let (id, events) = tokio::time::timeout(SOON, stream.next()).await.unwrap();
         assert!(last.replace(id).is_none_or(|before| before < id));
-        heard.extend(events.into_iter().map(|event| (event.name.into_string(), json_of(&event.data))));
+        heard.extend(events.into_iter().map(|event| (event.name.to_string(), json_of(&event.data))));
     }
     heard
 }

@@ -208,6 +208,24 @@ async def _emit(state: CustomState) -> Any:
 custom = _line(CustomState, _emit).compile()
 
 
+async def _emit_odd(state: CustomState) -> Any:
+    write = get_stream_writer()
+    for event in ({"i": 0}, {"i": 1}, {("no", "text"): 2}, {"i": 3}):
+        write(event)
+
+
+async def _emit_reused(state: CustomState) -> Any:
+    write, event = get_stream_writer(), {}
+    for i in range(state["n"]):
+        event["i"] = i
+        write(event)
+        await asyncio.sleep(0.02)
+
+
+odd_events = _line(CustomState, _emit_odd).compile()
+reused_event = _line(CustomState, _emit_reused).compile()
+
+
 @dataclass
 class Ctx:
     user_name: str = "nobody"
