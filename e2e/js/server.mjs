@@ -20,7 +20,7 @@ export async function serve(example) {
   const url = `http://127.0.0.1:${port}`;
   for (let up = false; !up; ) {
     assert.equal(server.exitCode, null, "the server ended");
-    up = await fetch(`${url}/ok`).then((answer) => answer.ok, () => false);
+    up = await fetch(`${url}/info`).then((answer) => answer.ok, () => false);
     if (!up) await new Promise((done) => setTimeout(done, 10));
   }
   return url;

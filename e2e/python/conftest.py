@@ -53,7 +53,7 @@ class Server:
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log()}")
             try:
-                if httpx.get(f"{self.url}/ok").status_code == 200:
+                if httpx.get(f"{self.url}/info").status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.01)

@@ -6,11 +6,14 @@ import json
 import os
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from conftest import ROOT, until
+from conftest import ROOT, free_port, until, write_project
+from langgraph_sdk import get_sync_client
 
 BINARY = os.environ["THREADYARD_BIN"]
 QUICKSTART = str(ROOT / "examples/quickstart/langgraph.json")
@@ -95,3 +98,66 @@ def test_one_folder_has_one_server(serve: Any, tmp_path: Path) -> None:
 def test_unknown_options_are_refused() -> None:
     assert "--lound" in refused("dev", "--lound")
     assert "--n-jobs-per-worker" in refused("serve", "--n-jobs-per-worker", "0")
+
+
+SLOW_TO_LOAD = """
+import time
+from pathlib import Path
+from langgraph.graph import START, StateGraph
+
+folder = Path(__file__).parent
+(folder / "loading").touch()
+while not (folder / "go").exists():
+    time.sleep(0.02)
+builder = StateGraph(dict)
+builder.add_node("work", lambda state: state)
+builder.add_edge(START, "work")
+"""
+
+
+def test_a_server_answers_while_its_graphs_are_loaded(tmp_path: Path) -> None:
+    config = write_project(tmp_path, {"slow": "./slow.py:builder"}, {"slow.py": SLOW_TO_LOAD})
+    url, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path / "log"
+    with log.open("wb") as out:
+        command = [BINARY, "serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", tmp_path / "data"]
+        server = subprocess.Popen([*command, "--config", config / "langgraph.json"], stdout=out, stderr=out)
+    try:
+        until((tmp_path / "loading").exists, log.read_text, 60)
+        assert httpx.get(f"{url}/ok").json()["ok"] is True
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(httpx.post, f"{url}/threads", json={}, timeout=60)
+            assert not wait([asked], timeout=0.5).done, "it waits for the graphs"
+            (tmp_path / "go").touch()
+            assert asked.result().status_code == 200
+    finally:
+        (tmp_path / "go").touch()
+        server.terminate()
+        assert server.wait(20) == 0
+
+
+def test_a_second_signal_ends_at_once(project: Any, serve: Any) -> None:
+    server = serve(project({"slow": "./slow.py:builder"}, {"slow.py": SLOW_RUN}))
+    client = get_sync_client(url=server.url)
+    thread = client.threads.create()["thread_id"]
+    client.runs.create(thread, "slow", input={"times": 1})
+    until(lambda: "began" in server.log(), server.log)
+    server.process.terminate()
+    server.wait_for_log("again to stop at once")
+    server.process.terminate()
+    # Its grace of a minute is not over, and the run goes on for longer.
+    assert server.process.wait(15) == 0
+
+
+SLOW_RUN = """
+import asyncio
+from langgraph.graph import START, StateGraph
+
+async def work(state):
+    print("began", flush=True)
+    await asyncio.sleep(300)
+    return state
+
+builder = StateGraph(dict)
+builder.add_node("work", work)
+builder.add_edge(START, "work")
+"""

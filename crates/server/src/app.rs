@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::serve::ListenerExt;
+use axum::{Router, serve::ListenerExt};
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::{
     ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy,
 };
 use threadyard_engine::{Engine, Parts};
 use threadyard_runtime::{ProcessRuntime, ProcessRuntimeConfig, Project, python};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{api, config::ServerArgs};
@@ -47,6 +47,13 @@ impl App {
         listener: TcpListener,
         progress: fn(&str),
     ) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let (open, opened) = watch::channel(None);
+        let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
+        serving.spawn(listen(listener, opened, closing.clone()));
+        // A start that fails, or is not waited for, leaves nothing that listens.
+        let unopened = closing.clone().drop_guard();
+
         let project = Project::load(&args.config)?;
         let data_folder = args.data_dir.clone().unwrap_or_else(|| project.folder.join(".threadyard"));
         let ambient = Ambient::system();
@@ -74,20 +81,9 @@ impl App {
         let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
         let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
 
-        let address = listener.local_addr()?;
-        let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
-        // Without this, small events wait for acknowledgements of earlier ones.
-        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        let server = axum::serve(
-            listener,
-            api::router(engine.clone(), args.operator_access(mode.trusts_neighbours && address.ip().is_loopback())),
-        )
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
-        serving.spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        let operators = args.operator_access(mode.trusts_neighbours && address.ip().is_loopback());
+        unopened.disarm();
+        open.send_replace(Some(api::router(engine.clone(), operators)));
         Ok(Self { address, data_folder, engine, closing, serving })
     }
 
@@ -104,5 +100,14 @@ impl App {
         self.engine.stop(grace).await;
         self.serving.close();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.serving.wait()).await;
+    }
+}
+
+async fn listen(listener: TcpListener, opened: watch::Receiver<Option<Router>>, closing: CancellationToken) {
+    // Without this, small events wait for acknowledgements of earlier ones.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let server = axum::serve(listener, api::opening(opened)).with_graceful_shutdown(closing.cancelled_owned());
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the HTTP server ended");
     }
 }

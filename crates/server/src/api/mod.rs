@@ -12,6 +12,7 @@ mod extract;
 mod items;
 mod metrics;
 mod openapi;
+mod opening;
 mod page;
 mod router;
 mod runs;
@@ -23,4 +24,5 @@ mod webhook_keys;
 
 pub use access::OperatorAccess;
 pub use openapi::document;
+pub(crate) use opening::opening;
 pub use router::{REFUSED, SERVED, router};
