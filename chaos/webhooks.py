@@ -6,22 +6,17 @@ the receiver heard have the last word: nothing may be lost, and a second body fo
 
 import argparse
 import hashlib
-import json
-import os
 import random
-import signal
-import socket
-import sqlite3
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
-from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from server import BROKEN, Server
 
 ROOT = Path(__file__).parents[1]
 # The points at which the server kills itself, in the order of a delivery's life.
@@ -61,55 +56,15 @@ class Receiver:
         threading.Thread(target=http.serve_forever, daemon=True).start()
 
 
-class Server:
-    """The binary on one data folder, started again and again."""
-
-    def __init__(self, binary: Path, data: Path) -> None:
-        self.binary, self.data = binary, data
-        self.log = open(data.with_suffix(".log"), "ab")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-
-    def start(self, kill_at: str | None = None) -> None:
-        command = [self.binary, "dev", "--port", str(self.port), "--data-dir", self.data, "--no-reload"]
-        command += ["--config", ROOT / "bench/project/langgraph.json"]
-        environment = {**os.environ, **({"THREADYARD_KILL_AT": kill_at} if kill_at else {})}
-        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
-        while self.process.poll() is None:
-            try:
-                self.ask("GET", "/ok")
-                return
-            except (OSError, HTTPException):
-                time.sleep(0.01)
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def ask(self, method: str, path: str, body: object = None) -> object:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request(method, path, json.dumps(body) if body is not None else None)
-            return json.loads(connection.getresponse().read() or "null")
-        finally:
-            connection.close()
+class Hooked(Server):
+    """With runs that have a webhook."""
 
     def run(self, webhook: str) -> None:
         create = {"assistant_id": "noop", "input": {"count": 0}, "webhook": webhook, "if_not_exists": "create"}
         try:
             self.ask("POST", f"/threads/{uuid.uuid4()}/runs", create)
-        except (OSError, HTTPException, ValueError):
+        except BROKEN:
             pass  # The server died meanwhile; whether the run was made is in the database.
-
-    def query(self, sql: str) -> list[tuple]:
-        database = sqlite3.connect(self.data / "threadyard.db", timeout=30)
-        try:
-            rows = database.execute(sql).fetchall()
-            database.commit()
-            return rows
-        finally:
-            database.close()
 
     def settle(self, seconds: float = 300) -> None:
         """Waits until every run has ended and every delivery has arrived."""
@@ -129,7 +84,7 @@ UNTOLD = """SELECT count(*) FROM run WHERE NOT EXISTS
     (SELECT 1 FROM delivery WHERE delivery.id = 'msg_' || lower(hex(run.id)) || '_1')"""
 
 
-def check(server: Server, receiver: Receiver) -> dict[str, int]:
+def check(server: Hooked, receiver: Receiver) -> dict[str, int]:
     """Compares the database with what the receiver heard."""
     runs = server.query("SELECT count(*) FROM run")[0][0]
     ids = {row[0] for row in server.query("SELECT id FROM delivery")}
@@ -148,7 +103,7 @@ def check(server: Server, receiver: Receiver) -> dict[str, int]:
     return found
 
 
-def at_points(server: Server, receiver: Receiver, kills: int) -> None:
+def at_points(server: Hooked, receiver: Receiver, kills: int) -> None:
     for point in POINTS:
         before = sum(bodies.total() for bodies in receiver.heard.values())
         for _ in range(kills):
@@ -162,7 +117,7 @@ def at_points(server: Server, receiver: Receiver, kills: int) -> None:
         print(f"{kills} kills at {point}: {check(server, receiver)}, {heard - kills} of these heard again", flush=True)
 
 
-def before_the_answer(server: Server, receiver: Receiver, kills: int) -> None:
+def before_the_answer(server: Hooked, receiver: Receiver, kills: int) -> None:
     for _ in range(kills):
         killed = threading.Event()
 
@@ -184,7 +139,7 @@ def before_the_answer(server: Server, receiver: Receiver, kills: int) -> None:
     print(f"{kills} kills before the answer: {check(server, receiver)}", flush=True)
 
 
-def in_recoveries(server: Server, receiver: Receiver, kills: int) -> None:
+def in_recoveries(server: Hooked, receiver: Receiver, kills: int) -> None:
     server.start()
     for _ in range(MANY):
         server.run(receiver.url)
@@ -195,7 +150,7 @@ def in_recoveries(server: Server, receiver: Receiver, kills: int) -> None:
         server.start(kill_at="recovery.advanced")
         try:
             server.ask("POST", "/webhooks/recover", {})
-        except (OSError, HTTPException):
+        except BROKEN:
             pass
         server.process.wait(60)
         left = server.query("SELECT count(*) FROM delivery WHERE state = 'cancelled'")[0][0]
@@ -207,7 +162,7 @@ def in_recoveries(server: Server, receiver: Receiver, kills: int) -> None:
     print(f"{kills} kills in the middle of a recovery: {check(server, receiver)}", flush=True)
 
 
-def at_random(server: Server, receiver: Receiver, minutes: float, rate: float) -> None:
+def at_random(server: Hooked, receiver: Receiver, minutes: float, rate: float) -> None:
     done = threading.Event()
 
     def offer() -> None:
@@ -242,7 +197,7 @@ def main() -> None:
     options = arguments.parse_args()
     for name in ("windows", "random"):
         with tempfile.TemporaryDirectory() as folder:
-            server, receiver = Server(options.binary, Path(folder) / "data"), Receiver()
+            server, receiver = Hooked(options.binary, Path(folder) / "data", ROOT / "bench/project"), Receiver()
             try:
                 if name == "windows" and options.kills:
                     at_points(server, receiver, options.kills)

@@ -1,4 +1,4 @@
-//! `cargo xtask chaos webhooks`: kills the release binary over and over, and checks what the receiver heard.
+//! `cargo xtask chaos webhooks|runs`: kills the release binary over and over, and checks that nothing is lost or doubled.
 
 use std::path::Path;
 
@@ -15,6 +15,8 @@ use crate::{
 pub(crate) enum Chaos {
     /// Webhooks: in each window of a crash, then at random under load.
     Webhooks(Webhooks),
+    /// Runs: at named points, then the server and its workers at random under load.
+    Runs(Runs),
 }
 
 /// How long to go on.
@@ -31,22 +33,44 @@ pub(crate) struct Webhooks {
     rate: f64,
 }
 
+/// How often to kill.
+#[derive(Args)]
+pub(crate) struct Runs {
+    /// How often the server is killed at each point
+    #[arg(long, default_value_t = 50)]
+    kills: u32,
+    /// How often the server or a worker is killed at random
+    #[arg(long, default_value_t = 500)]
+    random: u32,
+}
+
 pub(crate) fn run(chaos: &Chaos) -> anyhow::Result<()> {
-    let Chaos::Webhooks(options) = chaos;
     let environment = root().join("target/test-env/py");
     let python = python::environment(&environment, PYTHON_PACKAGES)?;
     step("building", command("cargo").args(["build", "--release", "--package", "threadyard"]))?;
-    webhooks(&python, &root().join("target/release/threadyard"), &environment, options)
+    let binary = root().join("target/release/threadyard");
+    match chaos {
+        Chaos::Webhooks(options) => webhooks(&python, &binary, &environment, options),
+        Chaos::Runs(options) => runs(&python, &binary, &environment, options),
+    }
 }
 
 /// A few kills of each kind, to see that nothing has become brittle.
 pub(crate) fn few(python: &Path, binary: &Path, environment: &Path) -> anyhow::Result<()> {
-    webhooks(python, binary, environment, &Webhooks { kills: 2, minutes: 0.3, rate: 20.0 })
+    webhooks(python, binary, environment, &Webhooks { kills: 2, minutes: 0.3, rate: 20.0 })?;
+    runs(python, binary, environment, &Runs { kills: 2, random: 15 })
+}
+
+fn runs(python: &Path, binary: &Path, environment: &Path, options: &Runs) -> anyhow::Result<()> {
+    let mut chaos = command(python);
+    chaos.arg("chaos/runs.py").arg("--binary").arg(binary).env("VIRTUAL_ENV", environment);
+    let (kills, random) = (options.kills.to_string(), options.random.to_string());
+    step("killing runs", chaos.args(["--kills", &kills, "--random", &random]))
 }
 
 fn webhooks(python: &Path, binary: &Path, environment: &Path, options: &Webhooks) -> anyhow::Result<()> {
     let mut chaos = command(python);
     chaos.arg("chaos/webhooks.py").arg("--binary").arg(binary).env("VIRTUAL_ENV", environment);
     chaos.args(["--kills", &options.kills.to_string(), "--minutes", &options.minutes.to_string()]);
-    step("killing", chaos.args(["--rate", &options.rate.to_string()]))
+    step("killing webhooks", chaos.args(["--rate", &options.rate.to_string()]))
 }
