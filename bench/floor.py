@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import chat
 import orjson
 import uvloop
 from cases import CASES, Case
@@ -40,10 +41,22 @@ async def measure(case: Case) -> float:
     return (time.process_time() - started) / case.runs
 
 
+async def last_turns() -> float:
+    graph = graphs.echo.copy(update={"checkpointer": InMemorySaver()})
+    config = {"configurable": {"thread_id": str(uuid.uuid4())}}
+    started = 0.0
+    for number in range(chat.TURNS):
+        if number == chat.TURNS - chat.LAST:
+            started = time.process_time()
+        await graph.ainvoke(chat.turn(number), config)
+    return (time.process_time() - started) / chat.LAST
+
+
 async def main() -> None:
     gc.collect()
     gc.freeze()
-    print(json.dumps({case.graph: {"cpu_s": await measure(case)} for case in CASES}))
+    measured = {case.graph: {"cpu_s": await measure(case)} for case in CASES}
+    print(json.dumps({**measured, "chat": {"cpu_s": await last_turns()}}))
 
 
 uvloop.run(main())

@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import chat
 from cases import CASES, Case
 
 CONCURRENCY = 8
@@ -111,6 +112,16 @@ def measure(url: str, case: Case, processes: Processes, share: float) -> dict[st
     return {"cpu_s": cpu / runs, "latency_s": statistics.median(alone)}
 
 
+def last_turns(url: str, processes: Processes) -> dict[str, float]:
+    thread = chat.Thread(url)
+    before = chat.TURNS - chat.LAST
+    thread.talk(range(before))
+    cpu, started = processes.cpu_s(), time.perf_counter()
+    thread.talk(range(before, chat.TURNS))
+    took = time.perf_counter() - started
+    return {"cpu_s": (processes.cpu_s() - cpu) / chat.LAST, "latency_s": took / chat.LAST}
+
+
 def repeat(clients: list[Client], case: Case, runs: int) -> None:
     """Executes that many runs, as many at once as there are clients."""
     left = iter(range(runs))
@@ -136,4 +147,6 @@ def load(url: str, share: float = 1.0) -> dict[str, dict[str, float]]:
     """A round of all cases, or of a share of their runs."""
     processes = Processes(urlsplit(url).port or 80)
     measured = {case.graph: measure(url, case, processes, share) for case in CASES}
+    if share >= 1:
+        measured["chat"] = last_turns(url, processes)
     return {**measured, "memory": {"mib": processes.memory_mib()}}

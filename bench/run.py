@@ -73,7 +73,7 @@ def start(binary: Path, data: Path) -> tuple[subprocess.Popen[bytes], str]:
     while time.monotonic() < deadline and server.poll() is None:
         try:
             http = HTTPConnection("127.0.0.1", port, timeout=10)
-            http.request("GET", "/ok")
+            http.request("GET", "/info")
             if http.getresponse().status == 200:
                 return server, f"http://127.0.0.1:{port}"
         except OSError:

@@ -95,7 +95,7 @@ def main() -> None:
 def wait_until_up(port: int) -> None:
     for _ in range(600):
         try:
-            HTTPConnection("127.0.0.1", port, timeout=1).request("GET", "/ok")
+            HTTPConnection("127.0.0.1", port, timeout=1).request("GET", "/info")
             return
         except OSError:
             time.sleep(0.1)

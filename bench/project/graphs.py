@@ -57,6 +57,10 @@ async def answer(state: Chat) -> Chat:
     return {"messages": [await CountingModel(tokens=state["until"]).ainvoke(state["messages"])]}
 
 
+async def echo_last(state: MessagesState) -> MessagesState:
+    return {"messages": [AIMessage(f"echo: {state['messages'][-1].content}")]}
+
+
 async def report(state: Count) -> Count:
     write = get_stream_writer()
     for i in range(state["until"]):
@@ -74,3 +78,4 @@ steps = (
 )
 tokens = StateGraph(Chat).add_node(answer).add_edge(START, "answer").compile()
 custom = StateGraph(Count).add_node(report).add_edge(START, "report").compile()
+echo = StateGraph(MessagesState).add_node(echo_last).add_edge(START, "echo_last").compile()
