@@ -6,7 +6,7 @@ use crate::{
     cancel::CancelCause,
     ids::{RunId, ThreadId},
     json::{Object, RawJson, Value, raw},
-    runs::{EndStatus, Ending, Run, RunKwargs},
+    runs::{EndStatus, Ending, Run, RunError, RunKwargs},
     threads::ThreadStatus,
     time::Timestamp,
     webhooks::without_secrets,
@@ -33,6 +33,8 @@ pub struct NewDelivery {
 
 /// A body is cut to this, so that receivers can take it.
 const MAX_BODY: usize = 25 << 20;
+/// So much is left of the name of an error.
+const CLASS: usize = 200;
 
 /// The delivery that the end of a run gives rise to, if the run has a webhook. `thread_seq` counts those of the thread.
 pub fn delivery_for(run: &Run, ending: &Ending, thread_seq: u64) -> Option<NewDelivery> {
@@ -68,7 +70,14 @@ fn within(limit: usize, mut body: Body<'_>) -> RawJson {
     body.kwargs = None;
     body.interrupts = None;
     body.truncated.extend(["kwargs", "interrupts"]);
-    raw(&body)
+    let without_kwargs = raw(&body);
+    if without_kwargs.get().len() <= limit {
+        return without_kwargs;
+    }
+    let (none, class) = (Object::new(), body.error.map(|error| error.error.chars().take(CLASS).collect()));
+    let error = class.map(|error| RunError { error, message: "left out, since it is too long".into() });
+    body.truncated.extend(["metadata", "error.message", "cron_id"]);
+    raw(&Body { metadata: &none, error: error.as_ref(), cron_id: None, ..body })
 }
 
 /// The Run as clients know it, with its final status, and what the receiver needs besides.
@@ -92,7 +101,7 @@ struct Body<'a> {
     webhook_sent_at: Timestamp,
     values: Option<&'a RawJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a crate::runs::RunError>,
+    error: Option<&'a RunError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thread_status: Option<ThreadStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,5 +211,13 @@ mod tests {
         assert_eq!(short["truncated"], json!(["values", "kwargs", "interrupts"]));
         assert_eq!((&short["kwargs"], short["status"].as_str()), (&Value::Null, Some("success")));
         assert_eq!(short["links"]["run"], format!("/threads/{}/runs/{}", run.thread_id, run.run_id));
+        run.metadata.insert("note".into(), "n".repeat(2000).into());
+        let error = Some(RunError { error: "E".repeat(2000), message: "m".repeat(2000) });
+        let ending = Ending { status: EndStatus::Error, error, ..ending };
+        let least = within(1500, body(&run, &ending, 1));
+        let told: Value = serde_json::from_str(least.get()).unwrap();
+        assert!(least.get().len() <= 1500, "{told}");
+        assert_eq!((&told["metadata"], told["error"]["error"].as_str().map(str::len)), (&json!({}), Some(CLASS)));
+        assert_eq!(told["truncated"], json!(["values", "kwargs", "interrupts", "metadata", "error.message", "cron_id"]));
     }
 }

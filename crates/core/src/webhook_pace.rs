@@ -53,9 +53,13 @@ impl WebhookPace {
     /// how much jitter is added.
     pub fn wait(&self, attempt: u32, spread: f64) -> Option<Duration> {
         let base = self.waits.get(attempt.checked_sub(1)? as usize)?;
-        Some(base.mul_f64(1.0 + self.jitter * spread.clamp(0.0, 1.0)))
+        let most = base.mul_f64(self.jitter).min(MOST_JITTER);
+        Some(*base + most.mul_f64(spread.clamp(0.0, 1.0)))
     }
 }
+
+/// Long waits are spread by no more.
+const MOST_JITTER: Duration = Duration::from_mins(15);
 
 /// What is added for taking turns.
 const SPARE: Duration = Duration::from_hours(24);
@@ -83,6 +87,7 @@ mod tests {
         assert!(production.waits.is_sorted());
         assert_eq!(production.waits.iter().sum::<Duration>().as_secs(), 272_172);
         assert_eq!(production.wait(1, 1.0), Some(Duration::from_millis(2_400)));
+        assert_eq!(production.wait(11, 1.0), Some(Duration::from_mins(24 * 60 + 15)));
         assert_eq!(production.wait(0, 0.0), None);
         assert_eq!(development.wait(1, 0.0), Some(Duration::from_millis(1_500)));
         assert_eq!(development.wait(12, 0.0), Some(Duration::from_hours(24)));

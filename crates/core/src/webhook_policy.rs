@@ -83,7 +83,7 @@ pub enum Forbidden {
     )]
     Private,
     #[error(
-        "the address serves the metadata of machines; only webhooks.network.allowed_cidrs of langgraph.json can allow it"
+        "the address serves the metadata of machines; only itself in webhooks.network.allowed_cidrs of langgraph.json can allow it"
     )]
     Metadata,
     #[error("the address is not public; only webhooks.network.allowed_cidrs of langgraph.json can allow it")]
@@ -137,10 +137,13 @@ impl WebhookPolicy {
     /// Whether an address may be connected to, for a URL with this host.
     pub fn admit(&self, host: &str, ip: IpAddr) -> Result<(), Forbidden> {
         let ip = plain(ip);
-        if self.allowed_cidrs.iter().any(|network| network.contains(&ip)) {
+        let reach = reach(ip);
+        // Who allows a wide network hardly means what tells machines their secrets within it.
+        let said = |network: &&IpNet| reach != Reach::Metadata || network.prefix_len() == network.max_prefix_len();
+        if self.allowed_cidrs.iter().filter(said).any(|network| network.contains(&ip)) {
             return Ok(());
         }
-        match reach(ip) {
+        match reach {
             Reach::Public => Ok(()),
             Reach::Loopback if self.loopback || self.names_exactly(host) => Ok(()),
             Reach::Private if self.private || self.names_exactly(host) => Ok(()),
@@ -217,7 +220,7 @@ fn reach_v4(ip: Ipv4Addr) -> Reach {
 fn reach_v6(ip: Ipv6Addr) -> Reach {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Loopback,
-        [0xfe80..=0xfebf, ..] | [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Reach::Metadata,
+        [0xfe80..=0xfebf, ..] | [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => Reach::Metadata,
         [0xfc00..=0xfdff, ..] => Reach::Private,
         // Protocol assignments, benchmarking and tunnels, documentation, 6to4.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => Reach::Special,

@@ -64,7 +64,14 @@ fn no_special_address_is_called_in_production_however_it_is_spelled() {
         (Forbidden::Private, vec!["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]),
         (
             Forbidden::Metadata,
-            vec!["169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "fe80::/10", "fd00:ec2::254/128"],
+            vec![
+                "169.254.0.0/16",
+                "168.63.129.16/32",
+                "100.100.100.200/32",
+                "fe80::/10",
+                "fd00:ec2::/32",
+                "fd20:ce::/32",
+            ],
         ),
         (
             Forbidden::Special,
@@ -211,6 +218,23 @@ fn operators_narrow_and_widen_where_webhooks_go() {
     for (host, admitted) in [("10.0.0.7", true), ("10.0.1.0", false), ("169.254.169.254", true), ("169.254.0.1", false)]
     {
         assert_eq!(verdict(&cidrs, host).is_ok(), admitted, "{host}");
+    }
+
+    let wide = |network: &str| WebhookPolicy {
+        allowed_cidrs: vec![network.parse().unwrap()],
+        ..WebhookPolicy::production()
+    };
+    for (network, host, admitted) in [
+        ("0.0.0.0/0", "10.0.0.1", true),
+        ("0.0.0.0/0", "169.254.169.254", false),
+        ("169.254.0.0/16", "169.254.169.254", false),
+        ("100.64.0.0/10", "100.64.0.1", true),
+        ("100.64.0.0/10", "100.100.100.200", false),
+        ("fd00::/8", "[fd00::1]", true),
+        ("fd00::/8", "[fd00:ec2::254]", false),
+        ("fd00:ec2::254/128", "[fd00:ec2::254]", true),
+    ] {
+        assert_eq!(verdict(&wide(network), host).is_ok(), admitted, "{host} under {network}");
     }
 
     let ports = WebhookPolicy { allowed_ports: vec![443, 8443], require_https: true, ..WebhookPolicy::production() };
