@@ -132,9 +132,102 @@ def test_a_receiver_that_can_t_prove_who_it_is_gets_nothing(days: int, server: S
     impostor = peer(accept, certificate(tmp_path, days))
     delivery = told(server, impostor.url)
     assert (delivery["state"], delivery["last_status"]) == ("pending", None)
-    assert delivery["last_failure"] == "no connection to the receiver"
+    assert delivery["last_failure"] == "the receiver's certificate or protocol is not to be trusted"
     httpx.post(f"{server.url}/webhooks/deliveries/{delivery['delivery_id']}/cancel")
     assert impostor.requests == []
+
+
+def never(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(503)
+    request.send_header("webhook-delivery", "abort-message")
+    request.end_headers()
+
+
+def gone(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(410)
+    request.end_headers()
+
+
+@pytest.mark.parametrize("answer", [never, gone])
+def test_a_receiver_can_say_never_again(answer: Answer, server: Server, peer: Any) -> None:
+    receiver = peer(answer)
+    delivery = told(server, receiver.url)
+    assert (delivery["state"], len(receiver.requests)) == ("failed", 1), delivery
+
+
+def test_of_an_endless_answer_only_a_little_is_read(server: Server, peer: Any) -> None:
+    written = [0]
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("content-length", str(10 << 30))
+        request.end_headers()
+        try:
+            while True:
+                written[0] += request.wfile.write(b"x" * 65_536)
+        except OSError:
+            pass
+
+    delivery = told(server, peer(endless).url)
+    assert (delivery["state"], delivery["last_status"]) == ("delivered", 200)
+    # What the sockets between them hold comes on top of what is read.
+    assert written[0] < 32 << 20
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nx: \xff\xfe\r\ncontent-length: 2\r\n\r\n\xff\xfe",
+                                    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+                                    b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n"],
+                         ids=["no text", "broken chunks", "cut short"])
+def test_the_status_decides_whatever_follows(answer: bytes, server: Server, peer: Any) -> None:
+    def raw(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(answer)
+        request.close_connection = True
+
+    delivery = told(server, peer(raw).url)
+    assert (delivery["state"], delivery["last_status"]) == ("delivered", 200)
+
+
+@pytest.mark.parametrize(("url", "why"), [
+    ("http://127.0.0.1:9/hook", "the receiver refuses connections"),
+    ("http://receiver.invalid/hook", "the receiver's name can't be resolved"),
+])
+def test_what_went_wrong_is_told(url: str, why: str, server: Server) -> None:
+    delivery = told(server, url)
+    assert (delivery["state"], delivery["last_failure"]) == ("pending", why)
+    httpx.post(f"{server.url}/webhooks/deliveries/{delivery['delivery_id']}/cancel")
+
+
+def test_one_that_is_asked_for_is_sent_to_a_receiver_that_is_left_alone(server: Server, peer: Any) -> None:
+    statuses = [429]
+
+    def later(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(statuses.pop() if statuses else 200)
+        request.send_header("retry-after", "3600")
+        request.end_headers()
+
+    delivery = told(server, peer(later).url)
+    assert (delivery["state"], delivery["last_status"]) == ("pending", 429)
+    place = f"{server.url}/webhooks/deliveries/{delivery['delivery_id']}"
+    assert httpx.post(f"{place}/resend").status_code < 300
+    until(lambda: httpx.get(place).json()["state"] == "delivered", "it is not sent")
+
+
+def test_a_receiver_that_asks_is_left_alone_over_a_restart(serve: Any, peer: Any) -> None:
+    def later(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(429)
+        request.send_header("retry-after", "3600")
+        request.end_headers()
+
+    asking = peer(later)
+    first = serve("examples/gallery")
+    told(first, asking.url)
+    first.kill()
+    second = serve("examples/gallery")
+    get_sync_client(url=second.url).runs.create(None, "review", input={"topic": "x"}, webhook=asking.url)
+    destinations = lambda: httpx.get(f"{second.url}/webhooks/destinations").json()  # noqa: E731
+    until(lambda: [it["pending"] for it in destinations()] == [2], lambda: str(destinations()))
+    time.sleep(2)
+    assert len(asking.requests) == 1
 
 
 def test_what_is_on_its_way_at_a_stop_arrives_once(serve: Any, peer: Any) -> None:

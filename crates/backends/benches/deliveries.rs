@@ -48,6 +48,7 @@ async fn measured(waiting: u64, origins: u64) {
             retries: 128,
             per_origin: if origins == 1 { 8 } else { 1 },
             rooms: BTreeMap::new(),
+            from: String::new(),
             now: NOW,
             until: NOW + Duration::from_secs(45),
         };

@@ -218,6 +218,9 @@ mod tests {
         let told: Value = serde_json::from_str(least.get()).unwrap();
         assert!(least.get().len() <= 1500, "{told}");
         assert_eq!((&told["metadata"], told["error"]["error"].as_str().map(str::len)), (&json!({}), Some(CLASS)));
-        assert_eq!(told["truncated"], json!(["values", "kwargs", "interrupts", "metadata", "error.message", "cron_id"]));
+        assert_eq!(
+            told["truncated"],
+            json!(["values", "kwargs", "interrupts", "metadata", "error.message", "cron_id"])
+        );
     }
 }

@@ -55,6 +55,8 @@ pub struct ClaimDeliveries {
     pub per_origin: u32,
     /// The same for origins that have less room now.
     pub rooms: BTreeMap<String, u32>,
+    /// Where to go on with looking at origins, in the order of their names; empty at the beginning.
+    pub from: String,
     /// The present moment.
     pub now: Timestamp,
     /// When the leases end and others may try.
@@ -70,6 +72,8 @@ pub struct ClaimedDeliveries {
     pub next_due: Option<Timestamp>,
     /// How many of these were on their way already when their sender died.
     pub lost: u64,
+    /// Where to go on when some origins were not looked at.
+    pub more: Option<String>,
 }
 
 /// What an attempt came to.
@@ -89,6 +93,8 @@ pub struct AttemptResult {
     pub failure: Option<String>,
     /// What happens to the delivery.
     pub next: NextStep,
+    /// Until when the receiver wants to be left alone.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What follows an attempt.
@@ -113,6 +119,15 @@ pub struct Waiting {
     pub deliveries: u64,
     /// When the first of them is due.
     pub due: Timestamp,
+}
+
+/// A receiver that wants to be left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftAlone {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Until when.
+    pub not_before: Timestamp,
 }
 
 /// What has waited for too long.
@@ -146,6 +161,8 @@ pub trait Webhooks: Send + Sync {
     async fn give_up_deliveries(&self, overdue: Overdue, limit: u32) -> Result<Vec<GivenUp>>;
     /// The origins that something is to be sent to, with how much.
     async fn waiting(&self) -> Result<Vec<Waiting>>;
+    /// The receivers that asked to be left alone and still are.
+    async fn left_alone(&self, now: Timestamp) -> Result<Vec<LeftAlone>>;
 }
 
 /// The receiver that a URL leads to: its scheme, host and port.

@@ -220,10 +220,8 @@ fn operators_narrow_and_widen_where_webhooks_go() {
         assert_eq!(verdict(&cidrs, host).is_ok(), admitted, "{host}");
     }
 
-    let wide = |network: &str| WebhookPolicy {
-        allowed_cidrs: vec![network.parse().unwrap()],
-        ..WebhookPolicy::production()
-    };
+    let wide =
+        |network: &str| WebhookPolicy { allowed_cidrs: vec![network.parse().unwrap()], ..WebhookPolicy::production() };
     for (network, host, admitted) in [
         ("0.0.0.0/0", "10.0.0.1", true),
         ("0.0.0.0/0", "169.254.169.254", false),

@@ -5,6 +5,7 @@ use threadyard_core::{
     deliveries::{Attempt, Delivery, DeliveryQuery, Steered},
     ids::{RunId, ThreadId},
     page::{Page, Window},
+    webhooks::origin,
 };
 
 use crate::{Engine, Error, Result};
@@ -51,10 +52,15 @@ impl Engine {
         if body.is_empty() { Err(Error::Gone(ERASED.into())) } else { Ok(body) }
     }
 
-    /// Has a delivery sent now, besides its schedule.
+    /// Has a delivery sent now, besides its schedule, even if its receiver is left alone.
     pub async fn resend_delivery(&self, id: String) -> Result<()> {
         self.may_send()?;
-        let steered = self.storage.resend_delivery(id, self.ambient.now()).await?;
+        let steered = self.storage.resend_delivery(id.clone(), self.ambient.now()).await?;
+        if let (Steered::Done, Some((delivery, _))) = (&steered, self.storage.delivery(id).await?)
+            && let Some(origin) = origin(&delivery.url)
+        {
+            self.outbox.open(&origin);
+        }
         self.steered(steered, "the delivery is on its way already")
     }
 

@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use threadyard_core::{
+    deliveries::Trigger,
     runs::QueueStats,
     time::Timestamp,
     webhooks::{ClaimedDelivery, NextStep},
@@ -77,7 +78,11 @@ impl Metrics {
 
     fn register(&mut self) {
         let Self { registry, .. } = self;
-        registry.register("webhook_deliveries", "Deliveries that were settled", self.settled.clone());
+        registry.register(
+            "webhook_deliveries",
+            "Deliveries that receivers have, or that were given up",
+            self.settled.clone(),
+        );
         registry.register("webhook_attempts", "Attempts to deliver", self.attempts.clone());
         let (time, help) = (self.attempt_time.clone(), "How long attempts take");
         registry.register_with_unit("webhook_attempt", help, Unit::Seconds, time);
@@ -117,7 +122,8 @@ impl Metrics {
         if let Some(state) = settled {
             self.settled.get_or_create(&Settled { event: delivery.event.clone(), state }).inc();
         }
-        if end.next == NextStep::Delivered {
+        // What somebody has sent again tells nothing of how fast the first one was.
+        if end.next == NextStep::Delivered && delivery.trigger == Trigger::Schedule {
             self.latency.observe(end.at.since(delivery.created_at).as_secs_f64());
         }
         if end.blocked {
@@ -133,7 +139,8 @@ impl Metrics {
         self.waiting.set(count(destinations.iter().map(|it| it.pending).sum()));
         let is_open = |it: &&Destination| it.health.breaker == Breaker::Open;
         self.open.set(count(destinations.iter().filter(is_open).count() as u64));
-        let due = destinations.iter().filter(|it| !is_open(it)).filter_map(|it| it.next_attempt_at).min();
+        let is_parked = |it: &&Destination| is_open(it) || it.health.not_before.is_some_and(|moment| moment > now);
+        let due = destinations.iter().filter(|it| !is_parked(it)).filter_map(|it| it.next_attempt_at).min();
         self.overdue.set(due.map_or(0.0, |due| now.since(due).as_secs_f64()));
         let mut text = String::new();
         // Writing to a text can't fail.

@@ -1,7 +1,7 @@
 //! Receivers of webhooks as the sender knows them: how much each is sent at once, and when it is left alone.
 //!
 //! A receiver that can't be reached costs one attempt at a time, in growing intervals, and what waits for it costs
-//! nothing. This is knowledge of one server, which it learns again after a start.
+//! nothing. This is knowledge of one server, which it learns again after a start, but for what receivers asked for.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -131,6 +131,12 @@ impl Origins {
         }
     }
 
+    /// Leaves one alone until then.
+    pub(crate) fn leave_alone(&mut self, name: String, not_before: Timestamp) {
+        let origin = self.known.entry(name).or_default();
+        origin.not_before = origin.not_before.max(Some(not_before));
+    }
+
     /// When the next one may be sent to again that is left alone now.
     pub(crate) fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
         self.known.values().filter_map(|origin| origin.not_before.filter(|moment| *moment > now)).min()
@@ -140,7 +146,7 @@ impl Origins {
     pub(crate) fn forget(&mut self, now: Timestamp) {
         self.known.retain(|_, origin| {
             let idle = origin.in_flight == 0 && origin.not_before.is_none_or(|moment| moment <= now);
-            !(idle && origin.heard_of.is_some_and(|moment| moment + FORGOTTEN <= now))
+            !(idle && origin.heard_of.is_none_or(|moment| moment + FORGOTTEN <= now))
         });
     }
 

@@ -9,7 +9,7 @@ use threadyard_core::{
     ids::LeaseId,
     time::Timestamp,
     webhook_pace::WebhookPace,
-    webhooks::{ClaimDeliveries, ClaimedDelivery, origin},
+    webhooks::{ClaimDeliveries, ClaimedDelivery, LeftAlone, origin},
 };
 
 use crate::origins::{Contact, Health, Origins};
@@ -56,16 +56,18 @@ impl Outbox {
     }
 
     /// What may be taken now. Retries have half of the room, so that they can't keep what is new from its first attempt.
-    pub(crate) fn claim(&self, lease_id: LeaseId, now: Timestamp) -> ClaimDeliveries {
+    pub(crate) fn claim(&self, lease_id: LeaseId, from: String, now: Timestamp) -> ClaimDeliveries {
         let mut state = self.state();
         state.origins.forget(now);
+        let bytes = BYTES.saturating_sub(state.bytes);
         ClaimDeliveries {
             lease_id,
-            limit: self.at_once - state.all,
-            bytes: BYTES.saturating_sub(state.bytes),
+            limit: if bytes == 0 { 0 } else { self.at_once - state.all },
+            bytes,
             retries: (self.at_once / 2).max(1).saturating_sub(state.retries),
             per_origin: self.at_once_to_one,
             rooms: state.origins.rooms(now),
+            from,
             now,
             until: now + self.lease,
         }
@@ -101,6 +103,14 @@ impl Outbox {
     /// When the next receiver may be sent to again that is left alone now.
     pub(crate) fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
         self.state().origins.next_opening(now)
+    }
+
+    /// Leaves receivers alone that asked for it before the last start.
+    pub(crate) fn leave_alone(&self, asked: Vec<LeftAlone>) {
+        let origins = &mut self.state().origins;
+        for LeftAlone { origin, not_before } in asked {
+            origins.leave_alone(origin, not_before);
+        }
     }
 
     /// What is known of receivers, by their origins.

@@ -1,6 +1,6 @@
 //! The outbound HTTP client of webhooks: where it may go, how long it may take, what it sends.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use threadyard_core::{
@@ -8,12 +8,17 @@ use threadyard_core::{
     webhooks::ClaimedDelivery,
 };
 
-use crate::{Error, Result, Settings, webhook_dns::VettingResolver};
+use crate::{
+    Error, Result, Settings,
+    webhook_dns::{Unresolved, VettingResolver},
+};
 
 /// What is said of a name whose address the policy refuses.
 pub(crate) const BLOCKED: &str = "the name leads to an address that may not be called; see webhooks.network";
 /// So much of an answer's body is read.
 const MAX_ANSWER: usize = 64 << 10;
+/// So long a connection waits for another delivery to the same receiver.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Refuses a URL that could never be delivered to.
 pub(crate) fn check_webhook_url(url: &str, policy: &WebhookPolicy) -> Result<()> {
@@ -95,6 +100,8 @@ impl WebhookClient {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(pace.connect)
             .timeout(pace.total)
+            .pool_max_idle_per_host(pace.at_once_to_one as usize)
+            .pool_idle_timeout(IDLE)
             .no_proxy()
             .default_headers(sensitive(&settings.webhook_headers)?)
             .dns_resolver(Arc::new(VettingResolver::new(policy.clone())));
@@ -122,7 +129,7 @@ impl WebhookClient {
             Err(error) if error.is_builder() => Sent::Refused,
             Err(error) if is_forbidden(&error) => Sent::Blocked,
             Err(error) if error.is_timeout() => Sent::Failure("the receiver did not answer in time"),
-            Err(error) if error.is_connect() => Sent::Failure("no connection to the receiver"),
+            Err(error) if error.is_connect() => Sent::Failure(unconnected(&error)),
             Err(_) => Sent::Failure("the exchange with the receiver broke off"),
         }
     }
@@ -130,8 +137,27 @@ impl WebhookClient {
 
 /// Whether the policy refused an address that the name stands for.
 pub(crate) fn is_forbidden(error: &reqwest::Error) -> bool {
-    let mut causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    causes.any(<dyn std::error::Error>::is::<Forbidden>)
+    causes(error).any(<dyn StdError>::is::<Forbidden>)
+}
+
+fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+/// Why there is no connection.
+fn unconnected(error: &reqwest::Error) -> &'static str {
+    for cause in causes(error) {
+        if cause.is::<Unresolved>() {
+            return "the receiver's name can't be resolved";
+        }
+        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => return "the receiver refuses connections",
+            // What TLS finds wrong comes as that.
+            Some(io::ErrorKind::InvalidData) => return "the receiver's certificate or protocol is not to be trusted",
+            _ => {}
+        }
+    }
+    "no connection to the receiver"
 }
 
 /// The operator's headers, never shown by anybody who prints a request.

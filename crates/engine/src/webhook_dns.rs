@@ -1,12 +1,27 @@
 //! Resolves the names of receivers, and refuses one as a whole when any of its addresses may not be called: what is
 //! connected to is what was judged.
 
-use std::{future::Future, io, net::SocketAddr, pin::Pin, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use threadyard_core::webhook_policy::WebhookPolicy;
+use tokio::sync::Semaphore;
 
 const WITHIN: Duration = Duration::from_secs(5);
+/// A lookup that hangs holds a thread until the system gives it up, whoever waits for it; others need threads, too.
+const AT_ONCE: usize = 64;
+
+/// A name that can't be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("the name can't be resolved")]
+pub(crate) struct Unresolved;
 
 type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 /// Finds the addresses of a name.
@@ -20,8 +35,18 @@ pub(crate) struct VettingResolver {
 impl VettingResolver {
     /// Asks the machine's resolver.
     pub(crate) fn new(policy: WebhookPolicy) -> Self {
-        let lookup = |name: String| -> Found {
-            Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let lookup = move |name: String| -> Found {
+            let places = places.clone();
+            Box::pin(async move {
+                let place = places.acquire_owned().await.map_err(io::Error::other)?;
+                let resolve = move || {
+                    let found = (name.as_str(), 0).to_socket_addrs().map(Iterator::collect);
+                    drop(place);
+                    found
+                };
+                tokio::task::spawn_blocking(resolve).await.map_err(io::Error::other)?
+            })
         };
         Self { policy, lookup: Box::new(lookup) }
     }
@@ -32,7 +57,7 @@ impl Resolve for VettingResolver {
         let policy = self.policy.clone();
         let lookup = tokio::time::timeout(WITHIN, (self.lookup)(name.as_str().to_owned()));
         Box::pin(async move {
-            let found = lookup.await??;
+            let found = lookup.await.ok().and_then(Result::ok).filter(|found| !found.is_empty()).ok_or(Unresolved)?;
             for address in &found {
                 policy.admit(name.as_str(), address.ip())?;
             }
@@ -45,10 +70,7 @@ impl Resolve for VettingResolver {
 mod tests {
     use std::{
         net::IpAddr,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
+        sync::atomic::{AtomicUsize, Ordering},
     };
 
     use tokio::{

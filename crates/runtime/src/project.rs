@@ -198,7 +198,7 @@ impl Project {
         }
         let env = env(known.env, &folder).map_err(invalid)?;
         let variable = |name: &str| environment::variable(&env, name);
-        let webhooks = webhooks::rules(known.webhooks.as_ref(), variable).map_err(invalid)?;
+        let webhooks = webhooks::rules(known.webhooks, variable).map_err(invalid)?;
         Ok(Self {
             webhooks,
             env,

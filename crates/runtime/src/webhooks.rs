@@ -102,14 +102,28 @@ struct NetworkRules {
 /// Variables with this prefix may be used in headers, unless the project says otherwise.
 const USUAL_PREFIX: &str = "LG_WEBHOOK_";
 /// What the sender says by itself.
-const OUR_HEADERS: [&str; 4] = ["content-length", "content-type", "host", "transfer-encoding"];
+const OUR_HEADERS: [&str; 12] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// The rules, with the variables of headers put in.
 pub(crate) fn rules(
-    webhooks: Option<&Value>,
+    webhooks: Option<Value>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<WebhookRules, String> {
-    let Some(webhooks) = webhooks.filter(|it| !it.is_null()) else { return Ok(WebhookRules::default()) };
+    let said = webhooks.map_or_else(|| in_the_environment(&variable), |webhooks| Ok(Some(webhooks)))?;
+    let Some(webhooks) = said.filter(|it| !it.is_null()) else { return Ok(WebhookRules::default()) };
     let webhooks = Webhooks::deserialize(webhooks).map_err(|error| format!("webhooks: {error}"))?;
     let prefix = webhooks.env_prefix.as_deref().unwrap_or(USUAL_PREFIX);
     let headers = webhooks.headers.into_iter().map(|(name, template)| {
@@ -125,6 +139,13 @@ pub(crate) fn rules(
     let url = (webhooks.url != UrlRules::default()).then_some(webhooks.url);
     let headers = WebhookHeaders(headers.collect::<Result<_, _>>()?);
     Ok(WebhookRules { url, network: webhooks.network, pace, headers, deliveries_kept })
+}
+
+/// What images carry in the place of the key `webhooks`.
+fn in_the_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Value>, String> {
+    let text = variable("LANGGRAPH_WEBHOOKS").filter(|text| !text.is_empty());
+    let said = text.map(|text| serde_json::from_str(&text)).transpose();
+    said.map_err(|error| format!("the variable LANGGRAPH_WEBHOOKS is no JSON: {error}"))
 }
 
 /// A text with the values of variables in the place of `${{ env.NAME }}`.
@@ -176,7 +197,7 @@ mod tests {
     use super::*;
 
     fn read(webhooks: &Value) -> Result<WebhookRules, String> {
-        rules(Some(webhooks), |name| (name == "LG_WEBHOOK_TOKEN" || name == "HOOK_X").then(|| "t0ken".into()))
+        rules(Some(webhooks.clone()), |name| (name == "LG_WEBHOOK_TOKEN" || name == "HOOK_X").then(|| "t0ken".into()))
     }
 
     #[test]
@@ -218,6 +239,8 @@ mod tests {
             (json!({"headers": {"A": "a\nb"}}), "control"),
             (json!({"headers": {"Webhook-Id": "x"}}), "Webhook-Id"),
             (json!({"headers": {"content-type": "x"}}), "content-type"),
+            (json!({"headers": {"Accept": "x"}}), "Accept"),
+            (json!({"headers": {"Upgrade": "x"}}), "Upgrade"),
             (json!({"url": {"allowed_ports": [70000]}}), "webhooks"),
             (json!({"network": {"allowed_cidrs": ["10.0.0.0/40"]}}), "webhooks"),
             (json!({"log": {"retention_body": "soon"}}), "retention_body"),
@@ -251,6 +274,16 @@ mod tests {
             WebhookPace { waits, jitter: 0.0, connect: second, total: second, at_once: 4, at_once_to_one: 2 };
         assert_eq!(pace(said), expected);
         assert_eq!(pace(json!({"retry": {"schedule": []}})).wait(1, 0.0), None);
+    }
+
+    #[test]
+    fn rules_come_from_the_environment_where_the_project_has_none() {
+        let said = |text: &'static str| move |name: &str| (name == "LANGGRAPH_WEBHOOKS").then(|| text.to_owned());
+        let headers = |webhooks, text| rules(webhooks, said(text)).map(|rules| rules.headers.0.len());
+        assert_eq!(headers(None, r#"{"headers": {"A": "a", "B": "b"}}"#), Ok(2));
+        assert_eq!(headers(Some(json!({"headers": {"A": "a"}})), r#"{"headers": {}}"#), Ok(1));
+        assert_eq!(headers(None, ""), Ok(0));
+        assert!(headers(None, "{").unwrap_err().contains("LANGGRAPH_WEBHOOKS"));
     }
 
     #[test]

@@ -48,6 +48,10 @@ impl Launch {
     pub(crate) fn command(&self, module: &str) -> Command {
         let mut command = Command::new(&self.interpreter.program);
         command.args(["-m", module]).current_dir(&self.folder).envs(&self.env);
+        // What the server proves itself with is not for the project's code.
+        for secret in ["LG_WEBHOOK_SIGNING_SECRET", "THREADYARD_OPERATOR_TOKEN"] {
+            command.env_remove(secret);
+        }
         command.env("PYTHONPATH", &self.package).env("PYTHONUNBUFFERED", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // A Ctrl-C in the terminal is for the server, which then drains its workers.

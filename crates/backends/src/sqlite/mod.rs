@@ -30,7 +30,8 @@ mod webhooks;
 mod writer;
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{File, Permissions, TryLockError},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -86,6 +87,7 @@ impl SqliteStorage {
         let lock = lock(folder)?;
         let file = folder.join("threadyard.db");
         let database = |why: String| OpenError::Database { file: file.clone(), why };
+        private(&file).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
         let mut connection = connect(&file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
         prepare(&connection).map_err(|error| database(error.to_string()))?;
         embedded::migrations::runner().run(&mut connection).map_err(|error| database(error.to_string()))?;
@@ -111,13 +113,20 @@ impl SqliteStorage {
 
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Folder { folder: folder.into(), source };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    // What users and receivers entrust to the server is for nobody else on the machine.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let file = File::create(folder.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.into())),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// Makes the file if need be; SQLite gives those beside it the same rights.
+fn private(file: &Path) -> std::io::Result<()> {
+    let file = File::options().create(true).append(true).mode(0o600).open(file)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

@@ -142,6 +142,10 @@ impl Runs for SqliteStorage {
                     return Ok(Some(found.status));
                 }
                 lineages::undo(connection, run_id)?;
+                // What was told holds its values; what is still to be told is told.
+                connection
+                    .prepare_cached("DELETE FROM delivery WHERE run_id = ?1 AND finished_at IS NOT NULL")?
+                    .execute([key(run_id)])?;
                 connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run_id)])?;
                 // The head may be another now; it is computed when somebody asks.
                 connection.prepare_cached("UPDATE thread SET state = NULL WHERE id = ?1")?.execute([key(thread_id)])?;

@@ -38,6 +38,7 @@ async fn deliveries_that_wait_are_sent_after_an_upgrade() {
         retries: 9,
         per_origin: 9,
         rooms: BTreeMap::new(),
+        from: String::new(),
         now,
         until: now + Duration::from_secs(45),
     };

@@ -11,8 +11,8 @@ use threadyard_core::{
     storage::Result,
     time::Timestamp,
     webhooks::{
-        AttemptResult, ClaimDeliveries, ClaimedDeliveries, ClaimedDelivery, GivenUp, NextStep, Overdue, Waiting,
-        Webhooks,
+        AttemptResult, ClaimDeliveries, ClaimedDeliveries, ClaimedDelivery, GivenUp, LeftAlone, NextStep, Overdue,
+        Waiting, Webhooks,
     },
 };
 
@@ -50,6 +50,16 @@ impl Webhooks for SqliteStorage {
             })
             .await
     }
+
+    async fn left_alone(&self, now: Timestamp) -> Result<Vec<LeftAlone>> {
+        self.writer
+            .write(move |connection| {
+                connection.prepare_cached("DELETE FROM destination WHERE not_before <= ?1")?.execute([now.0])?;
+                let mut query = connection.prepare_cached("SELECT origin, not_before FROM destination")?;
+                all(&mut query, &[], |row| Ok(LeftAlone { origin: row.get(0)?, not_before: Timestamp(row.get(1)?) }))
+            })
+            .await
+    }
 }
 
 /// While a delivery is on its way, `next_attempt_at` is when its lease ends: whoever holds it is then presumed dead.
@@ -61,7 +71,8 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
     )?;
     let mut body = connection.prepare_cached("SELECT body FROM delivery_body WHERE delivery = ?1")?;
     let (mut deliveries, mut lost, mut bytes) = (Vec::new(), 0, 0);
-    for k in due(connection, claim)? {
+    let (due, more) = due(connection, claim)?;
+    for k in due {
         if bytes >= claim.bytes {
             break;
         }
@@ -70,14 +81,16 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
         let lease = key(claim.lease_id);
         let taken =
             first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(row, body.into(), claim.lease_id))?;
-        if let Some(taken) = taken {
-            lost += begin(connection, k, &taken, claim.now)?;
+        if let Some(mut taken) = taken {
+            let gone = begin(connection, k, &taken, claim.now)?;
+            taken.scheduled -= gone;
+            lost += u64::from(gone);
             deliveries.push(taken);
         }
     }
     let mut query = connection.prepare_cached(NEXT_DUE)?;
     let next_due: Option<i64> = query.query_row([claim.now.0], |row| row.get(0))?;
-    Ok(ClaimedDeliveries { deliveries, next_due: next_due.map(Timestamp), lost })
+    Ok(ClaimedDeliveries { deliveries, next_due: next_due.map(Timestamp), lost, more })
 }
 
 // Without being told, the planner prefers the index on states, and reads every row that waits.
@@ -90,8 +103,8 @@ pub(super) const DUE_AT_ORIGIN: &str = "SELECT k, next_attempt_at, origin, attem
 pub(super) const NEXT_DUE: &str = "SELECT min(next_attempt_at) FROM delivery INDEXED BY delivery_due
     WHERE state = 'pending' AND next_attempt_at > ?1";
 pub(super) const NEW_AT_ORIGIN: &str = "SELECT k, next_attempt_at, origin, attempts > 0
-    FROM delivery INDEXED BY delivery_origin_due
-    WHERE state = 'pending' AND origin = ?1 AND next_attempt_at <= ?2 AND attempts = 0
+    FROM delivery INDEXED BY delivery_new
+    WHERE state = 'pending' AND attempts = 0 AND origin = ?1 AND next_attempt_at <= ?2
     ORDER BY next_attempt_at, k LIMIT ?3";
 pub(super) const NEXT_ORIGIN: &str = "SELECT min(origin) FROM delivery INDEXED BY delivery_origin_due
     WHERE state = 'pending' AND origin > ?1";
@@ -106,31 +119,43 @@ struct Due {
     retry: bool,
 }
 
-/// The deliveries to be taken: the longest due first, as far as their origins have room.
-fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<Vec<i64>> {
+/// So many origins are looked at in one transaction, since nobody else writes meanwhile.
+const LOOKED_AT: usize = 200;
+
+/// The deliveries to be taken: the longest due first, as far as their origins have room. If there may be more, where to
+/// go on.
+fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<(Vec<i64>, Option<String>)> {
     let mut query = connection.prepare_cached(DUE)?;
-    let longest_due = all(&mut query, &[&claim.now.0, &claim.limit], |row| Ok(due_row(row)?))?;
-    let seen_all = longest_due.len() < claim.limit as usize;
-    let picked = pick(longest_due, claim);
-    if seen_all || picked.len() == claim.limit as usize {
-        return Ok(picked);
+    let mut found = all(&mut query, &[&claim.now.0, &claim.limit], |row| Ok(due_row(row)?))?;
+    let seen_all = found.len() < claim.limit as usize;
+    let picked = pick(&found, claim);
+    if seen_all {
+        return Ok((picked, None));
+    }
+    if picked.len() == claim.limit as usize {
+        return Ok((picked, Some(claim.from.clone())));
     }
     // Some origin has many due for long, and no room: others may be behind it.
-    let mut of_each = Vec::new();
     let mut next = connection.prepare_cached(NEXT_ORIGIN)?;
-    // Where there is no room for retries, what is new must not wait behind them.
-    let mut of_origin = connection.prepare_cached(if claim.retries == 0 { NEW_AT_ORIGIN } else { DUE_AT_ORIGIN })?;
+    let mut of_origin = connection.prepare_cached(DUE_AT_ORIGIN)?;
+    let mut new_of_origin = connection.prepare_cached(NEW_AT_ORIGIN)?;
     // No text comes before the empty one, which stands for deliveries without an origin.
-    let mut origin = Some(String::new());
-    while let Some(current) = origin {
+    let (mut origin, mut looked_at) = (Some(claim.from.clone()), 0);
+    while let Some(current) = origin.take_if(|_| looked_at < LOOKED_AT) {
         let room = room(claim, &current);
         if room > 0 {
-            of_each.extend(all(&mut of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
+            found.extend(all(&mut of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
+        }
+        // What is new must not wait behind retries that have no room.
+        if room > claim.retries {
+            found.extend(all(&mut new_of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
         }
         origin = next.query_row([&current], |row| row.get(0))?;
+        looked_at += 1;
     }
-    of_each.sort_by_key(|due| (due.at, due.k));
-    Ok(pick(of_each, claim))
+    found.sort_by_key(|due| (due.at, due.k));
+    found.dedup_by_key(|due| due.k);
+    Ok((pick(&found, claim), origin))
 }
 
 fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
@@ -142,7 +167,7 @@ fn room(claim: &ClaimDeliveries, origin: &str) -> u32 {
 }
 
 /// Those for which there is room, in the order given.
-fn pick(due: Vec<Due>, claim: &ClaimDeliveries) -> Vec<i64> {
+fn pick(due: &[Due], claim: &ClaimDeliveries) -> Vec<i64> {
     let mut rooms = HashMap::new();
     let mut retries = claim.retries;
     let mut picked = Vec::new();
@@ -150,29 +175,35 @@ fn pick(due: Vec<Due>, claim: &ClaimDeliveries) -> Vec<i64> {
         if picked.len() == claim.limit as usize {
             break;
         }
-        let left = rooms.entry(origin).or_insert_with_key(|origin| room(claim, origin));
-        if *left == 0 || (retry && retries == 0) {
+        let left = rooms.entry(origin.as_str()).or_insert_with_key(|origin| room(claim, origin));
+        if *left == 0 || (*retry && retries == 0) {
             continue;
         }
         *left -= 1;
-        retries -= u32::from(retry);
-        picked.push(k);
+        retries -= u32::from(*retry);
+        picked.push(*k);
     }
     picked
 }
 
 /// Notes that an attempt begins. What came of an earlier one that is still noted as begun, nobody knows; how many there
-/// were.
-fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Timestamp) -> Done<u64> {
+/// were. They don't use up the schedule, since it was not the receiver that failed.
+fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Timestamp) -> Done<u32> {
     let lost = connection
         .prepare_cached("UPDATE delivery_attempt SET state = 'unknown' WHERE delivery = ?1 AND state = 'started'")?
         .execute([k])?;
+    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+    if lost > 0 {
+        connection
+            .prepare_cached("UPDATE delivery SET manual = manual + ?2 WHERE k = ?1")?
+            .execute(params![k, lost])?;
+    }
     connection
         .prepare_cached(
             "INSERT INTO delivery_attempt (delivery, n, \"trigger\", state, started_at) VALUES (?1, ?2, ?3, 'started', ?4)",
         )?
         .execute(params![k, delivery.attempt, name(&delivery.trigger)?, now.0])?;
-    Ok(lost as u64)
+    Ok(lost)
 }
 
 fn delivery(row: &Row<'_>, body: Bytes, lease_id: LeaseId) -> Done<ClaimedDelivery> {
@@ -204,15 +235,23 @@ fn record(connection: &Connection, result: &AttemptResult) -> Done<bool> {
         "UPDATE delivery SET state = coalesce(?3, resent_from, state), next_attempt_at = coalesce(?4, resume_at, ?5),
              finished_at = CASE coalesce(?3, resent_from, state) WHEN 'pending' THEN NULL ELSE ?5 END,
              last_status = ?6, last_failure = ?7, lease_id = NULL, resent_from = NULL, resume_at = NULL
-         WHERE id = ?1 AND lease_id = ?2 RETURNING k",
+         WHERE id = ?1 AND lease_id = ?2 RETURNING k, origin",
     )?;
     let recorded = first(
         &mut update,
         &[&result.id, &key(result.lease_id), &state, &next_attempt_at, &result.at.0, &result.status, &result.failure],
-        |row| Ok(row.get::<_, i64>(0)?),
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
     )?;
     // Another sender has taken it over, or somebody has stopped it: what came of this attempt is not known to anybody.
-    let Some(k) = recorded else { return Ok(false) };
+    let Some((k, origin)) = recorded else { return Ok(false) };
+    if let Some(not_before) = result.not_before {
+        connection
+            .prepare_cached(
+                "INSERT INTO destination (origin, not_before) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET not_before = max(not_before, excluded.not_before)",
+            )?
+            .execute(params![origin, not_before.0])?;
+    }
     connection
         .prepare_cached(
             "UPDATE delivery_attempt SET state = 'done', ended_at = ?3, status = ?4, failure = ?5 WHERE delivery = ?1 AND n = ?2",

@@ -35,6 +35,7 @@ async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDelivery> {
         retries: 10,
         per_origin: 10,
         rooms: BTreeMap::new(),
+        from: String::new(),
         now: at(seconds),
         until: at(seconds) + Duration::from_secs(45),
     };
@@ -50,6 +51,7 @@ async fn record(backend: &Backend, delivery: &ClaimedDelivery, seconds: i64, sta
         status: Some(status),
         failure: (status >= 300).then(|| "refused".into()),
         next,
+        not_before: None,
     };
     backend.storage.record_attempt(result).await.unwrap();
 }
@@ -210,7 +212,17 @@ async fn large_bodies_are_taken_as_far_as_there_is_room() {
     let claim = async |bytes, n| {
         let lease_id = LeaseId(Uuid::from_u64_pair(7, n));
         let (rooms, now, until) = (BTreeMap::new(), at(3), at(60));
-        let claim = ClaimDeliveries { lease_id, limit: 9, bytes, retries: 9, per_origin: 9, rooms, now, until };
+        let claim = ClaimDeliveries {
+            lease_id,
+            limit: 9,
+            bytes,
+            retries: 9,
+            per_origin: 9,
+            rooms,
+            from: String::new(),
+            now,
+            until,
+        };
         backend.storage.claim_deliveries(claim).await.unwrap().deliveries.len()
     };
     assert_eq!((claim(0, 1).await, claim(1, 2).await, claim(1, 3).await, claim(1, 4).await), (0, 1, 1, 0));

@@ -10,7 +10,7 @@ use threadyard_core::{
     retention::DeliveryTimes,
     testkit::new_run,
     time::Timestamp,
-    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, GivenUp, NextStep, Overdue},
+    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, GivenUp, LeftAlone, NextStep, Overdue},
 };
 use uuid::Uuid;
 
@@ -28,6 +28,7 @@ async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDelivery> {
         retries: 10,
         per_origin: 10,
         rooms: BTreeMap::new(),
+        from: String::new(),
         now,
         until: now + Duration::from_secs(45),
     };
@@ -36,7 +37,16 @@ async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDelivery> {
 
 fn result(delivery: &ClaimedDelivery, seconds: i64, next: NextStep) -> AttemptResult {
     let (id, lease_id) = (delivery.id.clone(), delivery.lease_id);
-    AttemptResult { id, lease_id, attempt: delivery.attempt, at: at(seconds), status: Some(500), failure: None, next }
+    AttemptResult {
+        id,
+        lease_id,
+        attempt: delivery.attempt,
+        at: at(seconds),
+        status: Some(500),
+        failure: None,
+        next,
+        not_before: None,
+    }
 }
 
 async fn ended_run(backend: &Backend, enabled: bool) {
@@ -79,6 +89,46 @@ async fn a_dead_sender_is_replaced_at_once_after_a_restart() {
     claim(&backend, 2).await;
     let backend = backend.reopen();
     assert_eq!(claim(&backend, 3).await.remove(0).attempt, 2);
+}
+
+#[tokio::test]
+async fn a_sender_that_dies_uses_up_no_attempt_of_the_schedule() {
+    let mut backend = Backend::new();
+    ended_run(&backend, true).await;
+    for n in 0..12 {
+        assert_eq!(claim(&backend, 3 + n).await.remove(0).scheduled, 1);
+        backend = backend.reopen();
+    }
+    let held = claim(&backend, 20).await.remove(0);
+    assert_eq!((held.attempt, held.scheduled), (13, 1));
+    backend.storage.record_attempt(result(&held, 21, NextStep::RetryAt(at(30)))).await.unwrap();
+    assert_eq!(claim(&backend, 30).await.remove(0).scheduled, 2);
+}
+
+#[tokio::test]
+async fn who_asked_to_be_left_alone_is_remembered() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    for (seconds, until) in [(2, 500), (10, 400)] {
+        let held = claim(&backend, seconds).await.remove(0);
+        let asked =
+            AttemptResult { not_before: Some(at(until)), ..result(&held, seconds + 1, NextStep::RetryAt(at(10))) };
+        backend.storage.record_attempt(asked).await.unwrap();
+    }
+    let backend = backend.reopen();
+    let left = LeftAlone { origin: "https://example.com".into(), not_before: at(500) };
+    assert_eq!(backend.storage.left_alone(at(499)).await.unwrap(), [left]);
+    assert_eq!(backend.storage.left_alone(at(500)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_told_end_of_a_deleted_run_goes_with_it() {
+    let backend = Backend::new();
+    ended_run(&backend, true).await;
+    let held = claim(&backend, 2).await.remove(0);
+    backend.storage.record_attempt(result(&held, 3, NextStep::Delivered)).await.unwrap();
+    backend.storage.delete_run(thread(1), run(1)).await.unwrap();
+    assert!(backend.storage.delivery(held.id).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -198,15 +248,9 @@ async fn only_settled_deliveries_are_swept_or_go_with_their_thread() {
     assert_eq!(backend.storage.sweep_deliveries(before(9_999), 10).await.unwrap(), 0, "it went with its thread");
 }
 
-#[tokio::test]
-async fn one_receiver_does_not_take_the_room_of_others() {
-    let backend = Backend::new();
-    let urls = ["https://busy.example/x"; 60].into_iter().chain([
-        "https://a.example/x",
-        "https://z.example/x",
-        "https://parked.example/x",
-    ]);
-    for (n, url) in urls.enumerate() {
+/// Runs that ended with a webhook, one after the other.
+async fn ended_runs(backend: &Backend, urls: impl IntoIterator<Item = &str>) {
+    for (n, url) in urls.into_iter().enumerate() {
         let n = n as u64 + 1;
         backend.thread(n).await;
         let mut new = new_run(run(n), thread(n), at(0));
@@ -215,12 +259,29 @@ async fn one_receiver_does_not_take_the_room_of_others() {
         let held = backend.claim(1, at(1)).await.remove(0);
         backend.storage.finish_run(held.lease, success(at(2))).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn one_receiver_does_not_take_the_room_of_others() {
+    let backend = Backend::new();
+    let others = ["https://a.example/x", "https://z.example/x", "https://parked.example/x"];
+    ended_runs(&backend, ["https://busy.example/x"; 60].into_iter().chain(others)).await;
     let claim = async |retries, limit, seconds| {
         let lease_id = LeaseId(Uuid::from_u64_pair(6, seconds));
         let rooms = [("https://parked.example".to_owned(), 0)].into();
         let now = at(i64::try_from(seconds).unwrap());
         let until = now + Duration::from_secs(45);
-        let claim = ClaimDeliveries { lease_id, limit, bytes: usize::MAX, retries, per_origin: 4, rooms, now, until };
+        let claim = ClaimDeliveries {
+            lease_id,
+            limit,
+            bytes: usize::MAX,
+            retries,
+            per_origin: 4,
+            rooms,
+            from: String::new(),
+            now,
+            until,
+        };
         let mut taken = backend.storage.claim_deliveries(claim).await.unwrap().deliveries;
         taken.sort_by(|a, b| a.origin.cmp(&b.origin));
         taken
@@ -235,7 +296,37 @@ async fn one_receiver_does_not_take_the_room_of_others() {
     for delivery in &first {
         backend.storage.record_attempt(result(delivery, 11, NextStep::RetryAt(at(12)))).await.unwrap();
     }
-    let new = claim(0, 100, 20).await;
+    let new = claim(0, 20, 20).await;
     assert!(new.iter().all(|it| it.attempt == 1));
     assert_eq!(new.len(), 4, "what is new at the busy one does not wait behind what is tried again");
+    // The same when there is some room for retries, and more of them than that.
+    for delivery in &new {
+        backend.storage.record_attempt(result(delivery, 21, NextStep::RetryAt(at(12)))).await.unwrap();
+    }
+    let mixed: Vec<_> = claim(1, 8, 30).await.into_iter().filter(|it| it.origin == busy[0]).collect();
+    let retries = mixed.iter().filter(|it| it.attempt > 1).count();
+    assert_eq!((retries <= 1, mixed.len()), (true, 4), "{mixed:?}");
+}
+
+#[tokio::test]
+async fn many_receivers_without_room_are_passed_by_some_at_a_time() {
+    let backend = Backend::new();
+    let names: Vec<_> = (0..450).map(|n| format!("https://r{n:03}.example")).collect();
+    ended_runs(&backend, names.iter().map(String::as_str)).await;
+    let parked: BTreeMap<_, _> = names[..449].iter().map(|name| (name.clone(), 0)).collect();
+    let (mut from, mut rounds) = (String::new(), 0);
+    let taken = loop {
+        rounds += 1;
+        let lease_id = LeaseId(Uuid::from_u64_pair(7, rounds));
+        let (rooms, now, until) = (parked.clone(), at(10), at(55));
+        let claim =
+            ClaimDeliveries { lease_id, limit: 8, bytes: 9999, retries: 8, per_origin: 4, rooms, from, now, until };
+        let claimed = backend.storage.claim_deliveries(claim).await.unwrap();
+        match claimed.more {
+            Some(more) if claimed.deliveries.is_empty() => from = more,
+            _ => break claimed.deliveries,
+        }
+    };
+    assert_eq!((taken.len(), taken[0].origin.as_str()), (1, "https://r449.example"));
+    assert!((2..=4).contains(&rounds), "{rounds}");
 }

@@ -15,7 +15,7 @@ use threadyard_core::{
     ids::LeaseId,
     time::Timestamp,
     webhook_pace::WebhookPace,
-    webhooks::{AttemptResult, ClaimedDelivery, NextStep},
+    webhooks::{AttemptResult, ClaimedDeliveries, ClaimedDelivery, NextStep},
 };
 
 /// A receiver that is overloaded and does not say for how long.
@@ -24,28 +24,59 @@ const OVERLOADED: Duration = Duration::from_mins(1);
 const LONGEST_ASKED: Duration = Duration::from_hours(24);
 
 pub(super) async fn run(engine: Engine) {
+    remember(&engine).await;
+    let mut from = String::new();
     while !engine.stopping.is_cancelled() {
         let wake = engine.bus.woken(Topic::Deliveries);
-        let due = tick(&engine).await;
+        let due = round(&engine, &mut from).await;
         if !super::wait(&engine, wake, due).await {
             return;
         }
     }
 }
 
-async fn tick(engine: &Engine) -> Option<Timestamp> {
-    let now = engine.ambient.now();
-    let claim = engine.outbox.claim(LeaseId(engine.ambient.random()), now);
-    if claim.limit == 0 {
-        return None;
+/// Learns again what receivers asked for before the last start.
+async fn remember(engine: &Engine) {
+    match engine.storage.left_alone(engine.ambient.now()).await {
+        Ok(asked) => engine.outbox.leave_alone(asked),
+        Err(error) => tracing::error!(%error, "which receivers asked to be left alone could not be read"),
     }
-    let claimed = match engine.storage.claim_deliveries(claim).await {
-        Ok(claimed) => claimed,
-        Err(error) => {
-            tracing::error!(%error, "webhook deliveries could not be claimed; trying again");
+}
+
+/// Takes what is due until there is no room, or every origin was looked at. Returns when the next one becomes due.
+async fn round(engine: &Engine, from: &mut String) -> Option<Timestamp> {
+    let mut from_the_beginning = from.is_empty();
+    loop {
+        let now = engine.ambient.now();
+        let claim = engine.outbox.claim(LeaseId(engine.ambient.random()), std::mem::take(from), now);
+        if claim.limit == 0 {
+            *from = claim.from;
             return None;
         }
-    };
+        let room = claim.limit as usize;
+        let claimed = match engine.storage.claim_deliveries(claim).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::error!(%error, "webhook deliveries could not be claimed; trying again");
+                return None;
+            }
+        };
+        let has_room = claimed.deliveries.len() < room && !engine.stopping.is_cancelled();
+        let more = claimed.more.clone();
+        let due = begin(engine, claimed, now);
+        match more {
+            Some(more) => *from = more,
+            None if from_the_beginning => return due,
+            None => from_the_beginning = true,
+        }
+        if !has_room {
+            return due;
+        }
+    }
+}
+
+/// Sends what was claimed. Returns when more becomes due.
+fn begin(engine: &Engine, claimed: ClaimedDeliveries, now: Timestamp) -> Option<Timestamp> {
     engine.metrics.lost(claimed.lost);
     for delivery in claimed.deliveries {
         let engine = engine.clone();
@@ -79,6 +110,10 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
         status,
         failure: failure.map(str::to_owned),
         next,
+        not_before: match contact {
+            Contact::Asked(wait) => Some(at + wait),
+            _ => None,
+        },
     };
     match engine.storage.record_attempt(result).await {
         Ok(true) => {

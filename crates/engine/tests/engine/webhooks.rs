@@ -94,6 +94,7 @@ async fn next_wait(stage: &Stage) -> Option<Duration> {
                 retries: 0,
                 per_origin: 0,
                 rooms: BTreeMap::new(),
+                from: String::new(),
                 now,
                 until: now,
             };

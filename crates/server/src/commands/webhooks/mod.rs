@@ -80,6 +80,9 @@ pub(super) enum WebhooksCommand {
         /// Only to URLs that begin with this.
         #[arg(long)]
         url: Option<String>,
+        /// Only those in this state: failed, cancelled or skipped.
+        #[arg(long)]
+        state: Option<String>,
         #[command(flatten)]
         server: ServerAddress,
     },
@@ -87,7 +90,7 @@ pub(super) enum WebhooksCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct List {
-    /// Only those in this state: pending, delivered, failed or cancelled.
+    /// Only those in this state: pending, delivered, failed, cancelled or skipped.
     #[arg(long)]
     state: Option<String>,
     /// Only those of this run.
@@ -161,8 +164,8 @@ pub(super) async fn run(command: WebhooksCommand) -> anyhow::Result<()> {
             println!("{delivery} is sent now");
             Ok(())
         }
-        WebhooksCommand::Recover { since, until, url, server } => {
-            recover(json!({ "since": since, "until": until, "url": url }), &server).await
+        WebhooksCommand::Recover { since, until, url, state, server } => {
+            recover(json!({ "since": since, "until": until, "url": url, "state": state }), &server).await
         }
         WebhooksCommand::Destinations { server } => destinations(&server).await,
         WebhooksCommand::Test { url, server } => test(&url, &server).await,
