@@ -144,13 +144,21 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdErr
     std::iter::successors(error.source(), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
+/// What kind of error it is that may be wrapped in others, which hide it from `source`.
+fn innermost(mut error: &io::Error) -> io::ErrorKind {
+    while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        error = inner;
+    }
+    error.kind()
+}
+
 /// Why there is no connection.
 fn unconnected(error: &reqwest::Error) -> &'static str {
     for cause in causes(error) {
         if cause.is::<Unresolved>() {
             return "the receiver's name can't be resolved";
         }
-        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+        match cause.downcast_ref().map(innermost) {
             Some(io::ErrorKind::ConnectionRefused) => return "the receiver refuses connections",
             // What TLS finds wrong comes as that.
             Some(io::ErrorKind::InvalidData) => return "the receiver's certificate or protocol is not to be trusted",

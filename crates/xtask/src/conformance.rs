@@ -55,14 +55,19 @@ fn judge(report: &Path, python: &Path, recordings: &Path) -> anyhow::Result<()> 
     let listed = String::from_utf8(listed.stdout)?;
     let known = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|name| name.contains('.'));
     let passed: BTreeSet<_> = known.filter(|name| !failed.contains(name)).collect();
-    let ratchet = std::fs::read_to_string(root().join(RATCHET)).unwrap_or_default();
-    let expected: BTreeSet<_> = ratchet.lines().collect();
-    println!("   {} scenarios pass, {} fail, {} are held", passed.len(), failed.len(), expected.len());
-    let lost: Vec<_> = expected.difference(&passed).copied().collect();
-    ensure!(lost.is_empty(), "these scenarios passed before: {}", lost.join(", "));
-    let new: Vec<_> = passed.difference(&expected).copied().collect();
+    println!("   {} scenarios pass, {} fail", passed.len(), failed.len());
+    hold(RATCHET, &passed)
+}
+
+/// Whether everything in a list of what has passed before still passes.
+pub(crate) fn hold(list: &str, now: &BTreeSet<&str>) -> anyhow::Result<()> {
+    let held = std::fs::read_to_string(root().join(list)).with_context(|| format!("`{list}` is missing"))?;
+    let held: BTreeSet<_> = held.lines().collect();
+    let lost: Vec<_> = held.difference(now).copied().collect();
+    ensure!(lost.is_empty(), "these passed before, as {list} says: {}", lost.join(", "));
+    let new: Vec<_> = now.difference(&held).copied().collect();
     if !new.is_empty() {
-        println!("   new, to be added to {RATCHET}: {}", new.join(", "));
+        println!("   new, to be added to {list}: {}", new.join(", "));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod bench;
 mod chaos;
 mod conformance;
+mod platform;
 mod python;
 mod shell;
 mod test;

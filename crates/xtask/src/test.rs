@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::{
-    chaos, conformance, python,
+    chaos, conformance, platform, python,
     shell::{command, has, root, step},
     tidy,
 };
@@ -53,6 +53,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     chaos::few(&python, &binary, &environment)?;
     demo(&binary, &environment)?;
     conformance::run(&python, &binary, &environment)?;
+    platform::run(&python, &binary, &environment)?;
     println!("all tests passed");
     Ok(())
 }
