@@ -60,14 +60,14 @@ fn judge(report: &Path, python: &Path, recordings: &Path) -> anyhow::Result<()> 
 }
 
 /// Whether everything in a list of what has passed before still passes.
-pub(crate) fn hold(list: &str, now: &BTreeSet<&str>) -> anyhow::Result<()> {
-    let held = std::fs::read_to_string(root().join(list)).with_context(|| format!("`{list}` is missing"))?;
+pub(crate) fn hold(file: &str, passed: &BTreeSet<&str>) -> anyhow::Result<()> {
+    let held = std::fs::read_to_string(root().join(file)).with_context(|| format!("`{file}` is missing"))?;
     let held: BTreeSet<_> = held.lines().collect();
-    let lost: Vec<_> = held.difference(now).copied().collect();
-    ensure!(lost.is_empty(), "these passed before, as {list} says: {}", lost.join(", "));
-    let new: Vec<_> = now.difference(&held).copied().collect();
+    let lost: Vec<_> = held.difference(passed).copied().collect();
+    ensure!(lost.is_empty(), "these passed before, as {file} says: {}", lost.join(", "));
+    let new: Vec<_> = passed.difference(&held).copied().collect();
     if !new.is_empty() {
-        println!("   new, to be added to {list}: {}", new.join(", "));
+        println!("   new, to be added to {file}: {}", new.join(", "));
     }
     Ok(())
 }
