@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::{Router, serve::ListenerExt};
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::{
     ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy,
@@ -13,7 +12,7 @@ use threadyard_runtime::{ProcessRuntime, ProcessRuntimeConfig, Project, python};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{api, config::ServerArgs};
+use crate::{api, config::ServerArgs, listen::listen};
 
 /// How a server differs between development and production.
 #[derive(Clone, Debug)]
@@ -50,7 +49,7 @@ impl App {
         let address = listener.local_addr()?;
         let (open, opened) = watch::channel(None);
         let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
-        serving.spawn(listen(listener, opened, closing.clone()));
+        serving.spawn(listen(listener, api::opening(opened), closing.clone()));
         // A start that fails, or is not waited for, leaves nothing that listens.
         let unopened = closing.clone().drop_guard();
 
@@ -100,14 +99,5 @@ impl App {
         self.engine.stop(grace).await;
         self.serving.close();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.serving.wait()).await;
-    }
-}
-
-async fn listen(listener: TcpListener, opened: watch::Receiver<Option<Router>>, closing: CancellationToken) {
-    // Without this, small events wait for acknowledgements of earlier ones.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let server = axum::serve(listener, api::opening(opened)).with_graceful_shutdown(closing.cancelled_owned());
-    if let Err(error) = server.await {
-        tracing::error!(%error, "the HTTP server ended");
     }
 }
