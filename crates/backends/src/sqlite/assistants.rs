@@ -132,7 +132,7 @@ impl Assistants for SqliteStorage {
     }
 
     async fn assistant(&self, id: AssistantId) -> Result<Option<Assistant>> {
-        self.readers.read(move |connection| find(connection, id)).await
+        self.readers.look_up(move |connection| find(connection, id)).await
     }
 
     async fn search_assistants(&self, query: AssistantQuery, window: Window) -> Result<Page<Assistant>> {

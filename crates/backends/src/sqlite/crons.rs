@@ -33,7 +33,7 @@ impl Crons for SqliteStorage {
     }
 
     async fn cron(&self, id: CronId) -> Result<Option<Cron>> {
-        self.readers.read(move |connection| find(connection, id)).await
+        self.readers.look_up(move |connection| find(connection, id)).await
     }
 
     async fn search_crons(&self, query: CronQuery, window: Window) -> Result<Page<Cron>> {

@@ -49,12 +49,12 @@ impl Runs for SqliteStorage {
     }
 
     async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>> {
-        self.readers.read(move |connection| find(connection, thread_id, run_id)).await
+        self.readers.look_up(move |connection| find(connection, thread_id, run_id)).await
     }
 
     async fn run_by_id(&self, run_id: RunId) -> Result<Option<Run>> {
         self.readers
-            .read(move |connection| {
+            .look_up(move |connection| {
                 first(&mut connection.prepare_cached("SELECT * FROM run WHERE id = ?1")?, &[&key(run_id)], run)
             })
             .await
@@ -125,7 +125,7 @@ impl Runs for SqliteStorage {
 
     async fn cancel_request(&self, run_id: RunId) -> Result<Option<CancelRequest>> {
         self.readers
-            .read(move |connection| {
+            .look_up(move |connection| {
                 let mut query =
                     connection.prepare_cached("SELECT id, cancel FROM run WHERE id = ?1 AND cancel IS NOT NULL")?;
                 first(&mut query, &[&key(run_id)], |row| decoded("run", row, "cancel"))

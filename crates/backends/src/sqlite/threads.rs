@@ -40,12 +40,12 @@ impl Threads for SqliteStorage {
     }
 
     async fn thread(&self, id: ThreadId) -> Result<Option<Thread>> {
-        self.readers.read(move |connection| find(connection, id)).await
+        self.readers.look_up(move |connection| find(connection, id)).await
     }
 
     async fn thread_head(&self, id: ThreadId) -> Result<Option<ThreadHead>> {
         self.readers
-            .read(move |connection| {
+            .look_up(move |connection| {
                 let mut query = connection.prepare_cached(&format!("{THREAD} WHERE id = ?1"))?;
                 first(&mut query, &[&key(id)], head)
             })
