@@ -10,13 +10,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from http.client import HTTPConnection
 from pathlib import Path
 
 import matplotlib
 from cases import CASES
 from load import load
+from serving import start
 
 matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402
@@ -56,30 +55,6 @@ def main() -> None:
     (options.out / "bench.json").write_text(json.dumps({"floor": floor, "ours": ours, "peer": peer}, indent=1))
     plot(floor, ours, peer, options.out / "bench.svg")
     print(f"written to {options.out}", file=sys.stderr)
-
-
-def start(binary: Path, data: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The binary on bench/project, when it serves; `--port 0` would hide the port."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [binary, "serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", data / "state"]
-    command += ["--config", HERE / "project" / "langgraph.json"]
-    log = open(data / "log", "wb")  # noqa: SIM115
-    server = subprocess.Popen(command, stdout=log, stderr=log)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            http = HTTPConnection("127.0.0.1", port, timeout=10)
-            http.request("GET", "/info")
-            if http.getresponse().status == 200:
-                return server, f"http://127.0.0.1:{port}"
-        except OSError:
-            time.sleep(0.05)
-    server.kill()
-    raise SystemExit(f"the server did not come up:\n{(data / 'log').read_text()}")
 
 
 def median(rounds: list[Round], graph: str, what: str) -> float:

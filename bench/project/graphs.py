@@ -1,5 +1,6 @@
 """The graphs of the benchmark: they do next to nothing, so that what is left is the cost of serving them."""
 
+import asyncio
 import operator
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
@@ -12,9 +13,10 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 
 
 class CountingModel(BaseChatModel):
-    """A chat model that streams that many tokens at once."""
+    """A chat model that streams that many tokens, at once or with pauses."""
 
     tokens: int
+    pause: float = 0.0
 
     @property
     def _llm_type(self) -> str:
@@ -28,6 +30,8 @@ class CountingModel(BaseChatModel):
         self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         for i in range(self.tokens):
+            if self.pause:
+                await asyncio.sleep(self.pause)
             chunk = ChatGenerationChunk(message=AIMessageChunk(f"token{i} "))
             if run_manager:
                 await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -42,6 +46,7 @@ class Count(TypedDict, total=False):
 
 class Chat(MessagesState, total=False):
     until: int
+    pause: float
 
 
 async def add(state: Count) -> Count:
@@ -54,7 +59,8 @@ async def step(state: Count) -> Count:
 
 
 async def answer(state: Chat) -> Chat:
-    return {"messages": [await CountingModel(tokens=state["until"]).ainvoke(state["messages"])]}
+    model = CountingModel(tokens=state["until"], pause=state.get("pause", 0.0))
+    return {"messages": [await model.ainvoke(state["messages"])]}
 
 
 async def echo_last(state: MessagesState) -> MessagesState:

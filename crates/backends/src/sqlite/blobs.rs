@@ -7,8 +7,10 @@ use quick_cache::{Weighter, sync::Cache};
 use rusqlite::{Connection, params};
 use threadyard_core::{checkpoints::Blob, storage::StorageError};
 
-use super::{Done, rows::first};
+use super::{Done, documents, rows::first};
 
+/// What is longer takes too long to compress while everybody waits for the writer.
+const PACKABLE: usize = 64 << 10;
 /// Shorter values are kept whole.
 const WORTHWHILE: usize = 512;
 /// Each value builds on the one before, each of this many on the one that is as many before, and so on with its powers:
@@ -75,14 +77,16 @@ fn insert(connection: &Connection, channel: Channel<'_>, blob: &Blob, grown: Opt
         Some(_) => Cow::Owned([&blob.data[..shared.head], &blob.data[shared.head + shared.length..]].concat()),
         None => Cow::Borrowed(&*blob.data),
     };
+    let packed = (data.len() <= PACKABLE).then(|| documents::shorter(&data)).flatten();
+    let (is_packed, data) = (packed.is_some(), packed.map_or(data, Cow::Owned));
     let [from, head, copied] = [shared.from, shared.head, shared.length].map(|it| (it as u64).cast_signed());
     let Channel { lineage, ns, name } = channel;
     connection
         .prepare_cached(
-            "INSERT INTO blob (lineage, ns, channel, version, kind, data, base, base_from, head, copied, nth)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
+            "INSERT INTO blob (lineage, ns, channel, version, kind, data, base, base_from, head, copied, nth, packed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
         )?
-        .execute(params![lineage, ns, name, blob.version, blob.kind, data, base, from, head, copied, nth])?;
+        .execute(params![lineage, ns, name, blob.version, blob.kind, data, base, from, head, copied, nth, is_packed])?;
     Ok(())
 }
 
@@ -165,7 +169,7 @@ impl Addition {
 
 pub(super) fn load(connection: &Connection, channel: Channel<'_>, version: &str) -> Done<Option<Loaded>> {
     let mut query = connection.prepare_cached(
-        "SELECT kind, data, base, base_from, head, copied, nth FROM blob
+        "SELECT kind, data, base, base_from, head, copied, nth, packed FROM blob
          WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4",
     )?;
     let Channel { lineage, ns, name } = channel;
@@ -175,7 +179,9 @@ pub(super) fn load(connection: &Connection, channel: Channel<'_>, version: &str)
     loop {
         let row = first(&mut query, &[&lineage, &ns, &name, &wanted], |row| {
             let length = |column| row.get::<_, u32>(column).map(|length| length as usize);
-            let addition = Addition { data: row.get(1)?, from: length(3)?, head: length(4)?, copied: length(5)? };
+            let stored: Vec<u8> = row.get(1)?;
+            let data = if row.get(7)? { documents::whole("blob", &stored)? } else { stored };
+            let addition = Addition { data, from: length(3)?, head: length(4)?, copied: length(5)? };
             Ok((row.get::<_, String>(0)?, addition, row.get::<_, Option<String>>(2)?, row.get::<_, u32>(6)?))
         })?;
         let Some((kind, addition, base, nth)) = row else {
@@ -202,7 +208,7 @@ pub(super) fn make_whole(connection: &Connection, channel: Channel<'_>, version:
     let Some(Loaded { data, .. }) = load(connection, channel, version)? else { return Ok(()) };
     connection
         .prepare_cached(
-            "UPDATE blob SET data = ?5, base = NULL, base_from = 0, head = 0, copied = 0, nth = 0
+            "UPDATE blob SET data = ?5, base = NULL, base_from = 0, head = 0, copied = 0, nth = 0, packed = 0
              WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4",
         )?
         .execute(params![channel.lineage, channel.ns, channel.name, version, data])?;

@@ -13,22 +13,32 @@ const PACKED: u8 = 1;
 const WORTHWHILE: usize = 256;
 
 pub(super) fn pack(document: &[u8]) -> Cow<'_, [u8]> {
-    if document.len() < WORTHWHILE {
-        return Cow::Borrowed(document);
+    match shorter(document) {
+        Some(packed) => Cow::Owned([&[PACKED], &*packed].concat()),
+        None => Cow::Borrowed(document),
     }
-    let packed = lz4_flex::compress_prepend_size(document);
-    if packed.len() >= document.len() {
-        return Cow::Borrowed(document);
-    }
-    Cow::Owned([&[PACKED], &*packed].concat())
 }
 
 pub(super) fn unpack(stored: Vec<u8>) -> Done<Vec<u8>> {
-    let Some((&PACKED, packed)) = stored.split_first() else { return Ok(stored) };
-    lz4_flex::decompress_size_prepended(packed).map_err(|error| {
-        let row = "a packed document".into();
-        StorageError::Corrupt { table: "checkpoint", row, why: error.to_string() }.into()
-    })
+    match stored.split_first() {
+        Some((&PACKED, packed)) => whole("checkpoint", packed),
+        _ => Ok(stored),
+    }
+}
+
+/// The compressed form of something, if that is worth it.
+pub(super) fn shorter(data: &[u8]) -> Option<Vec<u8>> {
+    if data.len() < WORTHWHILE {
+        return None;
+    }
+    let packed = lz4_flex::compress_prepend_size(data);
+    (packed.len() < data.len()).then_some(packed)
+}
+
+/// What `shorter` made shorter.
+pub(super) fn whole(table: &'static str, packed: &[u8]) -> Done<Vec<u8>> {
+    lz4_flex::decompress_size_prepended(packed)
+        .map_err(|error| StorageError::Corrupt { table, row: "what is packed".into(), why: error.to_string() }.into())
 }
 
 #[cfg(test)]

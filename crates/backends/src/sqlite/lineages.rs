@@ -134,7 +134,8 @@ pub(super) fn copy(connection: &Connection, source: &Value, target: &Value) -> D
              coalesce(named_run, json_extract(CAST(metadata AS TEXT), '$.run_id'))
          FROM checkpoint WHERE lineage = ?1",
         "INSERT OR REPLACE INTO blob
-         SELECT ?2, ns, channel, version, kind, data, base, base_from, head, copied, nth FROM blob WHERE lineage = ?1",
+         SELECT ?2, ns, channel, version, kind, data, base, base_from, head, copied, nth, packed
+         FROM blob WHERE lineage = ?1",
         "INSERT OR REPLACE INTO pending_write
          SELECT ?2, ns, checkpoint, task, idx, path, channel, kind, data FROM pending_write WHERE lineage = ?1",
     ] {
