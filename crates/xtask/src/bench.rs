@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// How often everything is measured; medians are reported
     #[arg(long, default_value_t = 5)]
     rounds: u32,
+    /// Instead: starts, reads, many readers, idle connections, slow streams, memory, disk
+    #[arg(long)]
+    wide: bool,
     /// The folder for the table and the plot
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -27,11 +30,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let environment = root().join("target/bench-env");
     let python = python::environment(&environment, "bench/requirements.txt")?;
     step("building", command("cargo").args(["build", "--release", "--package", "threadyard"]))?;
+    let binary = root().join("target/release/threadyard");
     let mut bench = command(python);
-    bench.arg("bench/run.py").arg("--binary").arg(root().join("target/release/threadyard"));
+    bench.env("VIRTUAL_ENV", &environment);
+    if options.wide {
+        return step("measuring", bench.arg("bench/wide.py").arg("--binary").arg(binary));
+    }
+    bench.arg("bench/run.py").arg("--binary").arg(binary);
     bench.arg("--out").arg(&options.out).args(["--rounds", &options.rounds.to_string()]);
     if let Some(peer) = &options.peer {
         bench.args(["--peer", peer]);
     }
-    step("measuring", bench.env("VIRTUAL_ENV", &environment))
+    step("measuring", &mut bench)
 }
