@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -149,6 +151,19 @@ async def bare_streams() -> None:
     print(percentile([gap - PAUSE for moments in came for gap in gaps(moments)], 0.99) * 1e3)
 
 
+async def replaced(bench: Bench) -> str:
+    """From the death of the worker to the end of a run on the next one."""
+    connection, took = Connection(bench.port), []
+    for _ in range(9):
+        await connection.ask("POST", "/runs/wait", {"assistant_id": "noop", "input": {"count": 0}})
+        # The newest process is the worker; what it was forked from is older.
+        os.kill(bench.processes.pids()[-1], signal.SIGKILL)
+        began = time.perf_counter()
+        await connection.ask("POST", "/runs/wait", {"assistant_id": "noop", "input": {"count": 0}})
+        took.append((time.perf_counter() - began) * 1e3)
+    return f"{statistics.median(took):.0f} ms, the import of the graphs included"
+
+
 async def grow(bench: Bench, threads: int) -> None:
     await bench.cpu_per_1000(threads, lambda it, number: it.ask("POST", "/threads", {"metadata": {"number": number}}), 16)
 
@@ -196,6 +211,7 @@ def talked(bench: Bench, url: str) -> None:
 async def measure(bench: Bench, threads: int, many_runs: int) -> None:
     say("memory of the host at rest", f"{bench.memory_mib():.0f} MiB")
     say("wait for a run that does nothing", await waits(bench))
+    say("from the death of a worker to the end of a run on another", await replaced(bench))
     say("delay added to a token every 20 ms", await spaced(bench))
     fresh = await reads(bench)
     say("200 readers of one stream", await readers(bench))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import types
 import typing
@@ -103,7 +105,7 @@ def _import_file(project: Path, source: str) -> types.ModuleType:
     if not path.is_file():
         raise GraphLoadError(f"`{source}` does not exist in the project")
     for loaded in list(sys.modules.values()):
-        if _file_of(loaded) == path and loaded.__name__ != "__main__":
+        if _file_of(loaded) == str(path) and loaded.__name__ != "__main__":
             return loaded
     name, root = _module_name(path, project)
     if root is not None and str(root) not in sys.path:
@@ -146,7 +148,7 @@ def _module_name(path: Path, project: Path) -> tuple[str, Path | None]:
 def _taken(name: str, path: Path) -> bool:
     """Whether importing `name` would give another module than the one in the file."""
     if name in sys.modules:
-        return _file_of(sys.modules[name]) != path
+        return _file_of(sys.modules[name]) != str(path)
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -154,9 +156,28 @@ def _taken(name: str, path: Path) -> bool:
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() != path
 
 
-def _file_of(module: types.ModuleType) -> Path | None:
+def _file_of(module: types.ModuleType) -> str | None:
     file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) else None
+    return _real(file) if isinstance(file, str) else None
+
+
+def know_loaded_files() -> None:
+    """Looks at what is imported already, so that whoever is forked from here need not."""
+    for module in list(sys.modules.values()):
+        _file_of(module)
+
+
+@functools.cache
+def _real(file: str) -> str:
+    """The file without links. A thousand modules lie in a hundred folders, of which each is looked at once."""
+    folder, name = os.path.split(file)
+    path = os.path.join(_real_folder(folder), name)
+    return os.path.realpath(path) if os.path.islink(path) else path
+
+
+@functools.cache
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _suggestions(module: types.ModuleType) -> str:
@@ -168,8 +189,10 @@ def _suggestions(module: types.ModuleType) -> str:
 
 def _loaded_sources(project: Path) -> set[Path]:
     installed = [Path(p).resolve() for p in sys.path if p.endswith("site-packages")]
+    below = os.path.join(project, "")
     files = {file for module in list(sys.modules.values()) if (file := _file_of(module))}
-    return {f for f in files if f.is_relative_to(project) and not any(f.is_relative_to(p) for p in installed)}
+    own = {Path(file) for file in files if file.startswith(below)}
+    return {file for file in own if not any(file.is_relative_to(folder) for folder in installed)}
 
 
 def _factory(function: Any, path: str) -> Factory:

@@ -23,7 +23,7 @@ import langchain_core.messages
 import langgraph.graph
 import langgraph.prebuilt  # noqa: F401
 
-from . import worker
+from . import loading, worker
 
 with contextlib.suppress(ImportError):
     import uvloop  # noqa: F401
@@ -128,6 +128,7 @@ def _die_with(parent: int) -> None:
 def main() -> int:
     """Serve, and in children be a worker."""
     host = socket.socket(fileno=int(os.environ.pop("THREADYARD_ZYGOTE_FD")))
+    loading.know_loaded_files()
     gc.collect()
     gc.freeze()
     try:
