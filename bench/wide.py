@@ -190,7 +190,7 @@ def first_answer(binary: Path) -> float:
         began = time.perf_counter()
         quiet = subprocess.DEVNULL
         server = subprocess.Popen([*command, "--config", HERE / "project/langgraph.json"], stdout=quiet, stderr=quiet)
-        while True:
+        while server.poll() is None:
             try:
                 http = HTTPConnection("127.0.0.1", port, timeout=10)
                 http.request("GET", "/ok")

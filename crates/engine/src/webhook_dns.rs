@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 const WITHIN: Duration = Duration::from_secs(5);
 /// A lookup that hangs holds a thread until the system gives it up, whoever waits for it; others need threads, too.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 
 /// A name that can't be resolved.
 #[derive(Debug, thiserror::Error)]

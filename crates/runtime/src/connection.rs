@@ -1,7 +1,7 @@
 //! The main connection of one worker: who waits for which id, and what is sent.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -103,6 +103,12 @@ impl Connection {
         let runs =
             |waiters: &HashMap<u64, Waiter>| waiters.values().filter(|waiter| matches!(waiter, Waiter::Run(_))).count();
         self.lock().as_ref().map_or(0, runs)
+    }
+
+    /// Whether runs go on other than those.
+    pub(crate) fn has_runs_besides(&self, slots: &HashSet<u64>) -> bool {
+        let is_other = |(id, waiter): (&u64, &Waiter)| matches!(waiter, Waiter::Run(_)) && !slots.contains(id);
+        self.lock().as_ref().is_some_and(|waiters| waiters.iter().any(is_other))
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -74,7 +74,7 @@ impl RunSession for Session {
     }
 
     fn abandon(&self) {
-        self.worker.stuck.cancel();
+        self.worker.abandon(self.slot);
     }
 }
 

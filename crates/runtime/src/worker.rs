@@ -1,6 +1,12 @@
 //! One worker process: started, connected, loaded, and stopped.
 
-use std::{io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    os::unix::fs::PermissionsExt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde::Serialize;
 use serde_json::json;
@@ -56,6 +62,8 @@ pub(crate) struct Worker {
     pub(crate) gone: CancellationToken,
     /// Cancelled when a run on it does not stop when it is told to.
     pub(crate) stuck: CancellationToken,
+    /// The slots of those runs.
+    stuck_slots: Mutex<HashSet<u64>>,
     /// Cancelled to have the process ended at once.
     kill: CancellationToken,
 }
@@ -117,7 +125,14 @@ impl Worker {
             .map_err(|_| unavailable("the graphs were not loaded within five minutes"))
             .and_then(|loaded| loaded.map_err(|_| unavailable("the worker ended while it loaded the graphs")))
             .inspect_err(|_| kill.cancel())?;
-        let worker = Arc::new(Self { connection, ready, gone, stuck: CancellationToken::new(), kill });
+        let worker = Arc::new(Self {
+            connection,
+            ready,
+            gone,
+            stuck: CancellationToken::new(),
+            stuck_slots: Mutex::default(),
+            kill,
+        });
         tasks.spawn(end_when_stuck(worker.clone()));
         Ok(worker)
     }
@@ -167,6 +182,18 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// A run does not stop when it is told to.
+    pub(crate) fn abandon(&self, slot: u64) {
+        self.stuck_slots.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
+        self.stuck.cancel();
+    }
+
+    fn stuck_slots(&self) -> HashSet<u64> {
+        self.stuck_slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Ends a worker on which a run does not stop. Nothing but the end of the process stops a thread, or code that never lets
 /// go; the other runs on it, which get no new neighbours, have some time before that.
 async fn end_when_stuck(worker: Arc<Worker>) {
@@ -175,7 +202,7 @@ async fn end_when_stuck(worker: Arc<Worker>) {
         () = worker.gone.cancelled() => return,
     }
     let others_end = async {
-        while worker.connection.runs() > 1 {
+        while worker.connection.has_runs_besides(&worker.stuck_slots()) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };

@@ -49,7 +49,7 @@ impl App {
         let address = listener.local_addr()?;
         let (open, opened) = watch::channel(None);
         let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
-        serving.spawn(listen(listener, api::opening(opened), closing.clone()));
+        serving.spawn(listen(listener, api::opening(opened), closing.clone(), serving.clone()));
         // A start that fails, or is not waited for, leaves nothing that listens.
         let unopened = closing.clone().drop_guard();
 

@@ -11,15 +11,21 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A client that takes longer to say what it wants holds a connection for nothing.
-const HEADERS_WITHIN: Duration = Duration::from_secs(60);
+/// A client that takes longer to say what it wants holds a connection for nothing. The same goes for one that rests between
+/// two requests, so it is longer than proxies let theirs rest: they should be the ones to close.
+const HEADERS_WITHIN: Duration = Duration::from_secs(150);
 /// The pause after an error that is not the client's, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until it closes; then what is being answered is answered.
-pub(crate) async fn listen(listener: TcpListener, router: Router, closing: CancellationToken) {
+pub(crate) async fn listen(
+    listener: TcpListener,
+    router: Router,
+    closing: CancellationToken,
+    connections: TaskTracker,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
     let answering = GracefulShutdown::new();
@@ -40,8 +46,10 @@ pub(crate) async fn listen(listener: TcpListener, router: Router, closing: Cance
         let connection = http.serve_connection(TokioIo::new(stream), service);
         // What ends a connection early is the client's business.
         let connection = answering.watch(connection);
-        tokio::spawn(async move { drop(connection.await) });
+        connections.spawn(async move { drop(connection.await) });
     }
+    // Who comes now is to go elsewhere at once.
+    drop(listener);
     answering.shutdown().await;
 }
 

@@ -80,3 +80,24 @@ async def test_a_cancellation_reaches_the_generator_which_may_clean_up():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cleaned == [True]
+
+
+@in_a_loop
+async def test_a_failure_at_a_pause_is_raised_in_the_generator_which_may_clean_up():
+    cleaned = []
+
+    async def waits():
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    def pause():
+        if not cleaned:
+            raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        await Drain(waits(), lambda _: None, pause)
+    assert cleaned == [True]

@@ -25,37 +25,53 @@ class Drain:
 
     def __await__(self) -> Generator[Any, Any, None]:
         try:
-            while True:
-                step = self._items.__anext__().__await__()
+            yield from self._drained()
+        except BaseException:
+            # What went wrong first is what is told.
+            self._paused()
+            raise
+        self._pause()
+
+    def _drained(self) -> Generator[Any, Any, None]:
+        while True:
+            step = self._items.__anext__().__await__()
+            try:
+                waits_for = step.send(None)  # type: ignore[attr-defined]
+            except StopIteration as ready:
+                item = ready.value
+            except StopAsyncIteration:
+                return
+            else:
                 try:
-                    waits_for = step.send(None)  # type: ignore[attr-defined]
-                except StopIteration as ready:
-                    item = ready.value
+                    item = yield from _resumed(step, waits_for, self._paused())
                 except StopAsyncIteration:
                     return
-                else:
-                    self._pause()
-                    try:
-                        item = yield from _resumed(step, waits_for)
-                    except StopAsyncIteration:
-                        return
-                if (busy := self._take(item)) is not None:
-                    self._pause()
-                    yield from busy.__await__()
-        finally:
+            if (busy := self._take(item)) is not None:
+                self._pause()
+                yield from busy.__await__()
+
+    def _paused(self) -> Exception | None:
+        """What goes wrong at a pause."""
+        try:
             self._pause()
+        except Exception as error:
+            return error
+        return None
 
 
-def _resumed(step: Any, waits_for: Any) -> Generator[Any, Any, Any]:
-    """The rest of a step that has been begun already."""
+def _resumed(step: Any, waits_for: Any, error: Exception | None) -> Generator[Any, Any, Any]:
+    """The rest of a step that has been begun already. An error is raised where it waits, so that it lets go of what it
+    holds."""
     while True:
         try:
+            if error is not None:
+                raise error
             answer = yield waits_for
         except GeneratorExit:
             step.close()
             raise
-        except BaseException as error:
-            go_on, argument = step.throw, error
+        except BaseException as raised:
+            go_on, argument, error = step.throw, raised, None
         else:
             go_on, argument = step.send, answer
         try:

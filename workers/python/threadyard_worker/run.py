@@ -85,7 +85,7 @@ class Run:
                 await self._drive(use.graph, config, context, stream)
             except BaseException as caught:
                 error = caught
-                self._accept_cancellation(caught)
+                self._accept_cancellation()
                 if self._cancel_reason is not None:
                     # Who waits for the end of a run that was stopped may count on nothing of it going on.
                     await self._scope.threads_end()
@@ -186,12 +186,12 @@ class Run:
         return end
 
     def _failed(self, error: BaseException) -> dict[str, Any]:
-        self._accept_cancellation(error)
+        self._accept_cancellation()
         return self._end(error)
 
-    def _accept_cancellation(self, error: BaseException) -> None:
+    def _accept_cancellation(self) -> None:
         # From Python 3.11 on a task remembers that it was cancelled, and timeouts inside it would misread that.
-        if isinstance(error, asyncio.CancelledError) and self._task is not None and hasattr(self._task, "uncancel"):
+        if self._task is not None and hasattr(self._task, "uncancel"):
             while self._task.cancelling():
                 self._task.uncancel()
 

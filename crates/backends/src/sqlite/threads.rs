@@ -40,16 +40,17 @@ impl Threads for SqliteStorage {
     }
 
     async fn thread(&self, id: ThreadId) -> Result<Option<Thread>> {
-        self.readers.look_up(move |connection| find(connection, id)).await
+        match self.readers.look_up(move |connection| small(connection, id, thread)).await? {
+            Size::Small(found) => Ok(found),
+            Size::Large => self.readers.read(move |connection| find(connection, id)).await,
+        }
     }
 
     async fn thread_head(&self, id: ThreadId) -> Result<Option<ThreadHead>> {
-        self.readers
-            .look_up(move |connection| {
-                let mut query = connection.prepare_cached(&format!("{THREAD} WHERE id = ?1"))?;
-                first(&mut query, &[&key(id)], head)
-            })
-            .await
+        match self.readers.look_up(move |connection| small(connection, id, head)).await? {
+            Size::Small(found) => Ok(found),
+            Size::Large => self.readers.read(move |connection| find_as(connection, id, head)).await,
+        }
     }
 
     async fn search_threads(&self, query: ThreadQuery, window: Window) -> Result<Page<Thread>> {
@@ -109,8 +110,30 @@ impl Threads for SqliteStorage {
 }
 
 fn find(connection: &Connection, id: ThreadId) -> Done<Option<Thread>> {
+    find_as(connection, id, thread)
+}
+
+fn find_as<T>(connection: &Connection, id: ThreadId, read: fn(&Row<'_>) -> Done<T>) -> Done<Option<T>> {
     let mut query = connection.prepare_cached(&format!("{THREAD} WHERE id = ?1"))?;
-    first(&mut query, &[&key(id)], thread)
+    first(&mut query, &[&key(id)], read)
+}
+
+/// Reading more bytes than this takes longer than going to where blocking is allowed.
+const SMALL: i64 = 64 << 10;
+
+enum Size<T> {
+    Small(Option<T>),
+    Large,
+}
+
+fn small<T>(connection: &Connection, id: ThreadId, read: fn(&Row<'_>) -> Done<T>) -> Done<Size<T>> {
+    let mut query = connection.prepare_cached(
+        "SELECT coalesce(octet_length(state_values), 0) + coalesce(octet_length(state), 0) FROM thread WHERE id = ?1",
+    )?;
+    match first(&mut query, &[&key(id)], |row| Ok(row.get::<_, i64>(0)?))? {
+        Some(bytes) if bytes > SMALL => Ok(Size::Large),
+        _ => Ok(Size::Small(find_as(connection, id, read)?)),
+    }
 }
 
 /// Makes a thread unless there is one. Says whether it did.

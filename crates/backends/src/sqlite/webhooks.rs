@@ -83,8 +83,8 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
             first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(row, body.into(), claim.lease_id))?;
         if let Some(mut taken) = taken {
             let gone = begin(connection, k, &taken, claim.now)?;
-            taken.scheduled -= gone;
-            lost += u64::from(gone);
+            taken.scheduled = taken.scheduled.saturating_sub(gone.scheduled);
+            lost += gone.all;
             deliveries.push(taken);
         }
     }
@@ -146,8 +146,8 @@ fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<(Vec<i64>, Opti
         if room > 0 {
             found.extend(all(&mut of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
         }
-        // What is new must not wait behind retries that have no room.
-        if room > claim.retries {
+        // What is new must not wait behind retries, of all origins, that have no room.
+        if room > 0 {
             found.extend(all(&mut new_of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
         }
         origin = next.query_row([&current], |row| row.get(0))?;
@@ -188,15 +188,20 @@ fn pick(due: &[Due], claim: &ClaimDeliveries) -> Vec<i64> {
 
 /// Notes that an attempt begins. What came of an earlier one that is still noted as begun, nobody knows; how many there
 /// were. They don't use up the schedule, since it was not the receiver that failed.
-fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Timestamp) -> Done<u32> {
-    let lost = connection
-        .prepare_cached("UPDATE delivery_attempt SET state = 'unknown' WHERE delivery = ?1 AND state = 'started'")?
-        .execute([k])?;
-    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
-    if lost > 0 {
+fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Timestamp) -> Done<Lost> {
+    let mut give_up_on = connection.prepare_cached(
+        "UPDATE delivery_attempt SET state = 'unknown' WHERE delivery = ?1 AND state = 'started'
+         RETURNING \"trigger\" = 'schedule'",
+    )?;
+    let mut lost = Lost::default();
+    for of_the_schedule in all(&mut give_up_on, &[&k], |row| Ok(row.get::<_, bool>(0)?))? {
+        lost.all += 1;
+        lost.scheduled += u32::from(of_the_schedule);
+    }
+    if lost.scheduled > 0 {
         connection
             .prepare_cached("UPDATE delivery SET manual = manual + ?2 WHERE k = ?1")?
-            .execute(params![k, lost])?;
+            .execute(params![k, lost.scheduled])?;
     }
     connection
         .prepare_cached(
@@ -204,6 +209,13 @@ fn begin(connection: &Connection, k: i64, delivery: &ClaimedDelivery, now: Times
         )?
         .execute(params![k, delivery.attempt, name(&delivery.trigger)?, now.0])?;
     Ok(lost)
+}
+
+/// Attempts whose sender died, and those of them that the schedule had asked for.
+#[derive(Default)]
+struct Lost {
+    all: u64,
+    scheduled: u32,
 }
 
 fn delivery(row: &Row<'_>, body: Bytes, lease_id: LeaseId) -> Done<ClaimedDelivery> {
@@ -218,7 +230,7 @@ fn delivery(row: &Row<'_>, body: Bytes, lease_id: LeaseId) -> Done<ClaimedDelive
         origin: row.get("origin")?,
         body,
         attempt,
-        scheduled: attempt - row.get::<_, u32>("manual")?,
+        scheduled: attempt.saturating_sub(row.get("manual")?),
         trigger: if resent { Trigger::Resend } else { Trigger::Schedule },
         lease_id,
     })

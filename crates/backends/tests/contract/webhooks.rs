@@ -7,6 +7,7 @@ use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest},
     deliveries::{DeliveryQuery, DeliveryState, Steered, Trigger},
     ids::{LeaseId, RecoveryId},
+    page::Window,
     retention::DeliveryTimes,
     testkit::new_run,
     time::Timestamp,
@@ -103,6 +104,23 @@ async fn a_sender_that_dies_uses_up_no_attempt_of_the_schedule() {
     assert_eq!((held.attempt, held.scheduled), (13, 1));
     backend.storage.record_attempt(result(&held, 21, NextStep::RetryAt(at(30)))).await.unwrap();
     assert_eq!(claim(&backend, 30).await.remove(0).scheduled, 2);
+}
+
+#[tokio::test]
+async fn a_sender_that_dies_in_an_attempt_that_was_asked_for_changes_no_schedule() {
+    let mut backend = Backend::new();
+    ended_run(&backend, true).await;
+    let one = Window { limit: 1, offset: 0 };
+    let found = backend.storage.search_deliveries(DeliveryQuery::default(), one).await.unwrap();
+    backend.storage.resend_delivery(found.rows[0].delivery_id.clone(), at(3)).await.unwrap();
+    for n in 0..3 {
+        assert_eq!(claim(&backend, 3 + n).await.remove(0).trigger, Trigger::Resend);
+        backend = backend.reopen();
+    }
+    let held = claim(&backend, 9).await.remove(0);
+    backend.storage.record_attempt(result(&held, 10, NextStep::AsBefore)).await.unwrap();
+    let scheduled = claim(&backend, 11).await.remove(0);
+    assert_eq!((scheduled.trigger, scheduled.scheduled), (Trigger::Schedule, 1));
 }
 
 #[tokio::test]
