@@ -144,11 +144,12 @@ fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<(Vec<i64>, Opti
     while let Some(current) = origin.take_if(|_| looked_at < LOOKED_AT) {
         let room = room(claim, &current);
         if room > 0 {
-            found.extend(all(&mut of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
-        }
-        // What is new must not wait behind retries, of all origins, that have no room.
-        if room > 0 {
-            found.extend(all(&mut new_of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
+            let due = all(&mut of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?;
+            // What is new must not wait behind retries, of all origins, that have no room.
+            if due.len() == room as usize && due.iter().any(|due| due.retry) {
+                found.extend(all(&mut new_of_origin, &[&current, &claim.now.0, &room], |row| Ok(due_row(row)?))?);
+            }
+            found.extend(due);
         }
         origin = next.query_row([&current], |row| row.get(0))?;
         looked_at += 1;
