@@ -183,6 +183,12 @@ def test_the_asynchronous_client_runs_many_at_once(url: str) -> None:
     assert [values["log"] for values in asyncio.run(main())] == [BOTH["log"]] * 20
 
 
+def lifecycle(heard: list[Any]) -> list[tuple[str, str | None]]:
+    """The runs that began and ended, in the order of what was heard."""
+    told = [part.data for part in list(heard) if part.event == "metadata"]
+    return [(data["run_id"], data.get("status")) for data in told]
+
+
 def test_a_thread_is_followed_over_its_runs(url: str) -> None:
     client = get_sync_client(url=url)
     thread_id = client.threads.create()["thread_id"]
@@ -192,17 +198,13 @@ def test_a_thread_is_followed_over_its_runs(url: str) -> None:
     def listen() -> None:
         for part in stream:
             heard.append(part)
-            if sum(part.data.get("status") == "run_done" for part in heard if part.event == "metadata") == 2:
-                return
 
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    # The stream is open when a run that began after it is heard of; until then, runs are not missed but not heard.
-    ids = []
-    until(lambda: ids.append(client.runs.wait(thread_id, "slow", input={})) or heard != [], "nothing was heard")
-    client.runs.wait(thread_id, "slow", input={})
-    listener.join(20)
-    assert not listener.is_alive()
-    assert [part.event for part in heard[:1] + heard[-1:]] == ["metadata", "metadata"]
+    threading.Thread(target=listen, daemon=True).start()
+    # A stream that opens in the middle of a run hears the rest of it; the two runs behind that are heard whole.
+    until(lambda: client.runs.wait(thread_id, "slow", input={}) and heard != [], "nothing was heard")
+    ids = [client.runs.create(thread_id, "slow", input={})["run_id"] for _ in range(2)]
+    until(lambda: [run_id for run_id, _ in lifecycle(heard) if run_id in ids].count(ids[1]) == 2, "a run was not heard")
+    assert [(run_id, status) for run_id, status in lifecycle(heard) if run_id in ids] == [
+        (run_id, status) for run_id in ids for status in (None, "run_done")
+    ]
     assert all(part.id for part in heard) and len({part.id for part in heard}) == len(heard)
-    assert len({part.data["run_id"] for part in heard if part.event == "metadata"}) == 2
