@@ -152,6 +152,17 @@ pub struct NewRun {
     pub thread_config: Object,
     /// Whether the end of a run may be told to its webhook at all.
     pub webhooks_enabled: bool,
+    /// Claimed as it is made, when it is due and nothing else of its thread goes on: who makes it has room for it.
+    pub claim: Option<NewLease>,
+}
+
+/// A lease to be given.
+#[derive(Clone, Copy, Debug)]
+pub struct NewLease {
+    /// Its id.
+    pub lease_id: LeaseId,
+    /// When it ends unless renewed.
+    pub until: Timestamp,
 }
 
 /// What came of making a run.
@@ -164,6 +175,8 @@ pub enum CreatedRun {
         ended: Vec<RunId>,
         /// Runs of the thread that are asked to stop.
         stopping: Vec<RunId>,
+        /// The run itself, if it was claimed.
+        claimed: Option<Box<ClaimedRun>>,
     },
     /// The thread does not exist and nobody asked to make it.
     ThreadMissing,
@@ -352,7 +365,8 @@ pub trait Runs: Send + Sync {
     /// Keeps the leases with this id alive; those that were lost stay lost.
     async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<()>;
     /// Ends a run: its row, its thread and its webhook delivery, or none of these. A temporary thread goes with its run.
-    async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<()>;
+    /// Says whether other runs wait for the thread.
+    async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<bool>;
     /// Gives a run back to the queue before its lease ends.
     async fn requeue_run(&self, lease: Lease, why: GivenBack, now: Timestamp) -> Result<()>;
     /// Takes runs back whose leases ended.

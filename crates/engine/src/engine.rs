@@ -25,6 +25,7 @@ use crate::{
     outbox::Outbox,
     run_task::RunningRuns,
     signing::{Signer, new_master},
+    slots::Slots,
     webhook_client::WebhookClient,
 };
 
@@ -110,6 +111,8 @@ pub struct Shared {
     pub(crate) ambient: Ambient,
     pub(crate) settings: Settings,
     pub(crate) running: RunningRuns,
+    /// How many more runs may be executed here.
+    pub(crate) slots: Slots,
     pub(crate) webhooks: WebhookClient,
     pub(crate) outbox: Outbox,
     pub(crate) signer: Signer,
@@ -135,6 +138,7 @@ impl Engine {
         let signer = Signer::new(keys(&parts).await?);
         let engine = Self(Arc::new(Shared {
             storage: parts.storage,
+            slots: Slots::new(parts.settings.concurrency),
             bus: parts.bus,
             runtime: parts.runtime,
             ambient: parts.ambient,

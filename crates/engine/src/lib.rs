@@ -22,6 +22,7 @@ mod run_task;
 mod runs;
 mod schedule;
 pub mod signing;
+mod slots;
 mod stream;
 mod thread_stream;
 mod threads;

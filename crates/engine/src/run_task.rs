@@ -11,9 +11,9 @@ use serde_json::json;
 use threadyard_core::{
     bus::{Closing, Topic},
     cancel::{CancelAction, CancelCause, CancelRequest},
-    ids::RunId,
+    ids::{LeaseId, RunId},
     json::{RawJson, raw},
-    runs::{ClaimedRun, EndStatus, Ending, GivenBack, Lease, Run, RunError},
+    runs::{ClaimedRun, EndStatus, Ending, GivenBack, Lease, NewLease, Run, RunError},
     runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
     storage::StorageError,
     stream::StreamEvent,
@@ -22,7 +22,7 @@ use threadyard_core::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{Engine, events::Voice, run_config, runs::stop_reason, stream::failed_result};
+use crate::{Engine, events::Voice, run_config, runs::stop_reason, slots::Taken, stream::failed_result};
 
 /// The runs that this server executes, and how to stop them.
 #[derive(Default)]
@@ -90,19 +90,38 @@ const QUARANTINED: u32 = 2;
 /// The time between two tries to write to a storage that is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Executes the run and records how it ended.
-pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
+/// A lease for a run that begins now.
+pub(crate) fn new_lease(engine: &Engine) -> NewLease {
+    NewLease { lease_id: LeaseId(engine.ambient.random()), until: engine.ambient.now() + engine.settings.lease }
+}
+
+/// Has a claimed run executed.
+pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
+    let engine = engine.clone();
+    engine.tasks.clone().spawn(async move {
+        let others_wait = drive(&engine, claimed).await;
+        if engine.slots.give_back(slot) || others_wait {
+            engine.bus.wake(Topic::Runs);
+        }
+    });
+}
+
+/// Executes the run and records how it ended. Says whether another run, or this one again, may wait for it.
+async fn drive(engine: &Engine, claimed: ClaimedRun) -> bool {
     let run = claimed.run.clone();
     let lease = claimed.lease;
     let stops = engine.running.enter(lease);
-    let mut voice = Voice::of(&engine, &claimed);
+    let mut voice = Voice::of(engine, &claimed);
     engine.settings.faults.reach("run.claimed");
 
-    let outcome = execute(&engine, claimed, stops, &mut voice).await;
-    let recorded = record(&engine, lease, &outcome).await;
+    let outcome = execute(engine, claimed, stops, &mut voice).await;
+    let recorded = record(engine, lease, &outcome).await;
     engine.running.leave(lease);
     match recorded {
-        Ok(()) => announce(&engine, &run, outcome, voice),
+        Ok(others_wait) => {
+            announce(engine, &run, outcome, voice);
+            return others_wait;
+        }
         Err(StorageError::LeaseLost) => {
             tracing::warn!(run_id = %run.run_id, attempt = run.attempt, "the run was taken over or deleted; what this attempt did is dropped");
             // The stream goes on with the next attempt, if there is one.
@@ -114,10 +133,11 @@ pub(crate) async fn drive(engine: Engine, claimed: ClaimedRun) {
         // The lease ends by itself, and the run is taken up again when storage is back.
         Err(error) => tracing::error!(run_id = %run.run_id, %error, "the end of the run could not be stored"),
     }
+    true
 }
 
-/// Stores what became of the run. While storage is unavailable, it is kept here: nobody else could go on with the run.
-async fn record(engine: &Engine, lease: Lease, outcome: &Outcome) -> Result<(), StorageError> {
+/// Stores what became of the run, and says whether runs of its thread wait. While storage is unavailable, it is kept here: nobody else could go on with the run.
+async fn record(engine: &Engine, lease: Lease, outcome: &Outcome) -> Result<bool, StorageError> {
     if let Outcome::HandOver { pause: true, .. } = outcome {
         paused(engine).await;
     }
@@ -127,7 +147,9 @@ async fn record(engine: &Engine, lease: Lease, outcome: &Outcome) -> Result<(), 
                 engine.settings.faults.reach("finish.before_commit");
                 engine.storage.finish_run(lease, (**ending).clone()).await
             }
-            Outcome::HandOver { why, .. } => engine.storage.requeue_run(lease, *why, engine.ambient.now()).await,
+            Outcome::HandOver { why, .. } => {
+                engine.storage.requeue_run(lease, *why, engine.ambient.now()).await.map(|()| true)
+            }
         };
         match recorded {
             Err(StorageError::Unavailable(why)) if !engine.stopping.is_cancelled() => {

@@ -10,8 +10,8 @@ use threadyard_core::{
     json::{Object, RawJson, Value},
     page::{Page, Window},
     runs::{
-        CreatedRun, Durability, EndStatus, Ending, MultitaskStrategy, NewRun, PauseAt, Run, RunKwargs, RunQuery,
-        RunStatus,
+        ClaimedRun, CreatedRun, Durability, EndStatus, Ending, MultitaskStrategy, NewRun, PauseAt, Run, RunKwargs,
+        RunQuery, RunStatus,
     },
     runtime::StopReason,
     stream::StreamMode,
@@ -20,6 +20,7 @@ use threadyard_core::{
 use crate::{
     CheckpointRef, Engine, Error, Result, RunStream,
     run_config::{self, RunNames},
+    run_task,
     stream::failed_result,
     webhook_client::check_webhook_url,
 };
@@ -119,17 +120,30 @@ impl Engine {
         self.new_run(request, choice, &assistant)
     }
 
-    async fn enqueue(&self, new: NewRun) -> Result<StartedRun> {
+    async fn enqueue(&self, mut new: NewRun) -> Result<StartedRun> {
         let run = new.run.clone();
+        // Where there is room, it need not be looked for in the queue.
+        let slot = self.slots.take_one().filter(|_| !self.stopping.is_cancelled());
+        new.claim = slot.is_some().then(|| run_task::new_lease(self));
         self.bus.open(run.run_id, run.thread_id);
         let stream = self.open_stream(&run);
         match self.storage.create_run(new).await.map_err(Error::from).and_then(accepted) {
-            Ok((ended, stopping)) => {
-                self.announce_new_run(&run, ended, stopping);
+            Ok(Accepted { ended, stopping, claimed }) => {
+                self.announce_stopped(&run, ended, stopping);
+                match (claimed, slot) {
+                    (Some(claimed), Some(slot)) => run_task::begin(self, *claimed, slot),
+                    (_, slot) => {
+                        drop(slot);
+                        self.bus.wake(Topic::Runs);
+                    }
+                }
                 Ok(StartedRun { run, stream })
             }
             Err(error) => {
                 self.bus.close(run.run_id, Closing::default());
+                if slot.is_some_and(|slot| self.slots.give_back(slot)) {
+                    self.bus.wake(Topic::Runs);
+                }
                 Err(error)
             }
         }
@@ -274,6 +288,7 @@ impl Engine {
             thread_metadata: belongs,
             thread_config,
             webhooks_enabled: self.settings.webhooks_enabled,
+            claim: None,
         })
     }
 
@@ -288,7 +303,8 @@ impl Engine {
         }
     }
 
-    pub(crate) fn announce_new_run(&self, run: &Run, ended: Vec<RunId>, stopping: Vec<RunId>) {
+    /// Tells everybody of the runs that a new one takes the place of.
+    pub(crate) fn announce_stopped(&self, run: &Run, ended: Vec<RunId>, stopping: Vec<RunId>) {
         for run_id in ended {
             self.announce_ended(run_id);
         }
@@ -296,7 +312,6 @@ impl Engine {
             let rolls_back = run.multitask_strategy == MultitaskStrategy::Rollback;
             self.running.stop(run_id, if rolls_back { StopReason::Rollback } else { StopReason::Interrupt });
         }
-        self.bus.wake(Topic::Runs);
     }
 
     /// Tells everybody how a run ended that nobody executes any more.
@@ -347,9 +362,16 @@ pub(crate) fn stop_reason(action: CancelAction) -> StopReason {
     }
 }
 
-fn accepted(created: CreatedRun) -> Result<(Vec<RunId>, Vec<RunId>)> {
+/// What making a run changed.
+struct Accepted {
+    ended: Vec<RunId>,
+    stopping: Vec<RunId>,
+    claimed: Option<Box<ClaimedRun>>,
+}
+
+fn accepted(created: CreatedRun) -> Result<Accepted> {
     match created {
-        CreatedRun::Created { ended, stopping } => Ok((ended, stopping)),
+        CreatedRun::Created { ended, stopping, claimed } => Ok(Accepted { ended, stopping, claimed }),
         CreatedRun::ThreadMissing => Err(Error::NotFound("thread or assistant")),
         CreatedRun::ThreadBusy => Err(Error::Conflict(
             "the thread is busy with another run; wait for it, or choose another multitask_strategy".into(),

@@ -3,32 +3,40 @@
 use rusqlite::{Connection, params};
 use threadyard_core::{
     runs::{EndStatus, Ending, Lease, Run},
+    storage::StorageError,
     webhook_body::delivery_for,
     webhooks::{origin, without_secrets},
 };
 
 use super::{
-    Done, events, lineages, queue,
+    Done, events, lineages,
     rows::{first, key, run, text},
     threads,
 };
 
-/// Ends a run whose lease is held.
-pub(super) fn finish(connection: &Connection, lease: Lease, ending: &Ending) -> Done<()> {
-    queue::check(connection, lease)?;
-    let mut query = connection.prepare_cached("SELECT * FROM run WHERE id = ?1")?;
-    let running = first(&mut query, &[&key(lease.run_id)], run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    end(connection, &running, ending)
+/// Ends a run whose lease is held. Says whether other runs wait for its thread.
+pub(super) fn finish(connection: &Connection, lease: Lease, ending: &Ending) -> Done<bool> {
+    let mut query =
+        connection.prepare_cached("SELECT * FROM run WHERE id = ?1 AND lease_id = ?2 AND status = 'running'")?;
+    let running = first(&mut query, &[&key(lease.run_id), &key(lease.lease_id)], run)?;
+    end(connection, &running.ok_or(StorageError::LeaseLost)?, ending)
 }
 
-/// Ends a run, whoever decides it.
-pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
+/// Ends a run, whoever decides it. Says whether other runs wait for its thread.
+pub(super) fn end(connection: &Connection, run: &Run, ending: &Ending) -> Done<bool> {
     announce(connection, run, ending)?;
     events::close(connection, run, ending)?;
-    if run.kwargs.temporary && !has_other_runs(connection, run)? {
+    let others_wait = has_other_runs(connection, run)?;
+    if run.kwargs.temporary && !others_wait {
         threads::delete(connection, run.thread_id)?;
-        return Ok(());
+    } else {
+        leave(connection, run, ending)?;
     }
+    Ok(others_wait)
+}
+
+/// Writes what a run leaves on its row and its thread.
+fn leave(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
     if ending.status == EndStatus::Rollback {
         lineages::undo(connection, run.run_id)?;
         connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([key(run.run_id)])?;

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, params};
 use threadyard_core::{
     cancel::CancelRequest,
     checkpoints::CheckpointTuple,
+    ids::LeaseId,
     json::{Object, raw},
     runs::{
         ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease, QueueStats,
@@ -67,8 +68,13 @@ fn lease(connection: &Connection, k: i64, claim: &ClaimRuns) -> Done<ClaimedRun>
         )?
         .execute(params![k, key(claim.lease_id), claim.until.0, claim.now.0])?;
     let mut query = connection.prepare_cached("SELECT * FROM run WHERE k = ?1")?;
-    let claimed = first(&mut query, &[&k], run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    let lease = Lease { run_id: claimed.run_id, lease_id: claim.lease_id };
+    let run = first(&mut query, &[&k], run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    claimed(connection, run, claim.lease_id)
+}
+
+/// A run that was just claimed, with what is needed to execute it.
+pub(super) fn claimed(connection: &Connection, claimed: Run, lease_id: LeaseId) -> Done<ClaimedRun> {
+    let lease = Lease { run_id: claimed.run_id, lease_id };
     let thread_metadata = thread_metadata(connection, &claimed)?;
     let head = head(connection, &claimed)?;
     let resume = claimed.attempt > 1 && checkpoints::written_by(connection, claimed.run_id)?;

@@ -8,8 +8,8 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     page::{Page, Window},
     runs::{
-        ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease, MultitaskStrategy,
-        NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
+        ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease,
+        MultitaskStrategy, NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
     },
     storage::Result,
     threads::NewThread,
@@ -96,7 +96,7 @@ impl Runs for SqliteStorage {
         self.writer.write(move |connection| queue::extend(connection, &leases, until)).await
     }
 
-    async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<()> {
+    async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<bool> {
         self.writer.write(move |connection| ending::finish(connection, lease, &ending)).await
     }
 
@@ -163,9 +163,9 @@ fn find(connection: &Connection, thread_id: ThreadId, run_id: RunId) -> Done<Opt
 pub(super) fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
     let thread_id = new.run.thread_id;
     let now = new.run.created_at;
-    if let Some(metadata) = &new.create_thread {
-        let thread = NewThread { thread_id, metadata: metadata.clone(), ttl: new.thread_ttl, now };
-        threads::insert(connection, &thread)?;
+    if let Some(thread) = make_thread(connection, &new)? {
+        let claimed = insert(connection, thread, &new, true)?;
+        return Ok(CreatedRun::Created { ended: Vec::new(), stopping: Vec::new(), claimed });
     }
     let mut query = connection.prepare_cached("SELECT k FROM thread WHERE id = ?1")?;
     let Some(thread) = first(&mut query, &[&key(thread_id)], |row| Ok(row.get::<_, i64>(0)?))? else {
@@ -174,12 +174,23 @@ pub(super) fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
     let Some((ended, stopping)) = make_room(connection, thread, &new)? else {
         return Ok(CreatedRun::ThreadBusy);
     };
-    insert(connection, thread, &new)?;
-    threads::merge_metadata(connection, thread_id, new.thread_metadata)?;
+    let mut open =
+        connection.prepare_cached("SELECT 1 FROM run WHERE thread = ?1 AND status IN ('pending', 'running')")?;
+    let is_free = new.claim.is_some() && !open.exists([thread])?;
+    threads::merge_metadata(connection, thread_id, new.thread_metadata.clone())?;
     connection
         .prepare_cached("UPDATE thread SET config = ?2, updated_at = ?3, expires_at = ?3 + ttl WHERE k = ?1")?
         .execute(params![thread, serde_json::to_string(&new.thread_config)?, now.0])?;
-    Ok(CreatedRun::Created { ended, stopping })
+    let claimed = insert(connection, thread, &new, is_free)?;
+    Ok(CreatedRun::Created { ended, stopping, claimed })
+}
+
+/// Makes the run's thread, if that was asked for and there is none.
+fn make_thread(connection: &Connection, new: &NewRun) -> Done<Option<i64>> {
+    let Some(mut metadata) = new.create_thread.clone() else { return Ok(None) };
+    metadata.extend(new.thread_metadata.clone());
+    let thread = NewThread { thread_id: new.run.thread_id, metadata, ttl: new.thread_ttl, now: new.run.created_at };
+    threads::insert(connection, &thread, &new.thread_config)
 }
 
 /// Applies the multitask strategy to the thread's open runs: those that ended and those that are to stop, or `None` when
@@ -227,13 +238,17 @@ fn cancel(connection: &Connection, found: &Run, request: &CancelRequest, now: Ti
     }
 }
 
-fn insert(connection: &Connection, thread: i64, new: &NewRun) -> Done<()> {
+/// Puts the run into the queue of its thread, or where that is free and it was asked for, into execution.
+fn insert(connection: &Connection, thread: i64, new: &NewRun, is_free: bool) -> Done<Option<Box<ClaimedRun>>> {
     let run = &new.run;
+    let lease = new.claim.filter(|_| is_free && new.due_at <= run.created_at);
+    let status = if lease.is_some() { RunStatus::Running } else { RunStatus::Pending };
     connection
         .prepare_cached(
-            "INSERT INTO run (id, thread, thread_id, assistant_id, graph_id, status, multitask, metadata, kwargs,
-                 webhooks_enabled, due_at, created_at, updated_at, events_kept)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7, ?8, ?9, ?10, ?11, ?11, nullif(?12, 0))",
+            "INSERT INTO run (id, thread, thread_id, assistant_id, graph_id, multitask, metadata, kwargs,
+                 webhooks_enabled, due_at, created_at, updated_at, events_kept, status, attempt, started_at, lease_id,
+                 lease_until)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, nullif(?12, 0), ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             key(run.run_id),
@@ -248,6 +263,13 @@ fn insert(connection: &Connection, thread: i64, new: &NewRun) -> Done<()> {
             new.due_at.0,
             run.created_at.0,
             run.kwargs.resumable,
+            status.as_str(),
+            u32::from(lease.is_some()),
+            lease.map(|_| run.created_at.0),
+            lease.map(|lease| key(lease.lease_id)),
+            lease.map(|lease| lease.until.0),
         ])?;
-    Ok(())
+    let Some(lease) = lease else { return Ok(None) };
+    let run = Run { status, attempt: 1, started_at: Some(run.created_at), ..run.clone() };
+    queue::claimed(connection, run, lease.lease_id).map(Box::new).map(Some)
 }

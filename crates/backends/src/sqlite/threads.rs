@@ -32,7 +32,7 @@ impl Threads for SqliteStorage {
     async fn create_thread(&self, new: NewThread) -> Result<CreatedThread> {
         self.writer
             .write(move |connection| {
-                let made = insert(connection, &new)?;
+                let made = insert(connection, &new, &Object::new())?.is_some();
                 let thread = find(connection, new.thread_id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
                 Ok(if made { CreatedThread::New(thread) } else { CreatedThread::Existing(thread) })
             })
@@ -136,17 +136,16 @@ fn small<T>(connection: &Connection, id: ThreadId, read: fn(&Row<'_>) -> Done<T>
     }
 }
 
-/// Makes a thread unless there is one. Says whether it did.
-pub(super) fn insert(connection: &Connection, new: &NewThread) -> Done<bool> {
+/// Makes a thread unless there is one.
+pub(super) fn insert(connection: &Connection, new: &NewThread, config: &Object) -> Done<Option<i64>> {
     let (ttl, strategy) = ttl(new.ttl)?;
-    let made = connection
-        .prepare_cached(
-            "INSERT INTO thread (id, metadata, config, rest_status, created_at, updated_at, state_updated_at, ttl,
-                 ttl_strategy, expires_at)
-             VALUES (?1, ?2, '{}', 'idle', ?3, ?3, ?3, ?4, ?5, ?3 + ?4) ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(params![key(new.thread_id), serde_json::to_string(&new.metadata)?, new.now.0, ttl, strategy])?;
-    Ok(made == 1)
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO thread (id, metadata, config, rest_status, created_at, updated_at, state_updated_at, ttl,
+             ttl_strategy, expires_at)
+         VALUES (?1, ?2, ?3, 'idle', ?4, ?4, ?4, ?5, ?6, ?4 + ?5) ON CONFLICT (id) DO NOTHING RETURNING k",
+    )?;
+    let (metadata, config) = (serde_json::to_string(&new.metadata)?, serde_json::to_string(config)?);
+    first(&mut insert, params![key(new.thread_id), metadata, config, new.now.0, ttl, strategy], |row| Ok(row.get(0)?))
 }
 
 /// A time to live as columns hold it.
@@ -235,9 +234,14 @@ pub(super) fn delete(connection: &Connection, id: ThreadId) -> Done<Option<Delet
     let Some(thread) = first(&mut query, &[&key(id)], |row| Ok(row.get::<_, i64>(0)?))? else {
         return Ok(None);
     };
-    let mut query = connection.prepare_cached("SELECT id FROM run WHERE thread = ?1 AND status = ?2")?;
-    let mut with = |status: RunStatus| all(&mut query, &[&thread, &status.as_str()], |row| Ok(RunId(uuid(row, "id")?)));
-    let open = DeletedThread { pending: with(RunStatus::Pending)?, running: with(RunStatus::Running)? };
+    let mut query = connection
+        .prepare_cached("SELECT id, status FROM run WHERE thread = ?1 AND status IN ('pending', 'running')")?;
+    let mut open = DeletedThread::default();
+    let status = |row: &Row<'_>| word::<RunStatus>("run", row, "status");
+    for (run, status) in all(&mut query, &[&thread], |row| Ok((RunId(uuid(row, "id")?), status(row)?)))? {
+        let runs = if status == RunStatus::Running { &mut open.running } else { &mut open.pending };
+        runs.push(run);
+    }
     connection.prepare_cached("DELETE FROM run WHERE thread = ?1")?.execute([thread])?;
     connection.prepare_cached("DELETE FROM thread WHERE k = ?1")?.execute([thread])?;
     connection.prepare_cached("DELETE FROM cron WHERE thread_id = ?1")?.execute([key(id)])?;

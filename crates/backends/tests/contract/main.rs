@@ -10,6 +10,7 @@ mod deliveries;
 mod events;
 mod grown_values;
 mod items;
+mod prompt_claims;
 mod queue;
 mod retention;
 mod thread_search;

@@ -54,6 +54,7 @@ pub fn new_run(run_id: RunId, thread_id: ThreadId, now: Timestamp) -> NewRun {
         thread_metadata: Object::new(),
         thread_config: Object::new(),
         webhooks_enabled: true,
+        claim: None,
     }
 }
 

@@ -63,9 +63,10 @@ async fn fire(engine: &Engine, cron: &Cron) -> Result<()> {
     let created = run.as_ref().map(|new| new.run.clone());
     let ticked = engine.storage.tick_cron(CronTick { cron_id: cron.cron_id, at, next, run }).await?;
     match (ticked.flatten(), created) {
-        (Some(CreatedRun::Created { ended, stopping }), Some(run)) => {
+        (Some(CreatedRun::Created { ended, stopping, .. }), Some(run)) => {
             tracing::info!(cron_id = %cron.cron_id, run_id = %run.run_id, "a cron began a run");
-            engine.announce_new_run(&run, ended, stopping);
+            engine.announce_stopped(&run, ended, stopping);
+            engine.bus.wake(Topic::Runs);
         }
         (Some(CreatedRun::ThreadBusy), _) => {
             tracing::info!(cron_id = %cron.cron_id, "the thread of a cron is busy; this moment passes");

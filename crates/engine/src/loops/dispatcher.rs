@@ -1,17 +1,17 @@
 //! Takes runs from the queue and has them executed.
 
-use std::sync::Arc;
-
-use threadyard_core::{bus::Topic, ids::LeaseId, runs::ClaimRuns, time::Timestamp};
-use tokio::sync::Semaphore;
+use threadyard_core::{
+    bus::Topic,
+    runs::{ClaimRuns, NewLease},
+    time::Timestamp,
+};
 
 use crate::{Engine, run_task};
 
 pub(super) async fn run(engine: Engine) {
-    let slots = Arc::new(Semaphore::new(engine.settings.concurrency as usize));
     while !engine.stopping.is_cancelled() {
         let wake = engine.bus.woken(Topic::Runs);
-        let due = tick(&engine, &slots).await;
+        let due = tick(&engine).await;
         if !super::wait(&engine, wake, due).await {
             return;
         }
@@ -19,15 +19,11 @@ pub(super) async fn run(engine: Engine) {
 }
 
 /// Starts what is due and fits. Returns when the next run becomes due.
-async fn tick(engine: &Engine, slots: &Arc<Semaphore>) -> Option<Timestamp> {
-    let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
-    if free == 0 {
-        // A run that ends wakes this loop.
-        return None;
-    }
-    let now = engine.ambient.now();
-    let lease_id = LeaseId(engine.ambient.random());
-    let claim = ClaimRuns { lease_id, limit: free, now, until: now + engine.settings.lease };
+async fn tick(engine: &Engine) -> Option<Timestamp> {
+    // Where there is none, a run that ends wakes this loop.
+    let mut room = engine.slots.take_all()?;
+    let NewLease { lease_id, until } = run_task::new_lease(engine);
+    let claim = ClaimRuns { lease_id, limit: room.count(), now: engine.ambient.now(), until };
     let claimed = match engine.storage.claim_runs(claim).await {
         Ok(claimed) => claimed,
         Err(error) => {
@@ -35,14 +31,12 @@ async fn tick(engine: &Engine, slots: &Arc<Semaphore>) -> Option<Timestamp> {
             return None;
         }
     };
-    for claimed_run in claimed.runs {
-        let Ok(permit) = slots.clone().try_acquire_owned() else { break };
-        let engine = engine.clone();
-        engine.tasks.clone().spawn(async move {
-            run_task::drive(engine.clone(), claimed_run).await;
-            drop(permit);
-            engine.bus.wake(Topic::Runs);
-        });
+    for claimed in claimed.runs {
+        let Some(slot) = room.one() else { break };
+        run_task::begin(engine, claimed, slot);
+    }
+    if room.count() == 0 {
+        engine.slots.want();
     }
     claimed.next_due
 }
