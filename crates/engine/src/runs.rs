@@ -121,7 +121,6 @@ impl Engine {
 
     async fn enqueue(&self, new: NewRun) -> Result<StartedRun> {
         let run = new.run.clone();
-        self.bus.open(run.run_id, run.thread_id);
         let stream = self.open_stream(&run);
         match self.storage.create_run(new).await.map_err(Error::from).and_then(accepted) {
             Ok((ended, stopping)) => {
