@@ -4,7 +4,11 @@
 //! `threadyard_core::bus::EventBus` within one process. The contract suite in `tests/contract` runs on every backend.
 
 mod bus;
+mod documents;
+mod growth;
+mod postgres;
 mod sqlite;
 
 pub use bus::local::{LocalBus, LocalBusConfig};
+pub use postgres::{Dedicated, PostgresConfig, PostgresOpenError, PostgresStorage, RootsError, UriError};
 pub use sqlite::{OpenError, SqliteStorage};
