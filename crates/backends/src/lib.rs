@@ -5,6 +5,9 @@
 //! in `tests/contract` runs on every backend.
 
 mod bus;
+mod documents;
+mod growth;
+mod postgres;
 mod sqlite;
 
 #[cfg(feature = "testkit")]
@@ -14,4 +17,5 @@ pub use bus::{
     redis_uri::{RedisConfig, RedisUriError},
     shared::{SharedBus, SharedBusConfig},
 };
+pub use postgres::{Dedicated, PostgresConfig, PostgresOpenError, PostgresStorage, RootsError, UriError};
 pub use sqlite::{OpenError, SqliteStorage};
