@@ -1,10 +1,21 @@
 //! Where facts and live events are kept: the only crate that opens a database.
 //!
 //! [`SqliteStorage`] implements `threadyard_core::storage::Storage`; [`LocalBus`] implements
-//! `threadyard_core::bus::EventBus` within one process. The contract suite in `tests/contract` runs on every backend.
+//! `threadyard_core::bus::EventBus` within one process, [`SharedBus`] between the replicas of a server. The contract suite
+//! in `tests/contract` runs on every backend.
 
 mod bus;
+mod documents;
+mod growth;
+mod postgres;
 mod sqlite;
 
-pub use bus::local::{LocalBus, LocalBusConfig};
+#[cfg(feature = "testkit")]
+pub use bus::memory::MemoryNet;
+pub use bus::{
+    local::{LocalBus, LocalBusConfig},
+    redis_uri::{RedisConfig, RedisUriError},
+    shared::{SharedBus, SharedBusConfig},
+};
+pub use postgres::{Dedicated, PostgresConfig, PostgresOpenError, PostgresStorage, RootsError, UriError};
 pub use sqlite::{OpenError, SqliteStorage};

@@ -19,6 +19,13 @@ pub enum Topic {
     Crons,
     /// Deliveries are to be recovered.
     Recoveries,
+    /// Runs that go on somewhere are asked to stop.
+    Cancels,
+}
+
+impl Topic {
+    /// All topics. Servers tell each other of them by their places here: new ones are added at the end.
+    pub const ALL: [Self; 5] = [Self::Runs, Self::Deliveries, Self::Crons, Self::Recoveries, Self::Cancels];
 }
 
 /// What is known when a run's stream closes.
@@ -48,11 +55,16 @@ pub enum From {
     Start,
 }
 
-/// Carries a run's events to its readers, and wakes loops.
+/// Carries a run's events to its readers, and wakes loops. Several servers may share one: what one of them says,
+/// readers at all of them hear.
 #[async_trait]
 pub trait EventBus: Send + Sync {
-    /// Opens a run's stream, unless it is open, and says which id comes next.
+    /// Opens a run's stream for this server to speak in, unless it is open, and says which id comes next.
     fn open(&self, run: RunId, thread: ThreadId) -> EventId;
+    /// Opens a run's stream, unless it is open, for a reader of what whichever server executes the run will say.
+    fn follow(&self, run: RunId, thread: ThreadId, from: From) -> Box<dyn Subscription>;
+    /// This server says no more in a run's stream; the run goes on, and another server may speak next.
+    fn hand_over(&self, run: RunId);
     /// Learns of the runs of a thread that say their first word from now on.
     fn watch(&self, thread: ThreadId) -> Box<dyn ThreadWatch>;
     /// Adds events to the end of a run's stream. Where the first does not follow on the last, readers that are behind lag.
@@ -61,8 +73,13 @@ pub trait EventBus: Send + Sync {
     fn subscribe(&self, run: RunId, from: From) -> Option<Box<dyn Subscription>>;
     /// Ends a run's stream.
     fn close(&self, run: RunId, closing: Closing);
-    /// Wakes whoever waits for the topic.
+    /// The runs that are followed here and of which no server has said anything for some time: only storage knows
+    /// whether they have ended.
+    fn unheard(&self) -> Vec<RunId>;
+    /// Wakes whoever waits for the topic at this server.
     fn wake(&self, topic: Topic);
+    /// Wakes whoever waits for the topic at other servers.
+    fn wake_others(&self, topic: Topic);
     /// Registers interest in a topic now, and resolves at the first wake after that.
     fn woken(&self, topic: Topic) -> Wake;
 }

@@ -128,10 +128,15 @@ async fn drive(engine: &Engine, claimed: ClaimedRun) -> bool {
             let left = engine.storage.run_by_id(run.run_id).await;
             if left.is_ok_and(|left| left.is_none_or(|run| run.status.is_terminal())) {
                 engine.bus.close(run.run_id, Closing::default());
+            } else {
+                engine.bus.hand_over(run.run_id);
             }
         }
         // The lease ends by itself, and the run is taken up again when storage is back.
-        Err(error) => tracing::error!(run_id = %run.run_id, %error, "the end of the run could not be stored"),
+        Err(error) => {
+            tracing::error!(run_id = %run.run_id, %error, "the end of the run could not be stored");
+            engine.bus.hand_over(run.run_id);
+        }
     }
     true
 }
@@ -170,7 +175,10 @@ async fn paused(engine: &Engine) {
 
 /// Commit, then announce: nothing here is needed for correctness.
 fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
-    let Outcome::Ended(ending, result) = outcome else { return };
+    let Outcome::Ended(ending, result) = outcome else {
+        engine.bus.hand_over(run.run_id);
+        return;
+    };
     engine.settings.faults.reach("finish.committed");
     let took_ms = run.started_at.map(|start| ending.at.since(start).as_millis());
     tracing::info!(

@@ -124,8 +124,10 @@ impl Engine {
         let run = new.run.clone();
         // Where there is room, it need not be looked for in the queue.
         let slot = self.slots.take_one().filter(|_| !self.stopping.is_cancelled());
-        new.claim = slot.is_some().then(|| run_task::new_lease(self));
-        self.bus.open(run.run_id, run.thread_id);
+        if slot.is_some() {
+            new.claim = Some(run_task::new_lease(self));
+            self.bus.open(run.run_id, run.thread_id);
+        }
         let stream = self.open_stream(&run);
         match self.storage.create_run(new).await.map_err(Error::from).and_then(accepted) {
             Ok(Accepted { ended, stopping, claimed }) => {
@@ -133,6 +135,7 @@ impl Engine {
                 match (claimed, slot) {
                     (Some(claimed), Some(slot)) => run_task::begin(self, *claimed, slot),
                     (_, slot) => {
+                        self.bus.hand_over(run.run_id);
                         drop(slot);
                         self.bus.wake(Topic::Runs);
                     }

@@ -137,7 +137,8 @@ impl RunStream {
 impl Engine {
     /// Everything a new run will say.
     pub(crate) fn open_stream(&self, run: &Run) -> RunStream {
-        self.stream_of(run, self.bus.subscribe(run.run_id, From::Start), Some(0), Vec::new())
+        let live = self.bus.follow(run.run_id, run.thread_id, From::Start);
+        self.stream_of(run, Some(live), Some(0), Vec::new())
     }
 
     /// What a run says from now on, or after `last_event_id` when its events are kept.
@@ -196,14 +197,13 @@ impl Engine {
         if known.is_some() || run.status.is_terminal() {
             return Ok(known);
         }
-        self.bus.open(run.run_id, run.thread_id);
-        let subscription = self.bus.subscribe(run.run_id, from);
+        let subscription = self.bus.follow(run.run_id, run.thread_id, from);
         // It may have ended before the stream was open, and then nobody else closes it.
         let now = self.storage.run_by_id(run.run_id).await?;
         if now.is_none_or(|run| run.status.is_terminal()) {
             self.bus.close(run.run_id, Closing::default());
         }
-        Ok(subscription)
+        Ok(Some(subscription))
     }
 
     /// What is known of the result of a run that has ended: the thread's values as they are now.

@@ -51,7 +51,10 @@ impl Engine {
         let watch = self.bus.watch(thread_id);
         let running = RunQuery { thread_id, status: Some(RunStatus::Running) };
         let open = self.storage.search_runs(running, Window { limit: 1, offset: 0 }).await?;
-        let going_on = open.rows.first().and_then(|run| Some((run.run_id, self.bus.subscribe(run.run_id, From::Now)?)));
+        let going_on = match open.rows.first() {
+            Some(run) => self.follow(run, From::Now).await?.map(|live| (run.run_id, live)),
+            None => None,
+        };
         let joined = going_on.as_ref().map(|(run_id, _)| *run_id);
         Ok(ThreadStream { watch, modes, current: going_on.map(Current::of), joined })
     }

@@ -1,3 +1,15 @@
-//! Event buses.
+//! Event buses: within one process, and between the replicas of a server.
 
+mod ended;
+mod following;
+mod frames;
+mod holding;
 pub(crate) mod local;
+mod log;
+#[cfg(feature = "testkit")]
+pub(crate) mod memory;
+pub(crate) mod redis;
+pub(crate) mod redis_uri;
+pub(crate) mod shared;
+mod wants;
+mod wire;

@@ -1,15 +1,12 @@
 //! Checkpoints in SQLite: what LangGraph saves, found by thread, namespace and id, and never looked into beyond the
 //! channel versions that say which blobs belong to it.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{
     Connection, OptionalExtension, Row, params,
     types::{ToSql, Value},
 };
-use serde::Deserialize;
 use threadyard_core::{
     checkpoints::{
         Blob, CheckpointQuery, CheckpointTuple, Checkpoints, Committed, PruneStrategy, PutCheckpoint, PutWrites, Write,
@@ -21,9 +18,13 @@ use threadyard_core::{
 
 use super::{
     Done, SqliteStorage,
-    blobs::{self, Channel, Heads, Loaded},
-    documents, lineages, queue,
+    blobs::{self, Loaded},
+    lineages, queue,
     rows::{all, first, key, lineage_key, lineage_name},
+};
+use crate::{
+    documents::{self, named_run, versions},
+    growth::{Channel, Heads},
 };
 
 #[async_trait]
@@ -72,22 +73,6 @@ impl Checkpoints for SqliteStorage {
     }
 }
 
-/// The part of a checkpoint that says which blobs belong to it.
-#[derive(Deserialize)]
-struct Versions {
-    #[serde(default)]
-    channel_versions: HashMap<String, serde_json::Value>,
-}
-
-pub(super) fn versions(checkpoint: &[u8]) -> Done<HashMap<String, String>> {
-    let versions: Versions = serde_json::from_slice(checkpoint)?;
-    let text = |version| match version {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    Ok(versions.channel_versions.into_iter().map(|(channel, version)| (channel, text(version))).collect())
-}
-
 pub(super) fn lineage(connection: &Connection, thread: &Value) -> Done<Option<i64>> {
     let mut query = connection.prepare_cached("SELECT k FROM lineage WHERE thread = ?1")?;
     Ok(query.query_row([thread], |row| row.get(0)).optional()?)
@@ -132,19 +117,6 @@ fn save(connection: &Connection, heads: &Heads, writer: Writer, put: &PutCheckpo
             named
         ])?;
     Ok(())
-}
-
-/// The run that metadata name, if that is not the one which writes.
-fn named_run(writer: Writer, metadata: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        run_id: String,
-    }
-    let Named { run_id } = serde_json::from_slice(metadata).ok()?;
-    match writer {
-        Writer::Run(lease) if run_id.parse().is_ok_and(|named: RunId| named == lease.run_id) => None,
-        _ => Some(run_id),
-    }
 }
 
 fn save_writes(connection: &Connection, writer: Writer, put: &PutWrites) -> Done<()> {

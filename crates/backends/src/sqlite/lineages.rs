@@ -13,11 +13,13 @@ use threadyard_core::{
 };
 
 use super::{
-    Done,
-    blobs::{self, Channel},
-    checkpoints::{lineage, make_lineage, versions},
-    documents,
+    Done, blobs,
+    checkpoints::{lineage, make_lineage},
     rows::{all, key, lineage_key},
+};
+use crate::{
+    documents::{self, versions},
+    growth::Channel,
 };
 
 /// Deletes everything of a thread.

@@ -5,7 +5,6 @@ mod blobs;
 mod checkpoints;
 mod crons;
 mod deliveries;
-mod documents;
 mod ending;
 mod events;
 mod items;
@@ -40,7 +39,8 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig, functions::FunctionFlags};
 use threadyard_core::{filter, json::Value, storage::StorageError};
 
-use self::{blobs::Heads, readers::Readers, writer::Writer};
+use self::{readers::Readers, writer::Writer};
+use crate::growth::Heads;
 
 mod embedded {
     refinery::embed_migrations!("src/sqlite/migrations");

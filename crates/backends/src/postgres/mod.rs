@@ -1,0 +1,123 @@
+//! PostgreSQL: a pool of connections, a few lanes that write in groups, integer keys inside and UUIDs outside.
+
+mod config;
+mod failures;
+mod lanes;
+mod rows;
+mod schema;
+mod sql;
+mod tls;
+mod transaction;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use quick_cache::sync::Cache;
+use threadyard_core::{
+    ids::RunId,
+    runs::Lease,
+    storage::{Result, StorageError},
+    time::Timestamp,
+};
+
+use self::{config::PATIENCE, lanes::Lanes, transaction::Work};
+pub use self::{
+    config::{Dedicated, PostgresConfig, UriError},
+    schema::PostgresOpenError,
+    tls::RootsError,
+};
+use crate::growth::Heads;
+
+/// A connection of the pool.
+type Client = deadpool_postgres::ClientWrapper;
+
+/// How many groups are written at once.
+const LANES: usize = 3;
+/// So many runs are remembered with their lanes.
+const HOMES: usize = 16_384;
+
+/// Facts in a PostgreSQL database, which any number of servers may share.
+pub struct PostgresStorage {
+    pool: Pool,
+    lanes: Lanes,
+    heads: Arc<Heads>,
+    /// In which order the writes of runs belong that were claimed here: that of their threads.
+    homes: Cache<RunId, u64>,
+}
+
+impl PostgresStorage {
+    /// Opens the database, and first brings its tables up to date. Leases stay: other servers may hold them.
+    pub async fn open(config: &PostgresConfig) -> std::result::Result<Self, PostgresOpenError> {
+        schema::migrate(config).await?;
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config.driver().clone(), config.tls(), recycling);
+        let pool = Pool::builder(manager)
+            .max_size(config.max_connections())
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(PATIENCE))
+            .create_timeout(Some(PATIENCE))
+            .recycle_timeout(Some(PATIENCE))
+            .build()
+            .map_err(|error| PostgresOpenError::Unreachable(error.to_string()))?;
+        let lanes = Lanes::start(LANES, &pool);
+        Ok(Self { pool, lanes, heads: Arc::new(Heads::new()), homes: Cache::new(HOMES) })
+    }
+
+    /// Brings the tables up to date. Says which migrations that took.
+    pub async fn migrate(config: &PostgresConfig) -> std::result::Result<Vec<String>, PostgresOpenError> {
+        schema::migrate(config).await
+    }
+
+    /// The migrations that have not been done yet; changes nothing.
+    pub async fn pending_migrations(config: &PostgresConfig) -> std::result::Result<Vec<String>, PostgresOpenError> {
+        schema::pending(config).await
+    }
+
+    /// How many microseconds the clock of the database is ahead of ours.
+    pub async fn clock_offset(&self, now: impl Fn() -> Timestamp + Send) -> Result<i64> {
+        let client = self.client().await?;
+        let before = now();
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let theirs: i64 = rows::get(&rows::one(&client, sql, &[]).await?, 0)?;
+        let after = now();
+        Ok(theirs - (before.0 + (after.0 - before.0) / 2))
+    }
+
+    /// A connection to read on, or to do a single statement on.
+    async fn client(&self) -> Result<Object> {
+        transaction::connection(&self.pool).await
+    }
+
+    /// Does something in a transaction of its own. It may be done again, so that it must not change what it captures.
+    async fn transact<I, T>(
+        &self,
+        input: I,
+        work: impl for<'c> Fn(&'c Client, &'c I) -> Work<'c, T> + Send + Sync,
+    ) -> Result<T>
+    where
+        I: Send + Sync,
+        T: Send,
+    {
+        transaction::transact(&self.pool, &input, work).await
+    }
+
+    /// Which writes the holder of a lease keeps in order with those to its thread.
+    fn home(&self, lease: Lease) -> u64 {
+        self.homes.get(&lease.run_id).unwrap_or_else(|| lane_key(&lease.run_id.to_string()))
+    }
+}
+
+/// The place in the order of writes of what concerns a thread, by its name.
+fn lane_key(thread: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    thread.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whoever waits for an answer that nobody will give.
+fn stopped() -> StorageError {
+    StorageError::Unavailable("the database is closed".into())
+}

@@ -1,0 +1,104 @@
+//! One transaction on a connection of the pool.
+//!
+//! Connections may lead to PgBouncer, which gives each transaction another session: nothing here sets, locks or listens
+//! beyond its transaction.
+
+use std::ops::Deref;
+
+use deadpool_postgres::{Object, Pool};
+use futures_util::future::{BoxFuture, join};
+use threadyard_core::storage::{Result, StorageError};
+
+use super::{
+    Client,
+    failures::{Done, Failure, failure},
+};
+
+/// What is done on a connection.
+pub(super) type Work<'c, T> = BoxFuture<'c, Done<T>>;
+
+/// So often something is tried that others are in the way of.
+const TRIES: u32 = 5;
+
+/// Why a transaction did not happen.
+pub(super) enum Undone {
+    /// It was undone.
+    Failed(Failure),
+    /// Nobody knows whether it happened: the connection broke while it was to.
+    Unknown(StorageError),
+}
+
+/// A connection, or the news after a bounded time that there is none.
+pub(super) async fn connection(pool: &Pool) -> Result<Object> {
+    pool.get().await.map_err(|error| StorageError::Unavailable(error.to_string()))
+}
+
+/// Does something in a transaction of its own, again if others were in its way.
+///
+/// What was undone may be done again whatever it is. What broke in the middle of its commit is left to the caller, who
+/// finds out: checkpoints and writes may be saved twice, kept events have their places, and whoever ends a run twice has
+/// lost its lease.
+pub(super) async fn transact<I: ?Sized + Sync, T: Send>(
+    pool: &Pool,
+    input: &I,
+    work: impl for<'c> Fn(&'c Client, &'c I) -> Work<'c, T>,
+) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match run(connection(pool).await?, "BEGIN", input, &work).await {
+            Ok(value) => return Ok(value),
+            Err(Undone::Failed(failed)) if failed.passes() && tries < TRIES => {}
+            Err(Undone::Failed(failed)) => return Err(failed.into()),
+            Err(Undone::Unknown(error)) => return Err(error),
+        }
+    }
+}
+
+/// Does something between `begin` and a commit. The first statements travel together with `begin`.
+pub(super) async fn run<I: ?Sized + Sync, T: Send>(
+    connection: Object,
+    begin: &str,
+    input: &I,
+    work: impl for<'c> FnOnce(&'c Client, &'c I) -> Work<'c, T>,
+) -> Result<T, Undone> {
+    let open = Open(Some(connection));
+    let (begun, outcome) = join(open.batch_execute(begin), work(&open, input)).await;
+    match begun.map_err(Failure::from).and(outcome) {
+        Ok(value) => {
+            open.batch_execute("COMMIT").await.map_err(|error| Undone::Unknown(failure(&error)))?;
+            open.close();
+            Ok(value)
+        }
+        Err(failed) => {
+            if open.batch_execute("ROLLBACK").await.is_ok() {
+                open.close();
+            }
+            Err(Undone::Failed(failed))
+        }
+    }
+}
+
+/// A connection in a transaction. One that is dropped in the middle of it does not go back to the pool.
+struct Open(Option<Object>);
+
+impl Open {
+    /// Gives the connection back.
+    fn close(mut self) {
+        self.0.take();
+    }
+}
+
+impl Deref for Open {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.0.as_ref().expect("it is there until it is closed")
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.take().map(Object::take);
+    }
+}
