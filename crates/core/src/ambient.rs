@@ -1,6 +1,9 @@
 //! The only sources of time and randomness, passed in so that tests control both.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use uuid::Uuid;
 
@@ -38,6 +41,12 @@ impl Ambient {
         Self { clock, ids }
     }
 
+    /// The same, by another clock that this one differs from by `offset`.
+    #[must_use]
+    pub fn corrected(self, offset: Arc<ClockOffset>) -> Self {
+        Self { clock: Arc::new(Corrected { clock: self.clock, offset }), ids: self.ids }
+    }
+
     /// The present moment.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
@@ -51,6 +60,28 @@ impl Ambient {
     /// A random UUID.
     pub fn random(&self) -> Uuid {
         self.ids.random()
+    }
+}
+
+/// By how many microseconds this machine's clock is behind the one that several servers agree on.
+#[derive(Debug, Default)]
+pub struct ClockOffset(AtomicI64);
+
+impl ClockOffset {
+    /// Takes note of a new measurement.
+    pub fn set(&self, micros: i64) {
+        self.0.store(micros, Ordering::Relaxed);
+    }
+}
+
+struct Corrected {
+    clock: Arc<dyn Clock>,
+    offset: Arc<ClockOffset>,
+}
+
+impl Clock for Corrected {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now().0.saturating_add(self.offset.0.load(Ordering::Relaxed)))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::run_kwargs::{Durability, PauseAt, RunKwargs, Star};
 
 use crate::{
-    cancel::{CancelCause, CancelRequest, CancelledRun},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
     checkpoints::CheckpointTuple,
     ids::{AssistantId, LeaseId, RunId, ThreadId},
     json::{Object, RawJson},
@@ -193,6 +193,15 @@ pub struct Lease {
     pub lease_id: LeaseId,
 }
 
+/// Why an attempt is to go on no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// Somebody asked for it.
+    Asked(CancelAction),
+    /// Its lease is not the run's any more: it was taken over, has ended, or was deleted.
+    Lost,
+}
+
 /// How runs are taken from the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRuns {
@@ -362,8 +371,8 @@ pub trait Runs: Send + Sync {
     async fn open_runs(&self, status: Option<RunStatus>) -> Result<Vec<(ThreadId, RunId)>>;
     /// Leases runs that are due.
     async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns>;
-    /// Keeps the leases with this id alive; those that were lost stay lost.
-    async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<()>;
+    /// Keeps leases alive, and says which of their runs are to go on no longer; a lease that was lost stays lost.
+    async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<Vec<(RunId, Halt)>>;
     /// Ends a run: its row, its thread and its webhook delivery, or none of these. A temporary thread goes with its run.
     /// Says whether other runs wait for the thread.
     async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<bool>;

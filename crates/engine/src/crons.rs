@@ -85,7 +85,7 @@ impl Engine {
         if !self.storage.create_cron(cron.clone()).await? {
             return Err(Error::NotFound("thread"));
         }
-        self.bus.wake(Topic::Crons);
+        self.wake(Topic::Crons);
         Ok(cron)
     }
 
@@ -119,7 +119,7 @@ impl Engine {
             self.check_runs(&cron, &assistant)?;
             match self.storage.update_cron(cron, seen, reschedule).await? {
                 UpdatedCron::Done(changed) => {
-                    self.bus.wake(Topic::Crons);
+                    self.wake(Topic::Crons);
                     return Ok(*changed);
                 }
                 UpdatedCron::Missing => return Err(Error::NotFound("cron")),

@@ -73,7 +73,7 @@ impl Engine {
     fn steered(&self, steered: Steered, otherwise: &str) -> Result<()> {
         match steered {
             Steered::Done => {
-                self.bus.wake(Topic::Deliveries);
+                self.wake(Topic::Deliveries);
                 Ok(())
             }
             Steered::Missing => Err(Error::NotFound("delivery")),

@@ -68,7 +68,7 @@ impl Engine {
     pub fn probe_destination(&self, url: &str) -> Result<()> {
         let origin = origin(url).ok_or_else(|| Error::Invalid("origin: must be a URL such as https://a.com".into()))?;
         self.outbox.open(&origin);
-        self.bus.wake(Topic::Deliveries);
+        self.wake(Topic::Deliveries);
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Engine {
         self.may_send()?;
         let id = RecoveryId(self.ambient.ordered());
         self.storage.begin_recovery(id, query, self.ambient.now()).await?;
-        self.bus.wake(Topic::Recoveries);
+        self.wake(Topic::Recoveries);
         self.recovery(id).await
     }
 

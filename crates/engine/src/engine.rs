@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use threadyard_core::{
     ambient::Ambient,
     assistants::Assistant,
-    bus::EventBus,
-    ids::AssistantId,
+    bus::{EventBus, Topic},
+    ids::{AssistantId, RunId},
     items::{ItemIndex, ItemTtl},
     json::{Object, Value},
     retention::{DeliveryTimes, ThreadTtl},
-    runtime::GraphRuntime,
+    runtime::{GraphRuntime, StopReason},
     storage::Storage,
     webhook_keys::{MasterKey, WebhookKey},
     webhook_pace::WebhookPace,
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, Faults, Result, loops,
+    Error, Faults, Result, Role, loops,
     metrics::Metrics,
     outbox::Outbox,
     run_task::RunningRuns,
@@ -80,6 +80,8 @@ pub struct Settings {
     pub item_index: Option<ItemIndex>,
     /// How items whose time is over are looked for.
     pub item_sweep: Sweep,
+    /// What this server does besides answering requests.
+    pub role: Role,
     /// Where a test lets this process die.
     pub faults: Faults,
 }
@@ -138,7 +140,7 @@ impl Engine {
         let signer = Signer::new(keys(&parts).await?);
         let engine = Self(Arc::new(Shared {
             storage: parts.storage,
-            slots: Slots::new(parts.settings.concurrency),
+            slots: Slots::new(if parts.settings.role.executes() { parts.settings.concurrency } else { 0 }),
             bus: parts.bus,
             runtime: parts.runtime,
             ambient: parts.ambient,
@@ -170,6 +172,22 @@ impl Engine {
     /// Lets something go on after the request that began it; stopping waits for it.
     pub fn background<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.tasks.spawn(task)
+    }
+
+    /// Wakes the loop that looks after a topic; where none does here, those of other servers.
+    pub(crate) fn wake(&self, topic: Topic) {
+        if self.settings.role.looks_after(topic) && !self.stopping.is_cancelled() {
+            self.bus.wake(topic);
+        } else {
+            self.bus.wake_others(topic);
+        }
+    }
+
+    /// Tells a run that is executed to stop, wherever it is.
+    pub(crate) fn tell_to_stop(&self, run_id: RunId, reason: StopReason) {
+        if !self.running.stop(run_id, reason) {
+            self.bus.wake_others(Topic::Cancels);
+        }
     }
 
     async fn register_default_assistants(&self) -> Result<()> {

@@ -34,11 +34,14 @@ struct Running {
 }
 
 impl RunningRuns {
-    /// Asks a run to stop, if it is executed here.
-    pub(crate) fn stop(&self, run_id: RunId, reason: StopReason) {
-        if let Some(run) = self.lock().get(&run_id) {
-            let _ = run.stop.send(reason);
-        }
+    /// Asks a run to stop, if it is executed here. Says whether it is.
+    pub(crate) fn stop(&self, run_id: RunId, reason: StopReason) -> bool {
+        self.lock().get(&run_id).is_some_and(|run| run.stop.send(reason).is_ok())
+    }
+
+    /// Whether no run is executed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     /// Asks every run to hand over.
@@ -101,7 +104,7 @@ pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
     engine.tasks.clone().spawn(async move {
         let others_wait = drive(&engine, claimed).await;
         if engine.slots.give_back(slot) || others_wait {
-            engine.bus.wake(Topic::Runs);
+            engine.wake(Topic::Runs);
         }
     });
 }
@@ -191,7 +194,7 @@ fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
     engine.bus.close(run.run_id, Closing { result });
     // Where there is no room now, the sender looks again by itself when there is.
     if run.kwargs.webhook.as_deref().is_some_and(|url| engine.outbox.has_room(url, engine.ambient.now())) {
-        engine.bus.wake(Topic::Deliveries);
+        engine.wake(Topic::Deliveries);
     }
 }
 

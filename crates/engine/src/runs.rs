@@ -107,7 +107,7 @@ impl Engine {
         }
         let runs: Vec<_> = prepared.iter().map(|new| new.run.clone()).collect();
         self.storage.create_runs(prepared).await?;
-        self.bus.wake(Topic::Runs);
+        self.wake(Topic::Runs);
         Ok(runs)
     }
 
@@ -137,7 +137,9 @@ impl Engine {
                     (_, slot) => {
                         self.bus.hand_over(run.run_id);
                         drop(slot);
-                        self.bus.wake(Topic::Runs);
+                        self.wake(Topic::Runs);
+                        // Another server may have room at once.
+                        self.bus.wake_others(Topic::Runs);
                     }
                 }
                 Ok(StartedRun { run, stream })
@@ -145,7 +147,7 @@ impl Engine {
             Err(error) => {
                 self.bus.close(run.run_id, Closing::default());
                 if slot.is_some_and(|slot| self.slots.give_back(slot)) {
-                    self.bus.wake(Topic::Runs);
+                    self.wake(Topic::Runs);
                 }
                 Err(error)
             }
@@ -192,11 +194,11 @@ impl Engine {
     pub async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<()> {
         let status = self.storage.delete_run(thread_id, run_id).await?.ok_or(Error::NotFound("run"))?;
         if status == RunStatus::Running {
-            self.running.stop(run_id, StopReason::Rollback);
+            self.tell_to_stop(run_id, StopReason::Rollback);
         } else {
             self.bus.close(run_id, Closing::default());
         }
-        self.bus.wake(Topic::Runs);
+        self.wake(Topic::Runs);
         Ok(())
     }
 
@@ -228,7 +230,7 @@ impl Engine {
             CancelledRun::Missing | CancelledRun::Finished => return Err(Error::NotFound("run")),
             CancelledRun::Ended => self.announce_ended(run_id),
             CancelledRun::Stopping => {
-                self.running.stop(run_id, stop);
+                self.tell_to_stop(run_id, stop);
                 if let Some(mut end) = end {
                     while !matches!(end.next().await, threadyard_core::bus::Received::Closed(_)) {}
                 }
@@ -313,7 +315,7 @@ impl Engine {
         }
         for run_id in stopping {
             let rolls_back = run.multitask_strategy == MultitaskStrategy::Rollback;
-            self.running.stop(run_id, if rolls_back { StopReason::Rollback } else { StopReason::Interrupt });
+            self.tell_to_stop(run_id, if rolls_back { StopReason::Rollback } else { StopReason::Interrupt });
         }
     }
 
@@ -325,15 +327,15 @@ impl Engine {
         }
         let failure = ending.error.as_ref().filter(|_| ending.status == EndStatus::Error);
         self.bus.close(run.run_id, Closing { result: failure.map(failed_result) });
-        self.bus.wake(Topic::Deliveries);
-        self.bus.wake(Topic::Runs);
+        self.wake(Topic::Deliveries);
+        self.wake(Topic::Runs);
     }
 
     /// Tells everybody that a run ended that was not running.
     pub(crate) fn announce_ended(&self, run_id: RunId) {
         self.bus.close(run_id, Closing::default());
-        self.bus.wake(Topic::Deliveries);
-        self.bus.wake(Topic::Runs);
+        self.wake(Topic::Deliveries);
+        self.wake(Topic::Runs);
     }
 }
 

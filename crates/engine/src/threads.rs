@@ -112,12 +112,12 @@ impl Engine {
     pub async fn delete_thread(&self, id: ThreadId) -> Result<()> {
         let open = self.storage.delete_thread(id).await?.ok_or(Error::NotFound("thread"))?;
         for run_id in open.running {
-            self.running.stop(run_id, StopReason::Rollback);
+            self.tell_to_stop(run_id, StopReason::Rollback);
         }
         for run_id in open.pending {
             self.bus.close(run_id, Closing::default());
         }
-        self.bus.wake(Topic::Runs);
+        self.wake(Topic::Runs);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod frame;
 mod index;
 mod items;
 mod launch;
+mod no_graphs;
 mod process;
 mod project;
 mod protocol;
@@ -27,6 +28,7 @@ mod worker;
 mod zygote;
 
 pub use launch::{LaunchError, python};
+pub use no_graphs::NoGraphs;
 pub use process::{ProcessRuntime, ProcessRuntimeConfig};
 pub use project::{Project, ProjectError};
 pub use retention::SweepChoice;

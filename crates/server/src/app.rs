@@ -3,16 +3,18 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
-use threadyard_core::{
-    ambient::Ambient, runtime::GraphRuntime, storage::Storage, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy,
-};
-use threadyard_engine::{Engine, Parts};
-use threadyard_runtime::{ProcessRuntime, ProcessRuntimeConfig, Project, python};
+use threadyard_core::{runtime::GraphRuntime, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy};
+use threadyard_engine::{Engine, Parts, Role};
+use threadyard_runtime::{NoGraphs, ProcessRuntime, ProcessRuntimeConfig, Project, python};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{api, config::ServerArgs, listen::listen};
+use crate::{
+    api,
+    config::ServerArgs,
+    listen::listen,
+    sharing::{self, Shared, SharingArgs},
+};
 
 /// How a server differs between development and production.
 #[derive(Clone, Debug)]
@@ -25,13 +27,15 @@ pub struct Mode {
     pub webhook_pace: WebhookPace,
     /// Whether whoever reaches it from this machine is an operator.
     pub trusts_neighbours: bool,
+    /// What it shares with other servers.
+    pub sharing: SharingArgs,
 }
 
 /// A running server.
 pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Where its state is.
+    /// Where its state is, unless that is shared.
     pub data_folder: PathBuf,
     engine: Engine,
     closing: CancellationToken,
@@ -55,29 +59,14 @@ impl App {
 
         let project = Project::load(&args.config)?;
         let data_folder = args.data_dir.clone().unwrap_or_else(|| project.folder.join(".threadyard"));
-        let ambient = Ambient::system();
-        let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&data_folder)?);
-        // The folder is nobody's source code.
-        std::fs::write(data_folder.join(".gitignore"), "*\n").context("the data folder can't be written")?;
-
-        let cache = args.cache_folder();
-        let (found, cache_folder) = (project.clone(), cache.clone());
-        let prepare = move || python::prepare(&found, &cache_folder, &progress);
+        let shared = sharing::open(&mode.sharing, &data_folder, &serving, &closing).await?;
         args.webhook_master()?;
-        let interpreter = tokio::task::spawn_blocking(prepare).await.context("preparing Python broke off")??;
-        progress("loading the graphs");
-        let config = ProcessRuntimeConfig {
-            project: project.clone(),
-            interpreter,
-            cache,
-            workers: args.workers.unwrap_or(1),
-            concurrency: args.n_jobs_per_worker,
-            fork: !args.no_fork,
-            reload: mode.reload,
+        let runtime: Arc<dyn GraphRuntime> = match Role::from(mode.sharing.role) {
+            Role::Sender => Arc::new(NoGraphs::of(&project)),
+            Role::All | Role::Api | Role::Worker => graphs(args, &mode, &project, &shared, progress).await?,
         };
-        let runtime = ProcessRuntime::start(config, storage.clone(), ambient.clone()).await?;
         let settings = args.engine_settings(runtime.slots(), &project, &mode)?;
-        let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
+        let Shared { storage, bus, ambient } = shared;
         let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
 
         let operators = args.operator_access(mode.trusts_neighbours && address.ip().is_loopback());
@@ -100,4 +89,29 @@ impl App {
         self.serving.close();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.serving.wait()).await;
     }
+}
+
+/// Starts the worker processes of the project.
+async fn graphs(
+    args: &ServerArgs,
+    mode: &Mode,
+    project: &Project,
+    shared: &Shared,
+    progress: fn(&str),
+) -> anyhow::Result<Arc<ProcessRuntime>> {
+    let cache = args.cache_folder();
+    let (found, cache_folder) = (project.clone(), cache.clone());
+    let prepare = move || python::prepare(&found, &cache_folder, &progress);
+    let interpreter = tokio::task::spawn_blocking(prepare).await.context("preparing Python broke off")??;
+    progress("loading the graphs");
+    let config = ProcessRuntimeConfig {
+        project: project.clone(),
+        interpreter,
+        cache,
+        workers: args.workers.unwrap_or(1),
+        concurrency: args.n_jobs_per_worker,
+        fork: !args.no_fork,
+        reload: mode.reload,
+    };
+    Ok(ProcessRuntime::start(config, shared.storage.clone(), shared.ambient.clone()).await?)
 }

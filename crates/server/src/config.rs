@@ -120,6 +120,7 @@ impl ServerArgs {
             item_ttl: project.item_ttl,
             item_index: project.item_index.clone(),
             item_sweep: sweep(project.item_sweep),
+            role: mode.sharing.role.into(),
             faults: Faults::new(self.kill_at.clone()),
         })
     }

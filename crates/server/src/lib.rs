@@ -6,4 +6,5 @@ pub mod commands;
 pub mod config;
 mod lifecycle;
 mod listen;
+mod sharing;
 mod telemetry;

@@ -6,11 +6,11 @@ use rusqlite::{Connection, Row, params};
 use threadyard_core::{
     cancel::CancelRequest,
     checkpoints::CheckpointTuple,
-    ids::LeaseId,
-    json::{Object, raw},
+    ids::{LeaseId, RunId},
+    json::{Object, RawJson, raw},
     runs::{
-        ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease, QueueStats,
-        Run, RunError,
+        ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease,
+        QueueStats, Run, RunError,
     },
     storage::StorageError,
     threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
@@ -92,13 +92,26 @@ fn head(connection: &Connection, claimed: &Run) -> Done<Option<CheckpointTuple>>
     checkpoints::find(connection, &lineage_key(&claimed.thread_id.to_string()), "", None)
 }
 
-pub(super) fn extend(connection: &Connection, leases: &[Lease], until: Timestamp) -> Done<()> {
-    let mut update = connection
-        .prepare_cached("UPDATE run SET lease_until = ?3 WHERE id = ?1 AND lease_id = ?2 AND status = 'running'")?;
+pub(super) fn extend(connection: &Connection, leases: &[Lease], until: Timestamp) -> Done<Vec<(RunId, Halt)>> {
+    let mut update = connection.prepare_cached(
+        "UPDATE run SET lease_until = ?3 WHERE id = ?1 AND lease_id = ?2 AND status = 'running' RETURNING id, cancel",
+    )?;
+    let mut halted = Vec::new();
     for lease in leases {
-        update.execute(params![key(lease.run_id), key(lease.lease_id), until.0])?;
+        let parameters = params![key(lease.run_id), key(lease.lease_id), until.0];
+        let held = first(&mut update, parameters, |row| json("run", row, "cancel"))?;
+        let halt = match held {
+            None => Some(Halt::Lost),
+            Some(cancel) => cancel.map(|text| asked(&text)).transpose()?,
+        };
+        halted.extend(halt.map(|halt| (lease.run_id, halt)));
     }
-    Ok(())
+    Ok(halted)
+}
+
+fn asked(cancel: &RawJson) -> Done<Halt> {
+    let request: CancelRequest = serde_json::from_str(cancel.get())?;
+    Ok(Halt::Asked(request.action))
 }
 
 /// Fails unless the lease is still the one of a running run.

@@ -8,7 +8,7 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     page::{Page, Window},
     runs::{
-        ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease,
+        ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease,
         MultitaskStrategy, NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
     },
     storage::Result,
@@ -89,9 +89,9 @@ impl Runs for SqliteStorage {
         self.writer.write(move |connection| queue::claim(connection, claim)).await
     }
 
-    async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<()> {
+    async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<Vec<(RunId, Halt)>> {
         if leases.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.writer.write(move |connection| queue::extend(connection, &leases, until)).await
     }

@@ -25,7 +25,7 @@ use threadyard_core::{
     testkit::{ScriptedRuntime, new_run},
     webhook_policy::{WebhookHeaders, WebhookPolicy},
 };
-use threadyard_engine::{Engine, Faults, Parts, Settings, Sweep};
+use threadyard_engine::{Engine, Faults, Parts, Role, Settings, Sweep};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -104,6 +104,7 @@ impl Yard {
             item_ttl: ItemTtl::default(),
             item_index: None,
             item_sweep: Sweep::default(),
+            role: Role::All,
             faults: Faults::new(None),
         };
         let (storage, bus, ambient) = (self.storage.clone(), self.bus.clone(), self.ambient.clone());

@@ -66,7 +66,7 @@ async fn fire(engine: &Engine, cron: &Cron) -> Result<()> {
         (Some(CreatedRun::Created { ended, stopping, .. }), Some(run)) => {
             tracing::info!(cron_id = %cron.cron_id, run_id = %run.run_id, "a cron began a run");
             engine.announce_stopped(&run, ended, stopping);
-            engine.bus.wake(Topic::Runs);
+            engine.wake(Topic::Runs);
         }
         (Some(CreatedRun::ThreadBusy), _) => {
             tracing::info!(cron_id = %cron.cron_id, "the thread of a cron is busy; this moment passes");

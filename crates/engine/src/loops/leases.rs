@@ -1,25 +1,61 @@
-//! Keeps the leases of running runs alive, and takes back runs whose leases ended.
+//! Keeps the leases of running runs alive, stops those that are to go on no longer, and takes back runs whose leases
+//! ended.
 
-use threadyard_core::{bus::Topic, runs::ExpireLeases};
+use std::time::Duration;
 
-use crate::Engine;
+use threadyard_core::{
+    bus::Topic,
+    runs::{ExpireLeases, Halt},
+    runtime::StopReason,
+};
+use tokio::time::Instant;
+
+use crate::{Engine, runs::stop_reason};
+
+/// How soon a stopping server notices that its last run has ended.
+const LAST_RUN: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(engine: Engine) {
-    loop {
-        tick(&engine).await;
+    let every = engine.settings.lease / 4;
+    while !engine.stopping.is_cancelled() {
+        let asked = engine.bus.woken(Topic::Cancels);
+        extend(&engine).await;
+        expire(&engine).await;
         tokio::select! {
-            () = engine.stopping.cancelled() => return,
-            () = tokio::time::sleep(engine.settings.lease / 4) => {}
+            () = engine.stopping.cancelled() => {}
+            () = asked => {}
+            () = tokio::time::sleep(every) => {}
         }
+    }
+    // Runs that may go on while the server stops would else be taken up by another one.
+    let mut due = Instant::now();
+    while !engine.running.is_empty() {
+        if due.elapsed() >= every {
+            extend(&engine).await;
+            due = Instant::now();
+        }
+        tokio::time::sleep(LAST_RUN).await;
     }
 }
 
-async fn tick(engine: &Engine) {
-    let now = engine.ambient.now();
-    if let Err(error) = engine.storage.extend_leases(engine.running.leases(), now + engine.settings.lease).await {
-        tracing::error!(%error, "leases could not be renewed");
+async fn extend(engine: &Engine) {
+    let until = engine.ambient.now() + engine.settings.lease;
+    match engine.storage.extend_leases(engine.running.leases(), until).await {
+        Ok(halted) => {
+            for (run_id, halt) in halted {
+                let reason = match halt {
+                    Halt::Asked(action) => stop_reason(action),
+                    Halt::Lost => StopReason::Drain,
+                };
+                engine.running.stop(run_id, reason);
+            }
+        }
+        Err(error) => tracing::error!(%error, "leases could not be renewed"),
     }
-    let expire = ExpireLeases { now, max_attempts: engine.settings.max_attempts };
+}
+
+async fn expire(engine: &Engine) {
+    let expire = ExpireLeases { now: engine.ambient.now(), max_attempts: engine.settings.max_attempts };
     match engine.storage.expire_leases(expire).await {
         Ok(expired) => {
             for (run, ending) in expired.ended {
@@ -28,7 +64,7 @@ async fn tick(engine: &Engine) {
             }
             if !expired.requeued.is_empty() {
                 tracing::warn!(runs = expired.requeued.len(), "runs whose server died are taken up again");
-                engine.bus.wake(Topic::Runs);
+                engine.wake(Topic::Runs);
             }
         }
         Err(error) => tracing::error!(%error, "ended leases could not be looked for"),

@@ -6,6 +6,7 @@ mod dispatcher;
 mod leases;
 mod recoverer;
 mod sweeper;
+mod unheard;
 mod webhook_sender;
 mod webhook_skipper;
 
@@ -20,13 +21,20 @@ use self::sweeper::Swept;
 /// The longest wait of a loop that nobody wakes.
 const SAFETY_POLL: Duration = Duration::from_secs(5);
 
-/// Starts all loops; they end when the engine stops.
+/// Starts the loops of this server's role; they end when the engine stops.
 pub(crate) fn start(engine: &Engine) {
-    engine.tasks.spawn(dispatcher::run(engine.clone()));
-    engine.tasks.spawn(cron_ticker::run(engine.clone()));
-    engine.tasks.spawn(leases::run(engine.clone()));
-    for what in Swept::ALL {
-        engine.tasks.spawn(sweeper::run(engine.clone(), what));
+    let role = engine.settings.role;
+    engine.tasks.spawn(unheard::run(engine.clone()));
+    if role.executes() {
+        engine.tasks.spawn(dispatcher::run(engine.clone()));
+        engine.tasks.spawn(cron_ticker::run(engine.clone()));
+        engine.tasks.spawn(leases::run(engine.clone()));
+        for what in Swept::ALL {
+            engine.tasks.spawn(sweeper::run(engine.clone(), what));
+        }
+    }
+    if !role.sends() {
+        return;
     }
     if engine.settings.webhooks_enabled {
         engine.tasks.spawn(webhook_sender::run(engine.clone()));

@@ -13,7 +13,7 @@ pub(super) async fn run(engine: Engine) {
         match engine.storage.recover_deliveries(AT_ONCE, engine.ambient.now()).await {
             Ok(Some(recovery)) => {
                 engine.settings.faults.reach("recovery.advanced");
-                engine.bus.wake(Topic::Deliveries);
+                engine.wake(Topic::Deliveries);
                 if recovery.finished_at.is_some() {
                     tracing::info!(recovery_id = %recovery.recovery_id, recovery.recovered, "webhook deliveries are sent again");
                 }

@@ -84,7 +84,7 @@ fn begin(engine: &Engine, claimed: ClaimedDeliveries, now: Timestamp) -> Option<
         engine.tasks.clone().spawn(async move {
             let contact = attempt(&engine, delivery).await;
             engine.outbox.end(&taken, contact, engine.ambient.now());
-            engine.bus.wake(Topic::Deliveries);
+            engine.wake(Topic::Deliveries);
         });
     }
     // What is held back by its origin goes on when an attempt ends, or when the origin is open again.

@@ -31,7 +31,7 @@ use threadyard_core::{
     threads::ThreadStatus,
 };
 use threadyard_engine::{
-    CheckpointRef, Engine, Faults, Parts, RunRequest, RunStream, Settings, StartedRun, Sweep, ThreadChoice,
+    CheckpointRef, Engine, Faults, Parts, Role, RunRequest, RunStream, Settings, StartedRun, Sweep, ThreadChoice,
     ThreadRequest,
 };
 
@@ -86,6 +86,7 @@ impl Stage {
             item_ttl: ItemTtl::default(),
             item_index: None,
             item_sweep: Sweep::default(),
+            role: Role::All,
             faults: Faults::new(None),
         };
         change(&mut settings);

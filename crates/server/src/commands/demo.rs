@@ -21,6 +21,7 @@ use super::{progress, serve::until_stopped};
 use crate::{
     app::{App, Mode},
     config::ServerArgs,
+    sharing::SharingArgs,
     telemetry,
 };
 
@@ -68,6 +69,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         webhook_policy: WebhookPolicy::development(),
         webhook_pace: WebhookPace::development(),
         trusts_neighbours: true,
+        sharing: SharingArgs::default(),
     };
     let app = App::start(&server, mode, listener, progress).await?;
     let url = app.url();

@@ -1,6 +1,7 @@
 //! What the program can be told to do.
 
 mod demo;
+mod migrate;
 mod serve;
 mod webhooks;
 
@@ -9,7 +10,7 @@ use std::{io::Write, process::ExitCode};
 use clap::{Parser, Subcommand};
 use threadyard_runtime::ProjectError;
 
-use crate::{api::document, config::ServerArgs};
+use crate::{api::document, config::ServerArgs, sharing::SharingArgs};
 
 /// The LangGraph Server API as one self-hosted binary.
 #[derive(Parser, Debug)]
@@ -38,7 +39,11 @@ enum Command {
     Serve {
         #[command(flatten)]
         server: ServerArgs,
+        #[command(flatten)]
+        sharing: SharingArgs,
     },
+    /// Brings the tables of a `PostgreSQL` database up to date, as `serve` does when it starts.
+    Migrate(migrate::MigrateArgs),
     /// Prints the OpenAPI document of the API.
     Openapi,
     /// Receives, checks and prints webhooks; shows and rotates the keys they are signed with.
@@ -51,7 +56,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Demo(args) => demo::run(args).await,
         Command::Dev { server, no_reload, no_browser: _ } => serve::dev(&server, !no_reload).await,
-        Command::Serve { server } => serve::serve(&server).await,
+        Command::Serve { server, sharing } => serve::serve(&server, sharing).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Openapi => openapi(),
         Command::Webhooks(command) => webhooks::run(command).await,
     }

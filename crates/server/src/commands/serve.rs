@@ -13,6 +13,7 @@ use crate::{
     app::{App, Mode},
     config::ServerArgs,
     lifecycle::Signals,
+    sharing::SharingArgs,
     telemetry,
 };
 
@@ -39,6 +40,7 @@ pub(super) async fn dev(args: &ServerArgs, reload: bool) -> anyhow::Result<()> {
             webhook_policy: WebhookPolicy::development(),
             webhook_pace: WebhookPace::development(),
             trusts_neighbours: true,
+            sharing: SharingArgs::default(),
         },
         listener,
         progress,
@@ -54,7 +56,7 @@ pub(super) async fn dev(args: &ServerArgs, reload: bool) -> anyhow::Result<()> {
 }
 
 /// Serves in production.
-pub(super) async fn serve(args: &ServerArgs) -> anyhow::Result<()> {
+pub(super) async fn serve(args: &ServerArgs, sharing: SharingArgs) -> anyhow::Result<()> {
     telemetry::start("info");
     let host = args.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let listener = bind(host, args.port.unwrap_or(8000)).await?;
@@ -63,6 +65,7 @@ pub(super) async fn serve(args: &ServerArgs) -> anyhow::Result<()> {
         webhook_policy: WebhookPolicy::production(),
         webhook_pace: WebhookPace::production(),
         trusts_neighbours: false,
+        sharing,
     };
     let app = App::start(args, mode, listener, progress).await?;
     tracing::info!(address = %app.address, "serving");

@@ -21,7 +21,7 @@ use threadyard::api::OperatorAccess;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::webhook_policy::{WebhookHeaders, WebhookPolicy};
 use threadyard_core::{ambient::Ambient, items::ItemTtl, retention::DeliveryTimes, testkit::ScriptedRuntime};
-use threadyard_engine::{Engine, Faults, Parts, Settings, Sweep};
+use threadyard_engine::{Engine, Faults, Parts, Role, Settings, Sweep};
 use tower::ServiceExt;
 
 /// Longer than anything here takes.
@@ -59,6 +59,7 @@ impl Api {
             item_ttl: ItemTtl::default(),
             item_index: None,
             item_sweep: Sweep::default(),
+            role: Role::All,
             faults: Faults::new(None),
         };
         let ambient = Ambient::system();
