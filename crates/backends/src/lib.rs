@@ -5,8 +5,10 @@
 
 mod bus;
 mod documents;
+mod expiry;
 mod growth;
 mod postgres;
+mod saved_state;
 mod sqlite;
 
 pub use bus::local::{LocalBus, LocalBusConfig};
