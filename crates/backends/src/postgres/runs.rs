@@ -273,7 +273,7 @@ async fn insert_with_thread(client: &Client, new: &NewRun, metadata: &Object) ->
         "WITH place AS (
              INSERT INTO thread (id, metadata, tags, config, rest_status, created_at, updated_at, state_updated_at, ttl,
                  ttl_strategy, expires_at)
-             VALUES ($2, $13, $14, $15, 'idle', $11, $11, $11, $16, $17, $11 + $16) ON CONFLICT (id) DO NOTHING RETURNING k)
+             VALUES ($2, $13, $14, $15, 'idle', $11, $11, $11, $16, $17, $11::bigint + $16::bigint) ON CONFLICT (id) DO NOTHING RETURNING k)
          {RUN}"
     );
     let (text, config) = (serde_json::to_string(&metadata)?, serde_json::to_string(&new.thread_config)?);

@@ -133,7 +133,7 @@ async fn rarest(client: &Client, metadata: &Object) -> Done<Option<(i64, i64)>> 
         return Ok(None);
     }
     let sql = "SELECT tag, (SELECT count(*) FROM (
-                 SELECT 1 FROM thread_tag WHERE thread_tag.tag = wanted.tag LIMIT $2 + 1) AS some) AS few
+                 SELECT 1 FROM thread_tag WHERE thread_tag.tag = wanted.tag LIMIT $2::bigint + 1) AS counted) AS few
          FROM unnest($1::bigint[]) AS wanted (tag) ORDER BY few LIMIT 1";
     let found = first(client, sql, &[&wanted, &FEW]).await?;
     found.map(|row| Ok((get(&row, 0)?, get(&row, 1)?))).transpose()

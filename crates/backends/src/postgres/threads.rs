@@ -141,7 +141,7 @@ pub(super) async fn insert(client: &Client, new: &NewThread) -> Done<bool> {
         client,
         "INSERT INTO thread (id, metadata, tags, config, rest_status, created_at, updated_at, state_updated_at, ttl,
              ttl_strategy, expires_at)
-         VALUES ($1, $2, $3, '{}', 'idle', $4, $4, $4, $5, $6, $4 + $5) ON CONFLICT (id) DO NOTHING",
+         VALUES ($1, $2, $3, '{}', 'idle', $4, $4, $4, $5, $6, $4::bigint + $5::bigint) ON CONFLICT (id) DO NOTHING",
         &[&new.thread_id.0, &serde_json::to_string(&new.metadata)?, &tags(&new.metadata), &new.now.0, &ttl, &strategy],
     )
     .await?;
