@@ -220,10 +220,10 @@ async fn insert(client: &Client, writer: Writer, put: &PutCheckpoint, columns: &
 
 async fn save_writes(client: &Client, writer: Writer, put: &PutWrites) -> Done<()> {
     let (run, lease) = lease(writer);
-    let writes = without_repetitions(&put.writes);
-    let column = |text: fn(&Write) -> &str| writes.iter().map(|write| Text(text(write))).collect::<Vec<_>>();
-    let places: Vec<_> = writes.iter().map(|write| write.index).collect();
-    let data: Vec<_> = writes.iter().map(|write| &*write.data).collect();
+    let kept = without_repetitions(&put.writes);
+    let column = |text: fn(&Write) -> &str| kept.iter().map(|write| Text(text(write))).collect::<Vec<_>>();
+    let places: Vec<_> = kept.iter().map(|write| write.index).collect();
+    let data: Vec<_> = kept.iter().map(|write| &*write.data).collect();
     let parameters: [Parameter<'_>; 11] = [
         &run,
         &lease,
