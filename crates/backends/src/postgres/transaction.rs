@@ -55,15 +55,32 @@ pub(super) async fn transact<I: ?Sized + Sync, T: Send>(
     }
 }
 
-/// Does something between `begin` and a commit. The first statements travel together with `begin`.
+/// Does a single statement, again if others were in its way.
+pub(super) async fn once<I: ?Sized + Sync, T: Send>(
+    pool: &Pool,
+    input: &I,
+    work: impl for<'c> Fn(&'c Client, &'c I) -> Work<'c, T>,
+) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match work(&*connection(pool).await?, input).await {
+            Ok(value) => return Ok(value),
+            Err(failed) if failed.passes() && tries < TRIES => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+}
+
+/// Does something between `opening` and a commit. The first statements travel together with `opening`.
 pub(super) async fn run<I: ?Sized + Sync, T: Send>(
     connection: Object,
-    begin: &str,
+    opening: &str,
     input: &I,
     work: impl for<'c> FnOnce(&'c Client, &'c I) -> Work<'c, T>,
 ) -> Result<T, Undone> {
     let open = Open(Some(connection));
-    let (begun, outcome) = join(open.batch_execute(begin), work(&open, input)).await;
+    let (begun, outcome) = join(open.batch_execute(opening), work(&open, input)).await;
     match begun.map_err(Failure::from).and(outcome) {
         Ok(value) => {
             open.batch_execute("COMMIT").await.map_err(|error| Undone::Unknown(failure(&error)))?;

@@ -27,7 +27,7 @@ async fn make(backend: &Backend, new: NewRun) -> Option<ClaimedRun> {
 
 #[tokio::test]
 async fn a_run_is_claimed_as_it_is_made() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let metadata: Object = [("graph_id".to_owned(), Value::from("echo"))].into_iter().collect();
     let new = NewRun { thread_metadata: metadata.clone(), ..claimed_when_made(1, 1) };
     let claimed = make(&backend, new).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_run_is_claimed_as_it_is_made() {
 
 #[tokio::test]
 async fn a_run_that_has_to_wait_is_not_claimed() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let later = NewRun { due_at: at(0) + Duration::from_secs(5), ..claimed_when_made(1, 1) };
     assert!(make(&backend, later).await.is_none());
     assert!(make(&backend, claimed_when_made(2, 1)).await.is_none(), "another one is pending");
@@ -67,7 +67,7 @@ async fn a_run_that_has_to_wait_is_not_claimed() {
 
 #[tokio::test]
 async fn a_run_that_is_claimed_as_it_is_made_begins_where_its_thread_stands() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let first = make(&backend, claimed_when_made(1, 1)).await.unwrap();
     let put = sample_checkpoint(&thread(1).to_string(), "1", None);
     backend.storage.put_checkpoint(Writer::Run(first.lease), put).await.unwrap();

@@ -25,7 +25,7 @@ fn patch(metadata: Value) -> ThreadPatch {
 
 #[tokio::test]
 async fn an_id_is_taken_once() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let new = |metadata| NewThread { thread_id: thread(1), metadata: object(metadata), ttl: None, now: at(0) };
     assert!(matches!(backend.storage.create_thread(new(json!({"a": 1}))).await.unwrap(), CreatedThread::New(_)));
     let CreatedThread::Existing(kept) = backend.storage.create_thread(new(json!({"b": 2}))).await.unwrap() else {
@@ -36,7 +36,7 @@ async fn an_id_is_taken_once() {
 
 #[tokio::test]
 async fn searches_match_metadata_values_status_and_ids() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for n in 1..=3 {
         backend.thread(n).await;
         backend
@@ -76,7 +76,7 @@ async fn searches_match_metadata_values_status_and_ids() {
 
 #[tokio::test]
 async fn deleting_a_thread_takes_its_runs_and_names_the_open_ones() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     let held = backend.claim(1, at(1)).await.remove(0);
@@ -92,7 +92,7 @@ async fn deleting_a_thread_takes_its_runs_and_names_the_open_ones() {
 
 #[tokio::test]
 async fn a_temporary_thread_goes_with_its_run() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let mut new = new_run(run(1), thread(1), at(0));
     new.create_thread = Some(Object::new());
     new.run.kwargs.temporary = true;
@@ -104,7 +104,7 @@ async fn a_temporary_thread_goes_with_its_run() {
 
 #[tokio::test]
 async fn assistants_are_registered_once_and_found() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let assistant = |graph: &str, name: &str| Assistant {
         assistant_id: AssistantId::of_graph(graph),
         graph_id: graph.into(),
@@ -141,7 +141,7 @@ async fn assistants_are_registered_once_and_found() {
 
 #[tokio::test]
 async fn values_that_can_not_be_understood_match_nothing() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let deep = "[".repeat(200) + &"]".repeat(200);
     for (n, values) in
         [(1, r#"{"x":"\ud800"}"#.to_owned()), (2, format!(r#"{{"x":{deep}}}"#)), (3, r#"{"x":1}"#.into())]
@@ -155,4 +155,36 @@ async fn values_that_can_not_be_understood_match_nothing() {
     let query = ThreadQuery { values: object(json!({ "x": 1 })), ..ThreadQuery::default() };
     let found = backend.storage.search_threads(query, Window { limit: 10, offset: 0 }).await.unwrap();
     assert_eq!(found.rows.into_iter().map(|it| it.thread_id).collect::<Vec<_>>(), [thread(3)]);
+}
+
+#[tokio::test]
+async fn documents_come_back_as_they_were_sent() {
+    let backend = Backend::new().await;
+    let metadata =
+        object(serde_json::from_str(r#"{"z":1,"a":1.0,"m":{"y":"\u0000","b":18446744073709551615}}"#).unwrap());
+    let new = NewThread { thread_id: thread(1), metadata: metadata.clone(), ttl: None, now: at(0) };
+    backend.storage.create_thread(new).await.unwrap();
+    let values = r#"{"z": 1e999, "a":"\u0000\ud800", "z":0.10000000000000000000001}"#;
+    let update = ThreadUpdate {
+        status: ThreadStatus::Idle,
+        values: Some(raw_from_text(values.into()).unwrap()),
+        outcome: ThreadOutcome { interrupts: raw_from_text("{ }".into()).unwrap(), error: None },
+        state: Some(SavedState {
+            state: raw_from_text(format!("{{\"values\":{values},\"next\":[]}}")).unwrap(),
+            revision: "r".into(),
+        }),
+    };
+    backend.storage.update_thread(thread(1), update, at(1)).await.unwrap();
+    let found = backend.storage.thread(thread(1)).await.unwrap().unwrap();
+    assert_eq!(serde_json::to_string(&found.metadata).unwrap(), serde_json::to_string(&metadata).unwrap());
+    assert_eq!(found.values.known().unwrap().get(), values);
+    assert_eq!(found.outcome.unwrap().interrupts.get(), "{ }");
+    let head = backend.storage.thread_head(thread(1)).await.unwrap().unwrap();
+    assert_eq!(head.state.unwrap().state.get(), format!("{{\"values\":{values},\"next\":[]}}"));
+    let patched =
+        backend.storage.patch_thread(thread(1), patch(json!({"new": 1, "z": 2})), at(2)).await.unwrap().unwrap();
+    let keys: Vec<_> = patched.metadata.keys().map(String::as_str).collect();
+    assert_eq!((keys, &patched.metadata["z"]), (vec!["z", "a", "m", "new"], &json!(2)));
+    let query = ThreadQuery { metadata: object(json!({"m": {"y": "\u{0}"}})), ..ThreadQuery::default() };
+    assert_eq!(backend.storage.count_threads(query).await.unwrap(), 1);
 }
