@@ -33,17 +33,19 @@ class Server:
         port: int | None = None,
         reload: bool = False,
         file_limits: bool = False,
+        command: str = "dev",
         **env: str,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._data = data
         self._log = open(data.with_suffix(".log"), "ab")  # noqa: SIM115 - closed by stop.
-        command = [os.environ["THREADYARD_BIN"], "dev", "--port", str(self.port), "--data-dir", str(data)]
-        command += ["--config", str(project / "langgraph.json"), *flags, *([] if reload else ["--no-reload"])]
+        program = [os.environ["THREADYARD_BIN"], command, "--port", str(self.port), "--data-dir", str(data)]
+        program += ["--config", str(project / "langgraph.json"), *flags]
+        program += ["--no-reload"] if command == "dev" and not reload else []
         # Who is to hear of a limit for files as an error must not be ended by the signal for it, as Python is not.
         self.process = subprocess.Popen(
-            command, env={**os.environ, **env}, stdout=self._log, stderr=self._log, restore_signals=not file_limits
+            program, env={**os.environ, **env}, stdout=self._log, stderr=self._log, restore_signals=not file_limits
         )
         self._wait_until_up()
 

@@ -43,6 +43,9 @@ pub struct ServerArgs {
     /// How long running runs may go on when the server is told to stop, in seconds.
     #[arg(long, env = "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS", default_value_t = 180)]
     pub shutdown_grace_secs: u64,
+    /// How long a server that does not answer keeps its runs, in seconds; then they are taken up again.
+    #[arg(long, env = "THREADYARD_LEASE_SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=3_600))]
+    pub lease_secs: u64,
     /// How long the events of a resumable stream can be replayed after the run ended, in seconds.
     #[arg(long, env = "RESUMABLE_STREAM_TTL_SECONDS", default_value_t = 120)]
     pub resumable_stream_ttl_secs: u64,
@@ -107,7 +110,7 @@ impl ServerArgs {
             run_timeout: Duration::from_secs(self.run_timeout_secs),
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
-            lease: Duration::from_secs(30),
+            lease: Duration::from_secs(self.lease_secs),
             events_kept: Duration::from_secs(self.resumable_stream_ttl_secs),
             webhooks_enabled: project.webhooks_enabled,
             webhook_master: self.webhook_master()?,

@@ -1,0 +1,216 @@
+"""Several servers that share one database: each of them answers for what any of them does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Receiver, Server, until
+from langgraph_sdk import get_sync_client
+from langgraph_sdk.errors import APIStatusError
+from services import Database, redis_uri
+
+GRAPHS = '''
+import asyncio, operator
+from typing import Annotated
+from typing_extensions import TypedDict
+from langgraph.config import get_stream_writer
+from langgraph.graph import START, END, StateGraph
+
+
+class State(TypedDict, total=False):
+    steps: int
+    seconds: float
+    done: Annotated[list[int], operator.add]
+
+
+async def step(state: State):
+    number = len(state.get("done", []))
+    get_stream_writer()({"step": number})
+    await asyncio.sleep(state.get("seconds", 0))
+    return {"done": [number]}
+
+
+builder = StateGraph(State)
+builder.add_node(step)
+builder.add_edge(START, "step")
+builder.add_conditional_edges("step", lambda state: "step" if len(state["done"]) < state["steps"] else END)
+graph = builder.compile()
+'''
+LEASE_S = 5
+ALLOWED = '{"webhooks": {"network": {"allow_private": true, "allow_loopback": true}}}'
+
+
+class Yard:
+    """Servers of one database, which may have a Redis between them."""
+
+    def __init__(self, project: Path, folder: Path, redis: str | None) -> None:
+        self.database = Database()
+        self._project, self._folder, self._redis = project, folder, redis
+        self._prefix = f"test:{uuid.uuid4()}:"
+        self.servers: list[Server] = []
+
+    def serve(self, role: str = "all", *flags: str, **env: str) -> Server:
+        env = {"DATABASE_URI": self.database.uri, "THREADYARD_ROLE": role, "THREADYARD_LEASE_SECS": str(LEASE_S)} | env
+        if self._redis:
+            env |= {"REDIS_URI": self._redis, "REDIS_KEY_PREFIX": self._prefix}
+        data = self._folder / f"server-{len(self.servers)}"
+        self.servers.append(Server(self._project, data, "--host", "127.0.0.1", *flags, command="serve", **env))
+        return self.servers[-1]
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.stop()
+        self.database.drop()
+
+
+@pytest.fixture(params=["redis", "postgres"])
+def yard(request: pytest.FixtureRequest, project: Callable[..., Path], tmp_path: Path) -> Iterator[Yard]:
+    webhooks = {"network": {"allow_private": True, "allowed_cidrs": ["127.0.0.0/8"]}, "url": {"require_https": False}}
+    folder = project({"steps": "./graph.py:graph"}, {"graph.py": GRAPHS}, webhooks=webhooks)
+    yard = Yard(folder, tmp_path, redis_uri() if request.param == "redis" else None)
+    yield yard
+    yard.close()
+
+
+def steps(parts: list[Any]) -> list[int]:
+    return [part.data["step"] for part in parts if part.event == "custom"]
+
+
+def test_what_one_server_executes_another_one_answers_for(yard: Yard, receiver: Callable[..., Receiver]) -> None:
+    api, worker, _sender = yard.serve("api"), yard.serve("worker"), yard.serve("sender")
+    here, there = get_sync_client(url=api.url), get_sync_client(url=worker.url)
+    thread_id = here.threads.create()["thread_id"]
+    hook = receiver()
+
+    stream = here.runs.stream(thread_id, "steps", input={"steps": 5, "seconds": 0.05}, stream_mode="custom", webhook=hook.url)
+    assert steps(list(stream)) == [0, 1, 2, 3, 4]
+    told = hook.got.get(timeout=20)[2]
+    assert (told["status"], told["values"]["done"]) == ("success", [0, 1, 2, 3, 4])
+    assert here.threads.get_state(thread_id)["values"] == there.threads.get_state(thread_id)["values"]
+    # Nothing of a stateless run is kept: its result comes as it ends, or not at all.
+    waited = [here.runs.wait(None, "steps", input={"steps": n}) for n in (1, 2, 3)]
+    assert [len(values["done"]) for values in waited] == [1, 2, 3]
+
+
+def test_a_run_is_joined_and_stopped_from_anywhere(yard: Yard) -> None:
+    api, _worker = yard.serve("api"), yard.serve("worker")
+    another = yard.serve("api")
+    here, there = get_sync_client(url=api.url), get_sync_client(url=another.url)
+    thread_id = here.threads.create()["thread_id"]
+    run_id = here.runs.create(thread_id, "steps", input={"steps": 1000, "seconds": 0.02}, stream_mode="custom")["run_id"]
+    heard: list[Any] = []
+
+    def listen() -> None:
+        for part in there.runs.join_stream(thread_id, run_id, stream_mode="custom"):
+            heard.append(part)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    until(lambda: len(steps(list(heard))) > 5, "the run was not heard at the other server")
+    begun = time.monotonic()
+    there.runs.cancel(thread_id, run_id, wait=True)
+    assert time.monotonic() - begun < 3
+    assert here.runs.get(thread_id, run_id)["status"] == "interrupted"
+    listener.join(5)
+    assert not listener.is_alive()
+    numbers = steps(heard)
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "no gap, nothing twice"
+
+
+def test_a_thread_is_followed_at_a_server_that_executes_nothing(yard: Yard) -> None:
+    api, _worker = yard.serve("api"), yard.serve("worker")
+    client = get_sync_client(url=api.url)
+    thread_id = client.threads.create()["thread_id"]
+    heard: list[Any] = []
+
+    def listen() -> None:
+        for part in client.threads.join_stream(thread_id):
+            heard.append(part)
+
+    threading.Thread(target=listen, daemon=True).start()
+    done = lambda: [part for part in list(heard) if part.event == "metadata" and part.data.get("status") == "run_done"]  # noqa: E731
+    until(lambda: client.runs.wait(thread_id, "steps", input={"steps": 1}) and done() != [], "no run was heard")
+
+
+def test_a_run_goes_on_where_its_server_died(yard: Yard) -> None:
+    api, doomed = yard.serve("api"), yard.serve("worker")
+    client = get_sync_client(url=api.url)
+    thread_id = client.threads.create()["thread_id"]
+    run = client.runs.create(
+        thread_id, "steps", input={"steps": 12, "seconds": 0.5}, stream_mode="custom", stream_resumable=True
+    )
+    heard: list[Any] = []
+
+    def listen() -> None:
+        for part in client.runs.join_stream(thread_id, run["run_id"], stream_mode="custom", last_event_id="-1"):
+            heard.append(part)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    until(lambda: len(steps(list(heard))) > 3, "the run did not begin")
+    yard.serve("worker")
+    doomed.kill()
+    listener.join(60)
+    assert not listener.is_alive()
+    # The step that was cut off is done again; nothing else is, and nothing is left out.
+    numbers = steps(heard)
+    assert sorted(set(numbers)) == list(range(12)) and len(numbers) <= 13
+    assert len({part.id for part in heard}) == len(heard)
+    assert client.threads.get_state(thread_id)["values"]["done"] == list(range(12))
+
+
+def test_a_server_that_was_asleep_writes_nothing_late(yard: Yard) -> None:
+    api, sleeper = yard.serve("api"), yard.serve("worker")
+    client = get_sync_client(url=api.url)
+    thread_id = client.threads.create()["thread_id"]
+    run_id = client.runs.create(thread_id, "steps", input={"steps": 6, "seconds": 0.5})["run_id"]
+    until(lambda: client.runs.get(thread_id, run_id)["status"] == "running", "the run did not begin")
+    yard.serve("worker")
+    os.kill(sleeper.process.pid, signal.SIGSTOP)
+    try:
+        client.runs.join(thread_id, run_id)
+        ended = client.threads.get_history(thread_id, limit=100)
+    finally:
+        os.kill(sleeper.process.pid, signal.SIGCONT)
+    sleeper.wait_for_log("what this attempt did is dropped")
+    assert client.threads.get_history(thread_id, limit=100) == ended
+    assert client.threads.get_state(thread_id)["values"]["done"] == list(range(6))
+
+
+def test_runs_are_handed_over_when_a_server_is_stopped(yard: Yard) -> None:
+    api = yard.serve("api")
+    leaving = yard.serve("worker", "--shutdown-grace-secs", "0")
+    client = get_sync_client(url=api.url)
+    thread_id = client.threads.create()["thread_id"]
+    run_id = client.runs.create(thread_id, "steps", input={"steps": 10, "seconds": 0.2})["run_id"]
+    until(lambda: client.runs.get(thread_id, run_id)["status"] == "running", "the run did not begin")
+    yard.serve("worker")
+    begun = time.monotonic()
+    leaving.stop()
+    assert client.runs.join(thread_id, run_id)["done"] == list(range(10))
+    assert time.monotonic() - begun < LEASE_S + 4, "nobody had to wait for a lease"
+
+
+def test_a_sender_says_that_it_executes_nothing(yard: Yard) -> None:
+    client = get_sync_client(url=yard.serve("sender").url)
+    with pytest.raises(APIStatusError, match="executes no graphs"):
+        client.runs.wait(None, "steps", input={})
+
+
+def test_servers_of_one_database_agree_on_its_tables(yard: Yard) -> None:
+    """All of them start at once on an empty database."""
+    starts = [threading.Thread(target=yard.serve) for _ in range(3)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    assert [httpx.get(f"{server.url}/ok").json() for server in yard.servers] == [{"ok": True}] * 3
