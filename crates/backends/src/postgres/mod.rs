@@ -1,14 +1,22 @@
 //! PostgreSQL: a pool of connections, a few lanes that write in groups, integer keys inside and UUIDs outside.
 
+mod assistants;
 mod blobs;
 mod checkpoints;
 mod config;
+mod crons;
+mod deliveries;
+mod due;
 mod ending;
 mod events;
 mod failures;
+mod items;
 mod lanes;
 mod lineages;
+mod metadata;
 mod queue;
+mod recoveries;
+mod retention;
 mod rows;
 mod runs;
 mod scans;
@@ -18,6 +26,9 @@ mod thread_search;
 mod threads;
 mod tls;
 mod transaction;
+mod vectors;
+mod webhook_keys;
+mod webhooks;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

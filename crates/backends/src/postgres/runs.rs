@@ -21,12 +21,12 @@ use threadyard_core::{
 use tokio_postgres::Row;
 
 use super::{
-    Client, PostgresStorage, ending,
+    Client, PostgresStorage, checkpoints, ending,
     failures::Done,
     lane_key, lineages, queue,
     rows::{Parameter, Text, all, both, decoded, execute, first, get, name, run, uuid},
     thread_search::tags,
-    threads,
+    threads::{self, Locked},
 };
 
 #[async_trait]
@@ -201,15 +201,12 @@ pub(super) async fn create(client: &Client, new: &NewRun) -> Done<CreatedRun> {
     let Some((ended, stopping)) = make_room(client, thread.k, new).await? else {
         return Ok(CreatedRun::ThreadBusy);
     };
-    let config = serde_json::to_string(&new.thread_config)?;
-    let touched: [Parameter<'_>; 3] = [&thread.k, &config, &new.run.created_at.0];
-    let touch = "UPDATE thread SET config = $2, updated_at = $3, expires_at = $3 + ttl WHERE k = $1";
-    let (claim, metadata, _) = try_join!(
-        insert(client, thread.k, new),
-        thread.merge_metadata(client, &new.thread_metadata),
-        execute(client, touch, &touched)
-    )?;
-    Ok(CreatedRun::Created { ended, stopping, claimed: claim.map(|claim| claim.of(new, metadata)) })
+    let claim = insert(client, &thread, new).await?;
+    let claimed = claim.map(|claim| {
+        let metadata = thread.merged(&new.thread_metadata).unwrap_or(thread.metadata);
+        claim.of(new, metadata)
+    });
+    Ok(CreatedRun::Created { ended, stopping, claimed })
 }
 
 /// Applies the multitask strategy to the thread's open runs: those that ended and those that are to stop, or `None` when
@@ -282,13 +279,20 @@ const RUN: &str =
     FROM (SELECT k, is_free AND $13::uuid IS NOT NULL AS begins FROM place) AS here
     RETURNING status = 'running' AS is_claimed";
 
-async fn insert(client: &Client, thread: i64, new: &NewRun) -> Done<Option<Claim>> {
+/// Makes a run on a thread that is locked, and notes on the thread what comes with it.
+async fn insert(client: &Client, thread: &Locked, new: &NewRun) -> Done<Option<Claim>> {
+    let merged = thread.merged(&new.thread_metadata);
     let sql = format!(
-        "WITH place AS (SELECT $15::bigint AS k, NOT EXISTS (
-             SELECT 1 FROM run WHERE thread = $15 AND status IN ('pending', 'running')) AS is_free)
+        "WITH place AS (
+             UPDATE thread SET metadata = coalesce($16, metadata), tags = coalesce($17, tags), config = $18,
+                 updated_at = $11, expires_at = $11 + ttl
+             WHERE k = $15 RETURNING k, NOT EXISTS (
+                 SELECT 1 FROM run WHERE thread = $15 AND status IN ('pending', 'running')) AS is_free)
          {RUN}"
     );
-    Ok(insert_as(client, &sql, new, &[&thread]).await?.flatten())
+    let metadata = merged.as_ref().map(serde_json::to_string).transpose()?;
+    let (tags, config) = (merged.as_ref().map(tags), serde_json::to_string(&new.thread_config)?);
+    Ok(insert_as(client, &sql, new, &[&thread.k, &metadata, &tags, &config]).await?.flatten())
 }
 
 /// Makes a run together with its thread, unless there is one with this id. Says whether it did, and whether it claimed it.
@@ -333,7 +337,9 @@ async fn insert_as(client: &Client, sql: &str, new: &NewRun, more: &[Parameter<'
     let Some(NewLease { lease_id, .. }) = lease else {
         return Ok(first(client, sql, &parameters).await?.map(|_| None));
     };
-    let (made, head) = try_join!(first(client, sql, &parameters), queue::head(client, run.thread_id))?;
+    let thread = run.thread_id.to_string();
+    let head = checkpoints::find(client, &thread, "", None);
+    let (made, head) = try_join!(first(client, sql, &parameters), head)?;
     let claimed = |row: &Row| Ok(get::<bool>(row, "is_claimed")?.then_some(Claim { lease_id, head }));
     made.as_ref().map(claimed).transpose()
 }

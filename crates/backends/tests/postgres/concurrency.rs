@@ -225,7 +225,7 @@ async fn a_database_that_is_gone_is_said_to_be_and_found_again() {
     let asked = async {
         let read = storage.run_by_id(run(1)).await.map(drop);
         let put = storage.put_checkpoint(Writer::Run(lease), sample_checkpoint(&name, "1", None)).await;
-        [read, put, storage.finish_run(lease, success(at(2))).await]
+        [read, put, storage.finish_run(lease, success(at(2))).await.map(drop)]
     };
     for refused in tokio::time::timeout(Duration::from_secs(20), asked).await.unwrap() {
         assert!(matches!(refused, Err(StorageError::Unavailable(_))), "{refused:?}");
@@ -259,4 +259,28 @@ async fn a_database_of_a_newer_server_is_refused() {
     database.client().await.batch_execute(newer).await.unwrap();
     let Err(refused) = PostgresStorage::open(&database.config()).await else { panic!("it was opened") };
     assert!(refused.to_string().contains("9999"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_locks_a_row_for_ever_does_not_stop_everybody() {
+    let database = Database::new().await;
+    let storage = Arc::new(PostgresStorage::open(&database.config()).await.unwrap());
+    for n in 0..12 {
+        let new = NewThread { thread_id: thread(n), metadata: Object::new(), ttl: None, now: at(0) };
+        storage.create_thread(new).await.unwrap();
+    }
+    let client = database.client().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    client.query_one("SELECT FROM thread WHERE id = $1 FOR UPDATE", &[&thread(0).0]).await.unwrap();
+    let mut made = JoinSet::new();
+    for n in 0..12 {
+        let storage = storage.clone();
+        made.spawn(async move { (n, storage.create_run(new_run(run(n), thread(n), at(0))).await) });
+    }
+    let made = tokio::time::timeout(Duration::from_secs(40), made.join_all()).await.unwrap();
+    for (n, outcome) in made {
+        assert_eq!(matches!(outcome, Err(StorageError::Unavailable(_))), n == 0, "{n}: {outcome:?}");
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    storage.create_run(new_run(run(99), thread(0), at(0))).await.unwrap();
 }
