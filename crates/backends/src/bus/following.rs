@@ -88,7 +88,7 @@ impl Followed {
     fn take(&mut self, local: &LocalBus, said: Events) -> bool {
         let next = self.next_in(said.log, said.follows);
         if said.follows > next {
-            return std::mem::replace(&mut self.missed, Some(said.log)).is_none();
+            return self.missed.replace(said.log).is_none();
         }
         let (run, end) = (said.run, Place { log: said.log, next: said.end().max(next) });
         let (is_new, awaits_other) = (said.end() > next, self.missed.is_some_and(|log| log != said.log));
@@ -100,12 +100,14 @@ impl Followed {
             self.missed = None;
         }
         self.reach(end);
-        let (first, events) = said.from_place(next);
+        let (first, events) = said.behind(next);
         if !events.is_empty() {
-            // One numbering goes on over attempts that do not share one; such ids are shown to nobody.
+            // Kept events are numbered through over all attempts. Others begin anew with each attempt at another replica,
+            // and are numbered through here; such ids are shown to nobody.
             let next_id = self.log.next_id();
-            let goes_on = self.log.end() > 0 && first.epoch_ms != next_id.epoch_ms;
-            local.append(run, if goes_on { next_id } else { first }, events);
+            let begins = self.log.end() == 0;
+            let goes_on = first.epoch_ms == next_id.epoch_ms && first >= next_id;
+            local.append(run, if begins || goes_on { first } else { next_id }, events);
         }
         false
     }

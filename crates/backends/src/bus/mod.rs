@@ -8,7 +8,9 @@ pub(crate) mod local;
 mod log;
 #[cfg(feature = "testkit")]
 pub(crate) mod memory;
-pub(crate) mod redis;
+mod notifications;
+mod postgres;
+mod redis;
 pub(crate) mod redis_uri;
 pub(crate) mod shared;
 mod wants;

@@ -14,15 +14,13 @@ use super::{
     frames::ReplicaId,
     redis_uri::{RedisConfig, Source},
     shared::{SharedBus, SharedBusConfig},
-    wire::{Ends, Heard, To, Wire},
+    wire::{Ends, Heard, To, Tries, Wire},
 };
 
 /// How long Redis may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a connection that hears nothing is tried.
 const PING: Duration = Duration::from_secs(5);
-/// The time between two tries to connect grows from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Publishes and subscribes.
 struct RedisWire {
@@ -64,23 +62,18 @@ impl SharedBus {
 
 impl Wire for RedisWire {
     async fn carry(mut self, ends: Ends) {
-        let mut pause = PAUSES.0;
-        let mut was_told = false;
+        let mut tries = Tries::new();
         loop {
             let lost = match self.connect(ends.replica).await {
                 Ok(connected) => {
-                    tracing::info!("connected to Redis");
-                    (pause, was_told) = (PAUSES.0, false);
+                    tries.succeed();
+                    tracing::info!("connected to other replicas through Redis");
                     let _ = ends.heard.send(Heard::Connected).await;
                     self.serve(&ends, connected).await
                 }
                 Err(lost) => lost,
             };
-            if !std::mem::replace(&mut was_told, true) {
-                tracing::warn!(%lost, "Redis is out of reach; what other replicas say is not heard until it is back");
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            tries.fail(lost).await;
         }
     }
 }
@@ -92,18 +85,18 @@ impl RedisWire {
             AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         let publisher = client.get_multiplexed_async_connection_with_config(&config).await?;
         let channels = [self.channel(To::All), self.channel(To::One(replica))];
-        let subscribed = async {
+        let subscribe = async {
             let (mut subscriber, messages) = client.get_async_pubsub().await?.split();
             subscriber.subscribe(&channels).await?;
             Ok::<_, RedisError>((subscriber, messages))
         };
-        let (subscriber, messages) = tokio::time::timeout(PATIENCE, subscribed).await??;
+        let (subscriber, messages) = tokio::time::timeout(PATIENCE, subscribe).await??;
         Ok(Connected { publisher, subscriber, messages })
     }
 
     async fn client(&mut self) -> Result<Client, RedisError> {
         match &mut self.source {
-            Source::One(client) => Ok(client.clone()),
+            Source::One(client) => Ok(client.as_ref().clone()),
             Source::Sentinels(sentinels) => sentinels.async_get_client().await,
         }
     }

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod assistants;
-mod bus;
 mod checkpoints;
 mod crons;
 mod deliveries;
