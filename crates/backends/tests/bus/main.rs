@@ -42,6 +42,17 @@ struct Buses {
     _server: Option<RedisServer>,
 }
 
+/// So many replicas of one server, on a wire that the test plays with.
+async fn replicas<const N: usize>(config: SharedBusConfig) -> (MemoryNet, [Arc<dyn EventBus>; N]) {
+    let (net, ambient) = (MemoryNet::default(), ambient().0);
+    let replicas: [Arc<dyn EventBus>; N] = std::array::from_fn(|_| Arc::new(net.join(config, ambient.clone())) as _);
+    for other in &replicas[1..] {
+        hear(other.as_ref(), replicas[0].as_ref()).await;
+        hear(replicas[0].as_ref(), other.as_ref()).await;
+    }
+    (net, replicas)
+}
+
 /// What connects replicas.
 #[derive(Clone, Copy)]
 enum Kind {

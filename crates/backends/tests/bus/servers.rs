@@ -56,8 +56,11 @@ fn spawn(program: &str, port: u16, folder: &TempDir) -> Option<Child> {
 
 /// The database whose notifications are tested.
 pub(crate) fn postgres() -> PostgresConfig {
-    let uri = setting("TEST_POSTGRES_URL").unwrap_or_else(|| "postgres://root@127.0.0.1:5432/postgres".into());
-    PostgresConfig::parse(&uri).unwrap()
+    PostgresConfig::parse(&postgres_uri()).unwrap()
+}
+
+pub(crate) fn postgres_uri() -> String {
+    setting("TEST_POSTGRES_URL").unwrap_or_else(|| "postgres://root@127.0.0.1:5432/postgres".into())
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests have no settings")]
