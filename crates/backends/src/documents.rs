@@ -78,6 +78,17 @@ pub(crate) fn named_run(writer: Writer, metadata: &[u8]) -> Option<String> {
     }
 }
 
+/// Whether metadata say of a checkpoint that it has a `DeltaChannel` without a snapshot: its value is in the writes of the
+/// checkpoints before.
+pub(crate) fn needs_parent(metadata: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Counters {
+        counters_since_delta_snapshot: serde_json::Value,
+    }
+    let counters = serde_json::from_slice(metadata).ok().map(|it: Counters| it.counters_since_delta_snapshot);
+    counters.is_some_and(|counters| !counters.is_null() && counters.as_object().is_none_or(|it| !it.is_empty()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

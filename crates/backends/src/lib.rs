@@ -6,8 +6,10 @@
 
 mod bus;
 mod documents;
+mod expiry;
 mod growth;
 mod postgres;
+mod saved_state;
 mod sqlite;
 
 #[cfg(feature = "testkit")]

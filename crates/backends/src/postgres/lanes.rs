@@ -22,7 +22,7 @@ use super::{
     Client,
     failures::{Done, Failure},
     stopped,
-    transaction::{self, Undone, Work, transact},
+    transaction::{self, Undone, Work, once, transact},
 };
 
 /// The most operations that share a commit.
@@ -49,15 +49,15 @@ impl Lanes {
 
     /// Queues an operation; its place in the order of writes with this key is taken when this returns. It may be done
     /// several times, and all but the last are undone. One that has lost its lease finds that before it writes.
-    pub(super) fn submit<I, T, F>(&self, key: u64, input: I, work: F) -> oneshot::Receiver<Result<T, StorageError>>
+    fn submit<I, T, F>(&self, place: Place, input: I, work: F) -> oneshot::Receiver<Result<T, StorageError>>
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
         F: for<'c> Fn(&'c Client, &'c I) -> Work<'c, T> + Send + Sync + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        let operation = Submitted { key, input, work, outcome: Mutex::new(None), answer };
-        let lane = key % self.0.len() as u64;
+        let operation = Submitted { place, input, work, outcome: Mutex::new(None), answer };
+        let lane = place.key % self.0.len() as u64;
         if let Some(operations) = usize::try_from(lane).ok().and_then(|lane| self.0.get(lane)) {
             // A closed queue drops the sender of the answer, and the caller hears of it there.
             let _ = operations.send(Box::new(operation));
@@ -72,23 +72,49 @@ impl Lanes {
         T: Send + 'static,
         F: for<'c> Fn(&'c Client, &'c I) -> Work<'c, T> + Send + Sync + 'static,
     {
-        self.submit(key, input, work).await.unwrap_or_else(|_| Err(stopped()))
+        self.submit(Place { key, alone: Alone::Transaction }, input, work).await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// As `write`, for what writes with a single statement.
+    pub(super) async fn write_at_once<I, T, F>(&self, key: u64, input: I, work: F) -> Result<T, StorageError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'c> Fn(&'c Client, &'c I) -> Work<'c, T> + Send + Sync + 'static,
+    {
+        self.submit(Place { key, alone: Alone::Statement }, input, work).await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// As `write`, but in the shape of a promise.
-    pub(super) fn promise<I, F>(&self, key: u64, input: I, work: F) -> Committed
+    pub(super) fn promise<I, F>(&self, place: Place, input: I, work: F) -> Committed
     where
         I: Send + Sync + 'static,
         F: for<'c> Fn(&'c Client, &'c I) -> Work<'c, ()> + Send + Sync + 'static,
     {
-        let answer = self.submit(key, input, work);
+        let answer = self.submit(place, input, work);
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(stopped())) })
     }
 }
 
+/// What an operation is kept in order with, and what it needs when it is done alone.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) key: u64,
+    pub(super) alone: Alone,
+}
+
+/// What makes an operation happen completely or not at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alone {
+    /// It is a single statement. Done twice, it changes no more than once.
+    Statement,
+    /// It is several.
+    Transaction,
+}
+
 /// What a lane does, whatever it is.
 trait Operation: Send + Sync {
-    fn key(&self) -> u64;
+    fn place(&self) -> Place;
     /// Does it, and keeps its outcome.
     fn attempt<'c>(&'c self, client: &'c Client) -> BoxFuture<'c, Done<()>>;
     /// Tells the caller: the error is that of the transaction, which spoils whatever came of the operation itself.
@@ -96,7 +122,7 @@ trait Operation: Send + Sync {
 }
 
 struct Submitted<I, T, F> {
-    key: u64,
+    place: Place,
     input: I,
     work: F,
     outcome: Mutex<Option<Result<T, StorageError>>>,
@@ -109,8 +135,8 @@ where
     T: Send,
     F: for<'c> Fn(&'c Client, &'c I) -> Work<'c, T> + Send + Sync,
 {
-    fn key(&self) -> u64 {
-        self.key
+    fn place(&self) -> Place {
+        self.place
     }
 
     fn attempt<'c>(&'c self, client: &'c Client) -> BoxFuture<'c, Done<()>> {
@@ -172,11 +198,11 @@ async fn together(pool: &Pool, group: Vec<Box<dyn Operation>>) -> Result<(), Sto
 }
 
 fn side_by_side<'c>(client: &'c Client, group: &'c [Box<dyn Operation>]) -> Work<'c, ()> {
-    let mut keys: Vec<_> = group.iter().map(|operation| operation.key()).collect();
+    let mut keys: Vec<_> = group.iter().map(|operation| operation.place().key).collect();
     keys.sort_unstable();
     keys.dedup();
     let one_after_the_other = move |key| async move {
-        for operation in group.iter().filter(|operation| operation.key() == key) {
+        for operation in group.iter().filter(|operation| operation.place().key == key) {
             operation.attempt(client).await?;
         }
         Ok(())
@@ -187,7 +213,10 @@ fn side_by_side<'c>(client: &'c Client, group: &'c [Box<dyn Operation>]) -> Work
 async fn one_by_one(pool: &Pool, group: Vec<Box<dyn Operation>>) -> Result<(), StorageError> {
     let mut group = group.into_iter();
     while let Some(operation) = group.next() {
-        let outcome = transact(pool, &operation, |client, operation| operation.attempt(client)).await;
+        let outcome = match operation.place().alone {
+            Alone::Statement => once(pool, &operation, |client, operation| operation.attempt(client)).await,
+            Alone::Transaction => transact(pool, &operation, |client, operation| operation.attempt(client)).await,
+        };
         let unavailable = matches!(outcome, Err(StorageError::Unavailable(_)));
         operation.answer(outcome);
         if unavailable && let Err(refused) = transaction::connection(pool).await {

@@ -1,11 +1,21 @@
 //! PostgreSQL: a pool of connections, a few lanes that write in groups, integer keys inside and UUIDs outside.
 
+mod blobs;
+mod checkpoints;
 mod config;
+mod ending;
+mod events;
 mod failures;
 mod lanes;
+mod lineages;
+mod queue;
 mod rows;
+mod runs;
+mod scans;
 mod schema;
 mod sql;
+mod thread_search;
+mod threads;
 mod tls;
 mod transaction;
 
@@ -44,8 +54,17 @@ pub struct PostgresStorage {
     pool: Pool,
     lanes: Lanes,
     heads: Arc<Heads>,
-    /// In which order the writes of runs belong that were claimed here: that of their threads.
-    homes: Cache<RunId, u64>,
+    /// The runs that were claimed here.
+    homes: Cache<RunId, Home>,
+}
+
+/// What is known of a run by whoever holds its lease.
+#[derive(Clone, Copy)]
+struct Home {
+    /// The place of its writes in the order of those to its thread.
+    key: u64,
+    /// Whether its end may concern its own row and its thread's alone.
+    plain: bool,
 }
 
 impl PostgresStorage {
@@ -104,9 +123,23 @@ impl PostgresStorage {
         transaction::transact(&self.pool, &input, work).await
     }
 
-    /// Which writes the holder of a lease keeps in order with those to its thread.
-    fn home(&self, lease: Lease) -> u64 {
-        self.homes.get(&lease.run_id).unwrap_or_else(|| lane_key(&lease.run_id.to_string()))
+    /// Does a single statement, which changes no more when it is done twice.
+    async fn at_once<I, T>(
+        &self,
+        input: I,
+        work: impl for<'c> Fn(&'c Client, &'c I) -> Work<'c, T> + Send + Sync,
+    ) -> Result<T>
+    where
+        I: Send + Sync,
+        T: Send,
+    {
+        transaction::once(&self.pool, &input, work).await
+    }
+
+    /// Where the writes of the holder of a lease belong. Of a run that was claimed elsewhere nobody writes here.
+    fn home(&self, lease: Lease) -> Home {
+        let unknown = || Home { key: lane_key(&lease.run_id.to_string()), plain: true };
+        self.homes.get(&lease.run_id).unwrap_or_else(unknown)
     }
 }
 

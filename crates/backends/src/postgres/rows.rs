@@ -3,6 +3,7 @@
 use std::{borrow::Cow, error::Error};
 
 use bytes::BytesMut;
+use futures_util::try_join;
 use serde::de::DeserializeOwned;
 use threadyard_core::{
     ids::{AssistantId, RunId, ThreadId},
@@ -150,6 +151,17 @@ pub(super) fn run(row: &Row) -> Done<Run> {
 /// Reads every row of a query.
 pub(super) async fn all(client: &Client, sql: &str, parameters: &[Parameter<'_>]) -> Done<Vec<Row>> {
     Ok(client.query(&client.prepare_cached(sql).await?, parameters).await?)
+}
+
+/// Does two statements in this order, which travel together.
+pub(super) async fn both(
+    client: &Client,
+    (before, before_parameters): (&str, &[Parameter<'_>]),
+    (after, after_parameters): (&str, &[Parameter<'_>]),
+) -> Done<(Vec<Row>, Vec<Row>)> {
+    // One that is still to be prepared would be overtaken by the other.
+    let (before, after) = try_join!(client.prepare_cached(before), client.prepare_cached(after))?;
+    Ok(try_join!(client.query(&before, before_parameters), client.query(&after, after_parameters))?)
 }
 
 /// Reads the first row of a query, if there is one.

@@ -55,6 +55,23 @@ pub(super) async fn transact<I: ?Sized + Sync, T: Send>(
     }
 }
 
+/// Does a single statement, again if others were in its way.
+pub(super) async fn once<I: ?Sized + Sync, T: Send>(
+    pool: &Pool,
+    input: &I,
+    work: impl for<'c> Fn(&'c Client, &'c I) -> Work<'c, T>,
+) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match work(&*connection(pool).await?, input).await {
+            Ok(value) => return Ok(value),
+            Err(failed) if failed.passes() && tries < TRIES => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+}
+
 /// Does something between `begin` and a commit. The first statements travel together with `begin`.
 pub(super) async fn run<I: ?Sized + Sync, T: Send>(
     connection: Object,

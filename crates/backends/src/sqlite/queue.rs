@@ -6,13 +6,9 @@ use rusqlite::{Connection, Row, params};
 use threadyard_core::{
     cancel::CancelRequest,
     checkpoints::CheckpointTuple,
-    json::{Object, raw},
-    runs::{
-        ClaimRuns, ClaimedRun, ClaimedRuns, EndStatus, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease, QueueStats,
-        Run, RunError,
-    },
+    json::Object,
+    runs::{ClaimRuns, ClaimedRun, ClaimedRuns, ExpireLeases, ExpiredRuns, GivenBack, Lease, QueueStats, Run},
     storage::StorageError,
-    threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
     time::Timestamp,
 };
 
@@ -20,6 +16,7 @@ use super::{
     Done, checkpoints, ending, events,
     rows::{all, first, json, key, lineage_key, object, run},
 };
+use crate::expiry::last_word;
 
 pub(super) fn claim(connection: &Connection, claim: ClaimRuns) -> Done<ClaimedRuns> {
     // The oldest due run of each thread that has none running.
@@ -142,18 +139,4 @@ pub(super) fn expire(connection: &Connection, expire: ExpireLeases) -> Done<Expi
 fn with_cancel(row: &Row<'_>) -> Done<(Run, Option<CancelRequest>)> {
     let cancel = json("run", row, "cancel")?.map(|text| serde_json::from_str(text.get())).transpose()?;
     Ok((run(row)?, cancel))
-}
-
-/// How a run ends whose holder died, if it may not be tried again.
-fn last_word(stale: &Run, cancel: Option<CancelRequest>, expire: ExpireLeases) -> Option<Ending> {
-    if let Some(cancel) = cancel {
-        return Some(cancel.ending(expire.now));
-    }
-    (stale.counted_attempts() >= expire.max_attempts).then(|| {
-        let message = format!("the server or worker died during each of {} attempts", stale.attempt);
-        let error = RunError { error: "MaxAttemptsExceeded".into(), message };
-        let outcome = ThreadOutcome { interrupts: raw(&Object::new()), error: Some(raw(&error)) };
-        let thread = Some(ThreadUpdate { status: ThreadStatus::Error, values: None, outcome, state: None });
-        Ending { status: EndStatus::Error, error: Some(error), cause: None, values: None, thread, at: expire.now }
-    })
 }

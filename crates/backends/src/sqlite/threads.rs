@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
     ids::{RunId, ThreadId},
-    json::{Object, RawJson, raw_from_text},
+    json::Object,
     page::{Page, Window},
     retention::ThreadTtl,
     runs::RunStatus,
@@ -21,6 +21,7 @@ use super::{
     rows::{all, first, json, key, lineage_key, name, object, text, time, uuid, word},
     thread_search,
 };
+use crate::saved_state;
 
 /// A thread's row with its derived status.
 const THREAD: &str = "SELECT *, CASE WHEN EXISTS (
@@ -205,20 +206,11 @@ pub(super) fn leave(
             update.values.as_ref().map(text),
             text(&update.outcome.interrupts),
             update.outcome.error.as_ref().map(text),
-            update.state.as_ref().map(|saved| without_values(text(&saved.state), update.values.as_ref())),
+            saved_state::kept(update),
             update.state.as_ref().map(|saved| saved.revision.as_str()),
             now.0,
         ])?;
     Ok(if changed == 1 { UpdatedThread::Done } else { UpdatedThread::Missing })
-}
-
-/// How a state begins that comes from a run.
-const VALUES: &str = r#"{"values":"#;
-
-/// What is kept of a state: its values are on the thread already, and may be long.
-fn without_values<'a>(state: &'a str, values: Option<&RawJson>) -> &'a str {
-    let rest = values.and_then(|values| state.strip_prefix(VALUES)?.strip_prefix(text(values)));
-    rest.filter(|rest| rest.starts_with(',')).unwrap_or(state)
 }
 
 /// Begins a thread's time to live anew.
@@ -273,13 +265,9 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
 
 fn head(row: &Row<'_>) -> Done<ThreadHead> {
     let revision: Option<String> = row.get("state_revision")?;
-    let state = match row.get::<_, Option<String>>("state")? {
-        Some(rest) if rest.starts_with(',') => {
-            let values: Option<String> = row.get("state_values")?;
-            Some(raw_from_text([VALUES, &values.unwrap_or_default(), &rest].concat())?)
-        }
-        _ => json("thread", row, "state")?,
-    };
+    let values: Option<String> = row.get("state_values")?;
+    let state = row.get::<_, Option<String>>("state")?;
+    let state = state.map(|kept| saved_state::whole(&kept, values.as_deref())).transpose()?;
     let state = state.zip(revision);
     Ok(ThreadHead {
         status: word("thread", row, "derived_status")?,

@@ -43,7 +43,7 @@ async fn create(backend: &Backend, n: u64, name: &str) -> AssistantId {
 
 #[tokio::test]
 async fn an_id_is_taken_only_once() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     create(&backend, 1, "first").await;
     let again = backend.storage.create_assistant(assistant(1, "second")).await.unwrap();
     assert!(matches!(again, CreatedAssistant::Existing(existing) if existing.name == "first"));
@@ -55,7 +55,7 @@ async fn an_id_is_taken_only_once() {
 
 #[tokio::test]
 async fn every_change_makes_a_version_and_earlier_ones_can_be_chosen() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let id = create(&backend, 1, "a").await;
     let patch = AssistantPatch {
         graph_id: Some("other".into()),
@@ -88,7 +88,7 @@ async fn every_change_makes_a_version_and_earlier_ones_can_be_chosen() {
 
 #[tokio::test]
 async fn a_deleted_assistant_is_gone_with_its_versions() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let id = create(&backend, 1, "a").await;
     assert!(backend.storage.delete_assistant(id).await.unwrap());
     assert!(!backend.storage.delete_assistant(id).await.unwrap());
@@ -102,7 +102,7 @@ async fn a_deleted_assistant_is_gone_with_its_versions() {
 
 #[tokio::test]
 async fn assistants_are_found_by_graph_name_and_metadata() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for (n, name) in [(1, "Loom"), (2, "loom two"), (3, "other")] {
         create(&backend, n, name).await;
     }

@@ -29,7 +29,7 @@ async fn save(backend: &Backend, thread: &str, ids: &[&str]) {
 
 #[tokio::test]
 async fn what_is_put_is_got_whatever_the_thread_is_called() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for thread in
         ["046b5dc7-2108-582c-9c6c-31d556d138f0", "046B5DC7-2108-582C-9C6C-31D556D138F0", "my own", "sixteen bytes ok"]
     {
@@ -45,7 +45,7 @@ async fn what_is_put_is_got_whatever_the_thread_is_called() {
 
 #[tokio::test]
 async fn the_first_write_stays_and_special_ones_are_replaced() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     save(&backend, "t", &["1"]).await;
     for data in [b"a", b"b"] {
         let writes = vec![write(0, data), write(-1, data)];
@@ -58,7 +58,7 @@ async fn the_first_write_stays_and_special_ones_are_replaced() {
 
 #[tokio::test]
 async fn lists_are_newest_first_and_filtered() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     save(&backend, "t", &["1", "2", "3"]).await;
     save(&backend, "other", &["9"]).await;
     let base = CheckpointQuery { thread: Some("t".into()), ..CheckpointQuery::default() };
@@ -79,7 +79,7 @@ async fn lists_are_newest_first_and_filtered() {
 
 #[tokio::test]
 async fn threads_are_copied_pruned_and_deleted() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     save(&backend, "t", &["1", "2"]).await;
     backend.storage.copy_checkpoints("t", "copy").await.unwrap();
     let prune = |strategy| backend.storage.prune_checkpoints(vec!["t".into()], strategy);
@@ -107,7 +107,7 @@ async fn threads_are_copied_pruned_and_deleted() {
 
 #[tokio::test]
 async fn checkpoints_are_deleted_by_the_run_that_their_metadata_name() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let named = |thread: &str, id: &str, run_id: &str| PutCheckpoint {
         metadata: Bytes::from(format!(r#"{{"source":"loop","run_id":"{run_id}"}}"#)),
         ..sample_checkpoint(thread, id, None)

@@ -44,7 +44,7 @@ async fn due(backend: &Backend, now: i64) -> (Vec<CronId>, Option<Timestamp>) {
 
 #[tokio::test]
 async fn a_cron_is_found_as_it_was_made() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let made = cron(1, None, 60);
     assert!(backend.storage.create_cron(made.clone()).await.unwrap());
     let found = backend.storage.cron(made.cron_id).await.unwrap().unwrap();
@@ -56,7 +56,7 @@ async fn a_cron_is_found_as_it_was_made() {
 
 #[tokio::test]
 async fn only_open_crons_become_due() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.storage.create_cron(cron(1, None, 10)).await.unwrap();
     backend.storage.create_cron(Cron { enabled: false, ..cron(2, None, 10) }).await.unwrap();
     backend.storage.create_cron(Cron { end_time: Some(at(9)), ..cron(3, None, 10) }).await.unwrap();
@@ -68,7 +68,7 @@ async fn only_open_crons_become_due() {
 
 #[tokio::test]
 async fn each_moment_makes_one_run() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let thread_id = backend.thread(1).await;
     let made = cron(1, Some(thread_id), 60);
     backend.storage.create_cron(made.clone()).await.unwrap();
@@ -88,7 +88,7 @@ async fn each_moment_makes_one_run() {
 
 #[tokio::test]
 async fn a_change_keeps_the_moment_unless_the_schedule_changed() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let made = cron(1, None, 60);
     backend.storage.create_cron(made.clone()).await.unwrap();
     let moved = CronTick { cron_id: made.cron_id, at: at(60), next: Some(at(120)), run: None };
@@ -105,7 +105,7 @@ async fn a_change_keeps_the_moment_unless_the_schedule_changed() {
 
 #[tokio::test]
 async fn a_change_of_what_changed_meanwhile_is_stale() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let made = cron(1, None, 60);
     backend.storage.create_cron(made.clone()).await.unwrap();
     let change = |enabled| backend.storage.update_cron(Cron { enabled, ..made.clone() }, made.updated_at, false);
@@ -122,7 +122,7 @@ fn updated(outcome: UpdatedCron) -> Cron {
 
 #[tokio::test]
 async fn crons_are_found_and_go_with_what_they_belong_to() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let thread_id = backend.thread(1).await;
     backend.storage.create_cron(cron(1, None, 60)).await.unwrap();
     backend.storage.create_cron(Cron { enabled: false, ..cron(2, Some(thread_id), 50) }).await.unwrap();
@@ -148,9 +148,9 @@ async fn crons_are_found_and_go_with_what_they_belong_to() {
 
 #[tokio::test]
 async fn a_cron_outlives_the_process() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.storage.create_cron(cron(1, None, 60)).await.unwrap();
-    let backend = backend.reopen();
+    let backend = backend.reopen().await;
     let due = backend.storage.due_crons(at(0) + Duration::from_hours(1), 10).await.unwrap();
     assert_eq!(due.crons.len(), 1);
 }

@@ -62,7 +62,7 @@ async fn seen(backend: &Backend, id: &str) -> (Delivery, Vec<Attempt>) {
 
 #[tokio::test]
 async fn every_attempt_leaves_a_trace() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     ended(&backend, 1, "https://user:pw@example.com/hook?token=secret", 0).await;
     let first = claim(&backend, 1).await.remove(0);
     let (delivery, attempts) = seen(&backend, &first.id).await;
@@ -96,7 +96,7 @@ async fn every_attempt_leaves_a_trace() {
 
 #[tokio::test]
 async fn a_resend_is_besides_the_schedule() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     ended(&backend, 1, "https://example.com/hook", 0).await;
     let first = claim(&backend, 1).await.remove(0);
     let resend = async |seconds| backend.storage.resend_delivery(first.id.clone(), at(seconds)).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_resend_is_besides_the_schedule() {
 
 #[tokio::test]
 async fn what_is_cancelled_is_not_sent_and_a_late_result_changes_nothing() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     ended(&backend, 1, "https://example.com/hook", 0).await;
     let held = claim(&backend, 1).await.remove(0);
     let cancel = async || backend.storage.cancel_delivery(held.id.clone(), at(2)).await.unwrap();
@@ -146,7 +146,7 @@ async fn what_is_cancelled_is_not_sent_and_a_late_result_changes_nothing() {
 
 #[tokio::test]
 async fn deliveries_are_found_and_recovered() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for (n, url) in [(1, "https://a.example/x"), (2, "https://b.example/x"), (3, "https://a.example/y")] {
         ended(&backend, n, url, i64::try_from(n).unwrap()).await;
     }
@@ -185,7 +185,7 @@ async fn deliveries_are_found_and_recovered() {
 
 #[tokio::test]
 async fn rows_are_swept_while_bodies_are_erased() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for (n, seconds) in [(1, 1), (2, 1_000)] {
         ended(&backend, n, "https://example.com/hook", seconds).await;
         let delivery = claim(&backend, seconds + 1).await.remove(0);
@@ -205,7 +205,7 @@ async fn rows_are_swept_while_bodies_are_erased() {
 
 #[tokio::test]
 async fn large_bodies_are_taken_as_far_as_there_is_room() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for n in 1..3 {
         ended(&backend, n, "https://example.com/hook", 1).await;
     }

@@ -44,25 +44,25 @@ fn failure(at: Timestamp) -> Ending {
 
 #[tokio::test]
 async fn what_was_said_is_there_after_a_restart_and_the_next_attempt_goes_on_behind_it() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let lease = running(&backend, 1, true).await;
     backend.storage.keep_events(lease, 1, events(&["metadata", "values"])).await.unwrap();
     backend.storage.keep_events(lease, 3, events(&["custom"])).await.unwrap();
-    let backend = backend.reopen();
+    let backend = backend.reopen().await;
     assert_eq!(kept(&backend, 1, 0).await, named(&[(1, "metadata"), (2, "values"), (3, "custom")]));
     assert_eq!(kept(&backend, 1, 2).await, named(&[(3, "custom")]));
     assert!(kept(&backend, 1, 3).await.is_empty());
     assert!(kept(&backend, 1, u64::MAX).await.is_empty());
     assert_eq!(backend.storage.kept_events(run(1), 2).await.unwrap(), [(3, event("custom"))]);
 
-    backend.storage.expire_leases(ExpireLeases { now: at(1), max_attempts: 3 }).await.unwrap();
-    let again = &backend.claim(1, at(2)).await[0];
+    backend.storage.expire_leases(ExpireLeases { now: at(60), max_attempts: 3 }).await.unwrap();
+    let again = &backend.claim(1, at(61)).await[0];
     assert_eq!((again.run.attempt, again.said), (2, 3));
 }
 
 #[tokio::test]
 async fn only_who_holds_the_lease_of_a_resumable_run_adds_to_what_it_said() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let lost = running(&backend, 1, true).await;
     backend.storage.requeue_run(lost, GivenBack::Failed, at(2)).await.unwrap();
     let holder = backend.claim(1, at(3)).await[0].lease;
@@ -77,7 +77,7 @@ async fn only_who_holds_the_lease_of_a_resumable_run_adds_to_what_it_said() {
 
 #[tokio::test]
 async fn a_run_that_fails_says_so_last_whoever_ends_it() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let lease = running(&backend, 1, true).await;
     backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
     backend.storage.finish_run(lease, failure(at(2))).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_run_that_fails_says_so_last_whoever_ends_it() {
 #[tokio::test]
 async fn what_a_run_said_goes_with_it() {
     for way in ["deleted", "rolled back", "thread deleted"] {
-        let backend = Backend::new();
+        let backend = Backend::new().await;
         let lease = running(&backend, 1, true).await;
         backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
         match way {
@@ -114,7 +114,7 @@ async fn what_a_run_said_goes_with_it() {
 
 #[tokio::test]
 async fn what_ended_runs_said_is_swept_and_stays_away() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for (n, ended) in [(1, Some(10)), (2, Some(11)), (3, Some(12)), (4, None)] {
         let lease = running(&backend, n, true).await;
         backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
@@ -132,7 +132,7 @@ async fn what_ended_runs_said_is_swept_and_stays_away() {
 
 #[tokio::test]
 async fn long_events_come_in_pages() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let lease = running(&backend, 1, true).await;
     let long = StreamEvent { name: "custom".into(), data: vec![b'1'; 600_000].into() };
     backend.storage.keep_events(lease, 1, vec![long; 5]).await.unwrap();

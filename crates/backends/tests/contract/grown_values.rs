@@ -54,7 +54,7 @@ fn id(n: usize) -> String {
 
 #[tokio::test]
 async fn every_version_is_read_as_it_was_written() {
-    let mut backend = Backend::new();
+    let mut backend = Backend::new().await;
     let (mut numbers, mut messages) = (Numbers(7), Vec::new());
     let mut written: Vec<(Vec<Vec<u8>>, Bytes)> = Vec::new();
     for n in 0..300 {
@@ -63,7 +63,7 @@ async fn every_version_is_read_as_it_was_written() {
             1 if !messages.is_empty() => *messages.last_mut().unwrap() = numbers.message(),
             2 if n > 0 => messages.clone_from(&written[numbers.below(n)].0),
             3 => messages = vec![numbers.message()],
-            4 => backend = backend.reopen(),
+            4 => backend = backend.reopen().await,
             _ => {}
         }
         messages.push(numbers.message());
@@ -88,7 +88,7 @@ async fn every_version_is_read_as_it_was_written() {
 
 #[tokio::test]
 async fn a_value_that_grows_takes_little_more_than_what_is_added() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     let (mut numbers, mut messages, mut added, mut all) = (Numbers(1), Vec::new(), 0, 0);
     for n in 0..200 {

@@ -44,7 +44,7 @@ async fn keys(backend: &Backend, prefix: &str, filter: Value) -> Vec<String> {
 
 #[tokio::test]
 async fn reads_of_a_batch_see_what_was_there_before() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let get = || ItemOperation::Get { namespace: labels("a"), key: "k".into(), refresh: false };
     let answers = backend.storage.apply_items(vec![put("a", "k", Some(json!({"v": 1}))), get()], at(1)).await.unwrap();
     assert!(matches!(answers[1], ItemAnswer::Item(None)));
@@ -57,7 +57,7 @@ async fn reads_of_a_batch_see_what_was_there_before() {
 
 #[tokio::test]
 async fn searches_go_by_labels_and_fields() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let puts = [("a", "1", 1), ("a/b", "2", 2), ("ab", "3", 3), ("a/b/c", "4", 4)];
     let puts = puts.map(|(namespace, key, n)| put(namespace, key, Some(json!({"n": n, "tag": {"x": n}}))));
     backend.storage.apply_items(puts.into(), at(1)).await.unwrap();
@@ -80,7 +80,7 @@ async fn searches_go_by_labels_and_fields() {
 
 #[tokio::test]
 async fn namespaces_are_listed_by_their_ends() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let puts = ["a/x", "a/y/z", "b/x"].map(|namespace| put(namespace, "k", Some(json!({}))));
     backend.storage.apply_items(puts.into(), at(1)).await.unwrap();
     for (prefix, suffix, max_depth, expected) in [
@@ -99,7 +99,7 @@ async fn namespaces_are_listed_by_their_ends() {
 
 #[tokio::test]
 async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let put = |key: &str, ttl: Option<u64>| {
         ItemOperation::Put(ItemPut {
             namespace: labels("a"),
@@ -147,7 +147,7 @@ async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
 
 #[tokio::test]
 async fn the_nearest_come_first() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let near = |model: &str, vector: &[f32]| Embedding { model: model.into(), vector: vector.into() };
     let put = |key: &str, embeddings: Vec<Embedding>, ttl| {
         ItemOperation::Put(ItemPut {

@@ -27,7 +27,7 @@ fn stop(action: CancelAction) -> CancelRequest {
 
 #[tokio::test]
 async fn runs_of_a_thread_are_claimed_one_at_a_time_in_order() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     for n in 1..=3 {
         backend.storage.create_run(new_run(run(n), thread(1), at(0))).await.unwrap();
@@ -46,7 +46,7 @@ async fn runs_of_a_thread_are_claimed_one_at_a_time_in_order() {
 
 #[tokio::test]
 async fn concurrent_claimers_never_share_a_run() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for n in 1..=40 {
         backend.thread(n).await;
         backend.storage.create_run(new_run(run(n), thread(n), at(0))).await.unwrap();
@@ -71,7 +71,7 @@ async fn concurrent_claimers_never_share_a_run() {
 
 #[tokio::test]
 async fn a_run_waits_for_its_time_and_makes_its_thread_busy() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     let mut new = new_run(run(1), thread(1), at(0));
     new.due_at = at(60);
@@ -83,7 +83,7 @@ async fn a_run_waits_for_its_time_and_makes_its_thread_busy() {
 
 #[tokio::test]
 async fn who_lost_the_lease_writes_no_more() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     let lost = backend.claim(1, at(1)).await.remove(0);
@@ -101,7 +101,7 @@ async fn who_lost_the_lease_writes_no_more() {
 
 #[tokio::test]
 async fn a_renewed_lease_does_not_expire_and_attempts_run_out() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     let held = backend.claim(1, at(0)).await.remove(0);
@@ -117,19 +117,8 @@ async fn a_renewed_lease_does_not_expire_and_attempts_run_out() {
 }
 
 #[tokio::test]
-async fn a_dead_process_holds_no_lease() {
-    let backend = Backend::new();
-    backend.thread(1).await;
-    backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
-    backend.claim(1, at(0)).await;
-    let backend = backend.reopen();
-    let expired = backend.storage.expire_leases(ExpireLeases { now: at(1), max_attempts: 3 }).await.unwrap();
-    assert_eq!(expired.requeued, [run(1)]);
-}
-
-#[tokio::test]
 async fn a_hand_over_does_not_use_up_an_attempt() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     for (why, counted) in [(GivenBack::Blameless, 1), (GivenBack::Failed, 2)] {
@@ -148,7 +137,7 @@ async fn strategies_decide_about_runs_that_are_there() {
         (MultitaskStrategy::Interrupt, Some(CancelAction::Interrupt), Some(RunStatus::Interrupted)),
         (MultitaskStrategy::Rollback, Some(CancelAction::Rollback), None),
     ] {
-        let backend = Backend::new();
+        let backend = Backend::new().await;
         backend.thread(1).await;
         backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
         backend.claim(1, at(0)).await;
@@ -163,7 +152,7 @@ async fn strategies_decide_about_runs_that_are_there() {
 
 #[tokio::test]
 async fn a_busy_thread_refuses_and_a_missing_one_is_made_on_demand() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let refused = backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     assert!(matches!(refused, CreatedRun::ThreadMissing));
     let mut new = new_run(run(1), thread(1), at(0));
@@ -176,7 +165,7 @@ async fn a_busy_thread_refuses_and_a_missing_one_is_made_on_demand() {
 
 #[tokio::test]
 async fn cancelling_ends_what_is_pending_and_marks_what_is_running() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     let cancel = |action| backend.storage.cancel_run(thread(1), run(1), stop(action), at(1));
@@ -198,7 +187,7 @@ async fn cancelling_ends_what_is_pending_and_marks_what_is_running() {
 
 #[tokio::test]
 async fn deleting_a_run_takes_its_checkpoints_and_no_others() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     let name = thread(1).to_string();
     for (n, parent) in [(1, None), (2, Some("1"))] {
@@ -216,7 +205,7 @@ async fn deleting_a_run_takes_its_checkpoints_and_no_others() {
 
 #[tokio::test]
 async fn runs_of_a_batch_are_made_together_or_not_at_all() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let with_thread = |n| {
         let mut new = new_run(run(n), thread(n), at(0));
         new.create_thread = Some(threadyard_core::json::Object::new());
@@ -231,7 +220,7 @@ async fn runs_of_a_batch_are_made_together_or_not_at_all() {
 
 #[tokio::test]
 async fn a_temporary_run_that_is_deleted_takes_its_thread() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let mut new = new_run(run(1), thread(1), at(0));
     (new.create_thread, new.run.kwargs.temporary) = (Some(threadyard_core::json::Object::new()), true);
     backend.storage.create_run(new).await.unwrap();

@@ -48,7 +48,7 @@ async fn save_chain(backend: &Backend, thread: ThreadId, chain: &[(&str, bool)])
 
 #[tokio::test]
 async fn what_a_delta_channel_is_made_from_is_kept() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let chain = [("1", false), ("2", false), ("3", true), ("4", true)];
     let pruned = make(&backend, 1, None).await;
     save_chain(&backend, pruned, &chain).await;
@@ -71,7 +71,7 @@ async fn checkpoints(backend: &Backend, thread: ThreadId) -> Vec<String> {
 
 #[tokio::test]
 async fn a_copy_has_the_checkpoints_and_goes_its_own_way() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let source = make(&backend, 1, None).await;
     let patch = ThreadPatch { metadata: Object::from_iter([("a".into(), 1.into())]), ttl: None };
     backend.storage.patch_thread(source, patch, at(1)).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_copy_has_the_checkpoints_and_goes_its_own_way() {
 
 #[tokio::test]
 async fn what_a_thread_occupies_is_counted() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let id = make(&backend, 1, None).await;
     assert_eq!(backend.storage.thread_storage(id).await.unwrap(), Some(ThreadStorage::default()));
     save(&backend, id, &["1", "2"]).await;
@@ -107,7 +107,7 @@ async fn what_a_thread_occupies_is_counted() {
 
 #[tokio::test]
 async fn threads_whose_time_is_over_are_swept_a_few_at_a_time() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for n in 1..=3 {
         make(&backend, n, kept(10, PruneStrategy::Delete)).await;
     }
@@ -122,7 +122,7 @@ async fn threads_whose_time_is_over_are_swept_a_few_at_a_time() {
 
 #[tokio::test]
 async fn the_newest_checkpoint_may_be_kept() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let id = make(&backend, 1, kept(10, PruneStrategy::KeepLatest)).await;
     save(&backend, id, &["1", "2", "3"]).await;
     let swept = backend.storage.sweep_threads(at(10), 10).await.unwrap();
@@ -137,7 +137,7 @@ async fn the_newest_checkpoint_may_be_kept() {
 
 #[tokio::test]
 async fn a_busy_thread_is_not_swept_and_its_run_begins_its_time_anew() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let id = make(&backend, 1, kept(10, PruneStrategy::Delete)).await;
     backend.storage.create_run(new_run(run(1), id, at(5))).await.unwrap();
     assert_eq!(backend.storage.sweep_threads(at(100), 10).await.unwrap(), SweptThreads::default());
@@ -150,7 +150,7 @@ async fn a_busy_thread_is_not_swept_and_its_run_begins_its_time_anew() {
 
 #[tokio::test]
 async fn a_time_may_be_set_later_and_by_the_run_that_makes_the_thread() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let id = make(&backend, 1, None).await;
     let patch = ThreadPatch { ttl: Some(kept(10, PruneStrategy::Delete)), ..ThreadPatch::default() };
     backend.storage.patch_thread(id, patch, at(5)).await.unwrap();

@@ -120,7 +120,7 @@ fn expected<'a>(threads: &'a [Thread], query: &ThreadQuery) -> Vec<&'a Thread> {
 
 #[tokio::test]
 async fn searches_find_what_a_look_at_every_thread_finds() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let threads = lived_in(&backend).await;
     let patterns = [
         json!({}),

@@ -25,7 +25,7 @@ fn patch(metadata: Value) -> ThreadPatch {
 
 #[tokio::test]
 async fn an_id_is_taken_once() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let new = |metadata| NewThread { thread_id: thread(1), metadata: object(metadata), ttl: None, now: at(0) };
     assert!(matches!(backend.storage.create_thread(new(json!({"a": 1}))).await.unwrap(), CreatedThread::New(_)));
     let CreatedThread::Existing(kept) = backend.storage.create_thread(new(json!({"b": 2}))).await.unwrap() else {
@@ -36,7 +36,7 @@ async fn an_id_is_taken_once() {
 
 #[tokio::test]
 async fn searches_match_metadata_values_status_and_ids() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     for n in 1..=3 {
         backend.thread(n).await;
         backend
@@ -76,7 +76,7 @@ async fn searches_match_metadata_values_status_and_ids() {
 
 #[tokio::test]
 async fn deleting_a_thread_takes_its_runs_and_names_the_open_ones() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
     let held = backend.claim(1, at(1)).await.remove(0);
@@ -92,7 +92,7 @@ async fn deleting_a_thread_takes_its_runs_and_names_the_open_ones() {
 
 #[tokio::test]
 async fn a_temporary_thread_goes_with_its_run() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let mut new = new_run(run(1), thread(1), at(0));
     new.create_thread = Some(Object::new());
     new.run.kwargs.temporary = true;
@@ -104,7 +104,7 @@ async fn a_temporary_thread_goes_with_its_run() {
 
 #[tokio::test]
 async fn assistants_are_registered_once_and_found() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let assistant = |graph: &str, name: &str| Assistant {
         assistant_id: AssistantId::of_graph(graph),
         graph_id: graph.into(),
@@ -141,7 +141,7 @@ async fn assistants_are_registered_once_and_found() {
 
 #[tokio::test]
 async fn values_that_can_not_be_understood_match_nothing() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let deep = "[".repeat(200) + &"]".repeat(200);
     for (n, values) in
         [(1, r#"{"x":"\ud800"}"#.to_owned()), (2, format!(r#"{{"x":{deep}}}"#)), (3, r#"{"x":1}"#.into())]

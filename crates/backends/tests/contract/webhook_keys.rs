@@ -10,16 +10,16 @@ const C: MasterKey = MasterKey([3; 32]);
 
 #[tokio::test]
 async fn the_first_key_is_made_once() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let first = backend.storage.webhook_keys(A, at(0)).await.unwrap();
     assert_eq!(first.iter().map(|key| (key.version, &key.master)).collect::<Vec<_>>(), [(1, &A)]);
-    let backend = backend.reopen();
+    let backend = backend.reopen().await;
     assert_eq!(backend.storage.webhook_keys(B, at(1)).await.unwrap(), first);
 }
 
 #[tokio::test]
 async fn old_keys_sign_until_their_grace_is_over() {
-    let backend = Backend::new();
+    let backend = Backend::new().await;
     let storage = &backend.storage;
     storage.webhook_keys(A, at(0)).await.unwrap();
     let second = storage.rotate_webhook_key(B, at(10), at(100)).await.unwrap();

@@ -1,0 +1,166 @@
+//! The queue: runs are rows that are claimed under a lease, and taken back when the lease ends.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::try_join;
+use threadyard_core::{
+    cancel::CancelRequest,
+    checkpoints::CheckpointTuple,
+    ids::{RunId, ThreadId},
+    json::Object,
+    runs::{ClaimRuns, ClaimedRun, ClaimedRuns, ExpireLeases, ExpiredRuns, GivenBack, Lease, QueueStats, Run},
+    storage::StorageError,
+    time::Timestamp,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{
+    Client,
+    checkpoints::tuples,
+    ending, events,
+    failures::Done,
+    rows::{Parameter, all, execute, get, json, object, one, run, uuid},
+};
+use crate::expiry::last_word;
+
+/// Takes the oldest due run of each thread that has none running. A run that another server is just taking is passed
+/// over, and the thread's next one is not taken in its place.
+const CLAIM: &str = "WITH due AS (
+        SELECT k FROM run AS due WHERE status = 'pending' AND due_at <= $1
+            AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')
+            AND NOT EXISTS (
+                SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'pending' AND run.due_at <= $1
+                    AND run.k < due.k)
+        ORDER BY due_at, k LIMIT $2 FOR UPDATE OF due SKIP LOCKED)
+    UPDATE run SET status = 'running', attempt = attempt + 1, lease_id = $3, lease_until = $4,
+        started_at = coalesce(started_at, $1), updated_at = $1
+    FROM due WHERE run.k = due.k RETURNING run.*";
+
+pub(super) async fn claim(client: &Client, claim: &ClaimRuns) -> Done<ClaimedRuns> {
+    let limit = i64::from(claim.limit);
+    let parameters: [Parameter<'_>; 4] = [&claim.now.0, &limit, &claim.lease_id.0, &claim.until.0];
+    let later = "SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at > $1";
+    let (mut rows, later) = try_join!(all(client, CLAIM, &parameters), one(client, later, &parameters[..1]))?;
+    rows.sort_by_key(|row| row.get::<_, i64>("k"));
+    let runs = rows.iter().map(run).collect::<Done<Vec<_>>>()?;
+    let runs = if runs.is_empty() { Vec::new() } else { equipped(client, runs, claim).await? };
+    Ok(ClaimedRuns { runs, next_due: get::<Option<i64>>(&later, 0)?.map(Timestamp) })
+}
+
+/// Claimed runs with what their holder needs to begin.
+async fn equipped(client: &Client, runs: Vec<Run>, claim: &ClaimRuns) -> Done<Vec<ClaimedRun>> {
+    let threads: Vec<_> = runs.iter().map(|run| run.thread_id.0).collect();
+    let ids = |wanted: fn(&&Run) -> bool| runs.iter().filter(wanted).map(|run| run.run_id.0).collect::<Vec<_>>();
+    let (again, resumable) = (ids(|run| run.attempt > 1), ids(|run| run.kwargs.resumable));
+    let (mut metadata, mut heads, resumed, said) = try_join!(
+        thread_metadata(client, &threads),
+        heads(client, &threads),
+        leaving_checkpoints(client, &again),
+        events::counts(client, &resumable)
+    )?;
+    let said: HashMap<_, _> = said.into_iter().collect();
+    let equip = |run: Run| ClaimedRun {
+        lease: Lease { run_id: run.run_id, lease_id: claim.lease_id },
+        thread_metadata: metadata.remove(&run.thread_id).unwrap_or_default(),
+        head: heads.remove(&run.thread_id.to_string()),
+        resume: resumed.contains(&run.run_id.0),
+        said: said.get(&run.run_id).copied().unwrap_or_default(),
+        run,
+    };
+    Ok(runs.into_iter().map(equip).collect())
+}
+
+async fn thread_metadata(client: &Client, threads: &[Uuid]) -> Done<HashMap<ThreadId, Object>> {
+    let rows = all(client, "SELECT id, metadata FROM thread WHERE id = ANY($1)", &[&threads]).await?;
+    rows.iter().map(|row| Ok((ThreadId(uuid(row, "id")?), object("thread", row, "metadata")?))).collect()
+}
+
+/// The newest checkpoint of each thread's root namespace, by the thread's name.
+async fn heads(client: &Client, threads: &[Uuid]) -> Done<HashMap<String, CheckpointTuple>> {
+    let names: Vec<_> = threads.iter().map(ToString::to_string).collect();
+    let sql = "SELECT lineage.k, lineage.thread, newest.ns, newest.id, parent, checkpoint, metadata
+         FROM lineage, LATERAL (
+             SELECT * FROM checkpoint WHERE lineage = lineage.k AND ns = '' ORDER BY id DESC LIMIT 1) AS newest
+         WHERE lineage.thread = ANY($1)";
+    let found = tuples(client, &all(client, sql, &[&names]).await?).await?;
+    Ok(found.into_iter().map(|tuple| (tuple.thread.clone(), tuple)).collect())
+}
+
+/// Which of these runs have left a checkpoint.
+async fn leaving_checkpoints(client: &Client, runs: &[Uuid]) -> Done<Vec<Uuid>> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = all(client, "SELECT DISTINCT run FROM checkpoint WHERE run = ANY($1)", &[&runs]).await?;
+    rows.iter().map(|row| uuid(row, "run")).collect()
+}
+
+/// How the queue stands.
+pub(super) async fn stats(client: &Client, now: Timestamp) -> Done<QueueStats> {
+    let sql = "SELECT (SELECT count(*) FROM run WHERE status = 'pending') AS pending,
+             (SELECT count(*) FROM run WHERE status = 'running') AS running,
+             (SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at <= $1) AS oldest,
+             (SELECT due_at FROM run WHERE status = 'pending' AND due_at <= $1 ORDER BY due_at LIMIT 1 OFFSET (
+                 SELECT count(*) / 2 FROM run WHERE status = 'pending' AND due_at <= $1)) AS median";
+    let row = one(client, sql, &[&now.0]).await?;
+    let waited = |since: Option<i64>| since.map_or(Duration::ZERO, |since| now.since(Timestamp(since)));
+    Ok(QueueStats {
+        pending: get::<i64>(&row, "pending")?.unsigned_abs(),
+        running: get::<i64>(&row, "running")?.unsigned_abs(),
+        longest_wait: waited(get(&row, "oldest")?),
+        median_wait: waited(get(&row, "median")?),
+    })
+}
+
+pub(super) async fn extend(client: &Client, leases: &[Lease], until: Timestamp) -> Done<()> {
+    let runs: Vec<_> = leases.iter().map(|lease| lease.run_id.0).collect();
+    let ids: Vec<_> = leases.iter().map(|lease| lease.lease_id.0).collect();
+    let sql = "UPDATE run SET lease_until = $1 FROM unnest($2::uuid[], $3::uuid[]) AS held (run, lease)
+         WHERE id = held.run AND lease_id = held.lease AND status = 'running'";
+    execute(client, sql, &[&until.0, &runs, &ids]).await?;
+    Ok(())
+}
+
+/// Gives a run back. What its holder is writing is waited for: it was written under the lease.
+pub(super) async fn requeue(client: &Client, lease: Lease, why: GivenBack, now: Timestamp) -> Done<()> {
+    let (uncounted, shared_losses) = (i32::from(why != GivenBack::Failed), i32::from(why == GivenBack::SharedLoss));
+    let sql = "WITH held AS (
+             SELECT k FROM run WHERE id = $1 AND lease_id = $2 AND status = 'running' FOR UPDATE)
+         UPDATE run SET status = 'pending', lease_id = NULL, lease_until = NULL, uncounted = uncounted + $3,
+             shared_losses = shared_losses + $4, updated_at = $5
+         FROM held WHERE run.k = held.k";
+    let parameters: [Parameter<'_>; 5] = [&lease.run_id.0, &lease.lease_id.0, &uncounted, &shared_losses, &now.0];
+    match execute(client, sql, &parameters).await? {
+        0 => Err(StorageError::LeaseLost.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Takes back what nobody is writing for and no other server is taking back.
+pub(super) async fn expire(client: &Client, expire: ExpireLeases) -> Done<ExpiredRuns> {
+    let sql = "SELECT * FROM run WHERE status = 'running' AND lease_until <= $1 ORDER BY k FOR UPDATE SKIP LOCKED";
+    let mut expired = ExpiredRuns::default();
+    for row in all(client, sql, &[&expire.now.0]).await? {
+        let (stale, cancel) = with_cancel(&row)?;
+        match last_word(&stale, cancel, expire) {
+            Some(ending) => {
+                ending::end(client, &stale, &ending).await?;
+                expired.ended.push((stale, ending));
+            }
+            None => expired.requeued.push(stale.run_id),
+        }
+    }
+    if !expired.requeued.is_empty() {
+        let requeued: Vec<_> = expired.requeued.iter().map(|RunId(id)| *id).collect();
+        let sql = "UPDATE run SET status = 'pending', lease_id = NULL, lease_until = NULL, updated_at = $2
+             WHERE id = ANY($1)";
+        execute(client, sql, &[&requeued, &expire.now.0]).await?;
+    }
+    Ok(expired)
+}
+
+fn with_cancel(row: &Row) -> Done<(Run, Option<CancelRequest>)> {
+    let cancel = json("run", row, "cancel")?.map(|text| serde_json::from_str(text.get())).transpose()?;
+    Ok((run(row)?, cancel))
+}

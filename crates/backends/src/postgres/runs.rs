@@ -1,0 +1,300 @@
+//! Runs in PostgreSQL: making, finding, stopping and deleting them. Taking them from the queue is in `queue.rs`, how they
+//! end in `ending.rs`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::try_join;
+use threadyard_core::{
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
+    ids::{RunId, ThreadId},
+    json::Object,
+    page::{Page, Window},
+    runs::{
+        ClaimRuns, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Lease, MultitaskStrategy,
+        NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
+    },
+    storage::Result,
+    time::Timestamp,
+};
+use tokio_postgres::Row;
+
+use super::{
+    Client, Home, PostgresStorage, ending,
+    failures::Done,
+    lane_key, lineages, queue,
+    rows::{Parameter, Text, all, both, decoded, execute, first, name, run, uuid},
+    thread_search::tags,
+    threads,
+};
+
+#[async_trait]
+impl Runs for PostgresStorage {
+    async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
+        let key = lane_key(&new.run.thread_id.to_string());
+        self.lanes.write(key, new, |client, new| Box::pin(create(client, new))).await
+    }
+
+    async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats> {
+        Ok(queue::stats(&*self.client().await?, now).await?)
+    }
+
+    async fn create_runs(&self, new: Vec<NewRun>) -> Result<()> {
+        self.transact(new, |client, new| {
+            Box::pin(async move {
+                for new in new {
+                    create(client, new).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>> {
+        let sql = "SELECT * FROM run WHERE id = $1 AND thread_id = $2";
+        let found = first(&*self.client().await?, sql, &[&run_id.0, &thread_id.0]).await?;
+        Ok(found.as_ref().map(run).transpose()?)
+    }
+
+    async fn run_by_id(&self, run_id: RunId) -> Result<Option<Run>> {
+        let found = first(&*self.client().await?, "SELECT * FROM run WHERE id = $1", &[&run_id.0]).await?;
+        Ok(found.as_ref().map(run).transpose()?)
+    }
+
+    async fn search_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>> {
+        let sql = "SELECT * FROM run WHERE thread = (SELECT k FROM thread WHERE id = $1) AND ($2::text IS NULL OR status = $2)
+             ORDER BY k DESC LIMIT $3 OFFSET $4";
+        let (limit, offset) = (i64::from(window.limit) + 1, i64::from(window.offset));
+        let status = query.status.map(RunStatus::as_str);
+        let parameters: [Parameter<'_>; 4] = [&query.thread_id.0, &status, &limit, &offset];
+        let rows = all(&*self.client().await?, sql, &parameters).await?;
+        Ok(Page::from_probe(rows.iter().map(run).collect::<Done<_>>()?, window))
+    }
+
+    async fn open_runs(&self, status: Option<RunStatus>) -> Result<Vec<(ThreadId, RunId)>> {
+        let sql = "SELECT thread_id, id FROM run
+             WHERE status IN ('pending', 'running') AND ($1::text IS NULL OR status = $1) ORDER BY k";
+        let rows = all(&*self.client().await?, sql, &[&status.map(RunStatus::as_str)]).await?;
+        let ids = |row: &Row| Ok((ThreadId(uuid(row, "thread_id")?), RunId(uuid(row, "id")?)));
+        Ok(rows.iter().map(ids).collect::<Done<_>>()?)
+    }
+
+    async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns> {
+        let claimed = self.transact(claim, |client, claim| Box::pin(queue::claim(client, claim))).await?;
+        for run in claimed.runs.iter().map(|claimed| &claimed.run) {
+            let home = Home { key: lane_key(&run.thread_id.to_string()), plain: is_plain(run) };
+            self.homes.insert(run.run_id, home);
+        }
+        Ok(claimed)
+    }
+
+    async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<()> {
+        if leases.is_empty() {
+            return Ok(());
+        }
+        self.at_once((leases, until), |client, (leases, until)| Box::pin(queue::extend(client, leases, *until))).await
+    }
+
+    async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<()> {
+        let home = self.home(lease);
+        let input = Arc::new((lease, ending));
+        if home.plain && ending::may_be_plain(&input.1) {
+            let plainly = self.lanes.write_at_once(home.key, input.clone(), |client, input| {
+                Box::pin(ending::finish_plainly(client, input.0, &input.1))
+            });
+            if plainly.await? {
+                return Ok(());
+            }
+        }
+        self.lanes.write(home.key, input, |client, input| Box::pin(ending::finish(client, input.0, &input.1))).await
+    }
+
+    async fn requeue_run(&self, lease: Lease, why: GivenBack, now: Timestamp) -> Result<()> {
+        self.lanes
+            .write_at_once(self.home(lease).key, (lease, why, now), |client, (lease, why, now)| {
+                Box::pin(queue::requeue(client, *lease, *why, *now))
+            })
+            .await
+    }
+
+    async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns> {
+        self.transact(expire, |client, expire| Box::pin(queue::expire(client, *expire))).await
+    }
+
+    async fn cancel_run(
+        &self,
+        thread_id: ThreadId,
+        run_id: RunId,
+        request: CancelRequest,
+        now: Timestamp,
+    ) -> Result<CancelledRun> {
+        let key = lane_key(&thread_id.to_string());
+        self.lanes
+            .write(key, (thread_id, run_id, request, now), |client, (thread_id, run_id, request, now)| {
+                Box::pin(async move {
+                    match lock(client, *thread_id, *run_id).await? {
+                        None => Ok(CancelledRun::Missing),
+                        Some(found) => cancel(client, &found, request, *now).await,
+                    }
+                })
+            })
+            .await
+    }
+
+    async fn cancel_request(&self, run_id: RunId) -> Result<Option<CancelRequest>> {
+        let sql = "SELECT id, cancel FROM run WHERE id = $1 AND cancel IS NOT NULL";
+        let found = first(&*self.client().await?, sql, &[&run_id.0]).await?;
+        Ok(found.map(|row| decoded("run", &row, "cancel")).transpose()?)
+    }
+
+    async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<RunStatus>> {
+        let key = lane_key(&thread_id.to_string());
+        self.lanes
+            .write(key, (thread_id, run_id), |client, (thread_id, run_id)| {
+                Box::pin(delete(client, *thread_id, *run_id))
+            })
+            .await
+    }
+}
+
+/// Whether the end of a run concerns its own row and its thread's alone.
+fn is_plain(run: &Run) -> bool {
+    run.kwargs.webhook.is_none() && !run.kwargs.temporary
+}
+
+/// A run that nobody else can change until the end of the transaction, as nobody can its thread.
+async fn lock(client: &Client, thread_id: ThreadId, run_id: RunId) -> Done<Option<Run>> {
+    let thread = "SELECT k FROM thread WHERE id = $1 FOR NO KEY UPDATE";
+    let found = "SELECT * FROM run WHERE id = $1 AND thread_id = $2 FOR UPDATE";
+    let (_, found) = both(client, (thread, &[&thread_id.0]), (found, &[&run_id.0, &thread_id.0])).await?;
+    found.first().map(run).transpose()
+}
+
+async fn delete(client: &Client, thread_id: ThreadId, run_id: RunId) -> Done<Option<RunStatus>> {
+    let Some(found) = lock(client, thread_id, run_id).await? else { return Ok(None) };
+    if found.kwargs.temporary && !ending::has_other_runs(client, &found).await? {
+        threads::delete(client, thread_id).await?;
+        return Ok(Some(found.status));
+    }
+    lineages::undo(client, run_id).await?;
+    // What was told holds its values; what is still to be told is told. The head of the thread may be another now; it is
+    // computed when somebody asks.
+    let sql = "WITH told AS (DELETE FROM delivery WHERE run_id = $1 AND finished_at IS NOT NULL),
+             head AS (UPDATE thread SET state = NULL WHERE id = $2)
+         DELETE FROM run WHERE id = $1";
+    execute(client, sql, &[&run_id.0, &thread_id.0]).await?;
+    Ok(Some(found.status))
+}
+
+pub(super) async fn create(client: &Client, new: &NewRun) -> Done<CreatedRun> {
+    if let Some(metadata) = &new.create_thread
+        && insert_with_thread(client, new, metadata).await?
+    {
+        return Ok(CreatedRun::Created { ended: Vec::new(), stopping: Vec::new() });
+    }
+    let Some(thread) = threads::lock(client, new.run.thread_id).await? else {
+        return Ok(CreatedRun::ThreadMissing);
+    };
+    let Some((ended, stopping)) = make_room(client, thread.k, new).await? else {
+        return Ok(CreatedRun::ThreadBusy);
+    };
+    let config = serde_json::to_string(&new.thread_config)?;
+    let touched: [Parameter<'_>; 3] = [&thread.k, &config, &new.run.created_at.0];
+    let touch = "UPDATE thread SET config = $2, updated_at = $3, expires_at = $3 + ttl WHERE k = $1";
+    try_join!(
+        insert(client, thread.k, new),
+        thread.merge_metadata(client, &new.thread_metadata),
+        execute(client, touch, &touched)
+    )?;
+    Ok(CreatedRun::Created { ended, stopping })
+}
+
+/// Applies the multitask strategy to the thread's open runs: those that ended and those that are to stop, or `None` when
+/// the new run is refused.
+async fn make_room(client: &Client, thread: i64, new: &NewRun) -> Done<Option<(Vec<RunId>, Vec<RunId>)>> {
+    let action = match new.run.multitask_strategy {
+        MultitaskStrategy::Enqueue => return Ok(Some((Vec::new(), Vec::new()))),
+        MultitaskStrategy::Reject => {
+            let sql = "SELECT 1 FROM run WHERE thread = $1 AND status IN ('pending', 'running') LIMIT 1";
+            return Ok(first(client, sql, &[&thread]).await?.is_none().then(Default::default));
+        }
+        MultitaskStrategy::Interrupt => CancelAction::Interrupt,
+        MultitaskStrategy::Rollback => CancelAction::Rollback,
+    };
+    let strategy = name(&new.run.multitask_strategy)?;
+    let reason = format!("superseded by run {} (multitask_strategy={strategy})", new.run.run_id);
+    let request = CancelRequest { action, reason, cause: CancelCause::Superseded(new.run.run_id) };
+    let sql = "SELECT * FROM run WHERE thread = $1 AND status IN ('pending', 'running') ORDER BY k FOR UPDATE";
+    let (mut ended, mut stopping) = (Vec::new(), Vec::new());
+    for row in all(client, sql, &[&thread]).await? {
+        let open = run(&row)?;
+        match cancel(client, &open, &request, new.run.created_at).await? {
+            CancelledRun::Ended => ended.push(open.run_id),
+            _ => stopping.push(open.run_id),
+        }
+    }
+    Ok(Some((ended, stopping)))
+}
+
+/// Ends a pending run, or notes on a running one that it is to stop.
+async fn cancel(client: &Client, found: &Run, request: &CancelRequest, now: Timestamp) -> Done<CancelledRun> {
+    match found.status {
+        RunStatus::Pending => {
+            ending::end(client, found, &request.ending(now)).await?;
+            Ok(CancelledRun::Ended)
+        }
+        RunStatus::Running => {
+            let sql = "UPDATE run SET cancel = coalesce(cancel, $2) WHERE id = $1";
+            execute(client, sql, &[&found.run_id.0, &serde_json::to_string(request)?]).await?;
+            Ok(CancelledRun::Stopping)
+        }
+        _ => Ok(CancelledRun::Finished),
+    }
+}
+
+/// What both ways of inserting a run end with.
+const RUN: &str =
+    "INSERT INTO run (id, thread, thread_id, assistant_id, graph_id, status, multitask, metadata, kwargs, plain,
+        webhooks_enabled, due_at, created_at, updated_at, events_kept)
+    SELECT $1, place.k, $2, $3, $4, 'pending', $5, $6, $7, $8, $9, $10, $11, $11, $12 FROM place";
+
+async fn insert(client: &Client, thread: i64, new: &NewRun) -> Done<()> {
+    let sql = format!("WITH place AS (SELECT $13::bigint AS k) {RUN}");
+    insert_as(client, &sql, new, &[&thread]).await.map(drop)
+}
+
+/// Makes a run together with its thread, unless there is one with this id. Says whether it did.
+async fn insert_with_thread(client: &Client, new: &NewRun, metadata: &Object) -> Done<bool> {
+    let (ttl, strategy) = threads::ttl(new.thread_ttl)?;
+    let mut metadata = metadata.clone();
+    metadata.extend(new.thread_metadata.clone());
+    let sql = format!(
+        "WITH place AS (
+             INSERT INTO thread (id, metadata, tags, config, rest_status, created_at, updated_at, state_updated_at, ttl,
+                 ttl_strategy, expires_at)
+             VALUES ($2, $13, $14, $15, 'idle', $11, $11, $11, $16, $17, $11::bigint + $16::bigint) ON CONFLICT (id) DO NOTHING RETURNING k)
+         {RUN}"
+    );
+    let (text, config) = (serde_json::to_string(&metadata)?, serde_json::to_string(&new.thread_config)?);
+    Ok(insert_as(client, &sql, new, &[&text, &tags(&metadata), &config, &ttl, &strategy]).await? == 1)
+}
+
+async fn insert_as(client: &Client, sql: &str, new: &NewRun, more: &[Parameter<'_>]) -> Done<u64> {
+    let run = &new.run;
+    let parameters: [Parameter<'_>; 12] = [
+        &run.run_id.0,
+        &run.thread_id.0,
+        &run.assistant_id.0,
+        &Text(&run.graph_id),
+        &name(&run.multitask_strategy)?,
+        &serde_json::to_string(&run.metadata)?,
+        &serde_json::to_string(&run.kwargs)?,
+        &is_plain(run),
+        &new.webhooks_enabled,
+        &new.due_at.0,
+        &run.created_at.0,
+        &run.kwargs.resumable,
+    ];
+    execute(client, sql, &[&parameters[..], more].concat()).await
+}

@@ -1,0 +1,40 @@
+//! PostgreSQL does what every backend must do, and what several servers at once ask of it.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod concurrency;
+#[path = "../contract/mod.rs"]
+mod contract;
+mod database;
+mod server;
+
+use std::sync::Arc;
+
+use threadyard_backends::PostgresStorage;
+use threadyard_core::storage::Storage;
+
+use contract::{at, run, success, thread};
+use database::Database;
+
+/// A backend with nothing in it.
+struct Backend {
+    storage: Arc<dyn Storage>,
+    database: Database,
+}
+
+impl Backend {
+    async fn new() -> Self {
+        Self::open(Database::new().await).await
+    }
+
+    /// Closes the storage and opens it again, as after the death of its process.
+    async fn reopen(self) -> Self {
+        drop(self.storage);
+        Self::open(self.database).await
+    }
+
+    async fn open(database: Database) -> Self {
+        let storage = Arc::new(PostgresStorage::open(&database.config()).await.unwrap());
+        Self { storage, database }
+    }
+}
