@@ -8,6 +8,8 @@ mod holders;
 mod losses;
 mod outages;
 mod replicas;
+#[path = "../postgres/server.rs"]
+mod server;
 mod servers;
 
 use std::{
@@ -29,7 +31,7 @@ use threadyard_core::{
 };
 use uuid::Uuid;
 
-use self::servers::{RedisServer, postgres, prefix};
+use self::servers::{RedisServer, database, prefix};
 
 /// So long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,7 +89,7 @@ impl Setup {
                 Box::new(move || Arc::new(servers::over_redis(&redis, &prefix, config, &ambient)))
             }
             Kind::Postgres => {
-                let (database, prefix) = (postgres(), prefix());
+                let (database, prefix) = (database(), prefix());
                 let ambient = ambient.clone();
                 Box::new(move || Arc::new(over_postgres(&database, &prefix, config, &ambient)))
             }

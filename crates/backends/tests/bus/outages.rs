@@ -8,14 +8,15 @@ use threadyard_core::{
     testkit::ambient,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixStream},
     sync::watch,
     task::JoinSet,
 };
 
 use crate::{
-    PATIENCE, Speaker, hear, over_postgres, read, replicas, run,
-    servers::{RedisServer, over_redis, postgres_uri, prefix},
+    PATIENCE, Speaker, hear, over_postgres, read, replicas, run, server,
+    servers::{RedisServer, over_redis, prefix},
     some, thread,
 };
 
@@ -69,25 +70,39 @@ async fn while_the_wire_is_down_memory_is_bounded() {
 #[tokio::test]
 async fn redis_comes_back() {
     let (server, prefix) = (RedisServer::find().await, prefix());
-    let at = server.uri.split_once("://").unwrap().1.split_once(':').unwrap();
-    let to = format!("127.0.0.1:{}", at.1.split('/').next().unwrap());
-    let proxy = Proxy::start(to).await;
-    let (ambient, config) = (ambient().0, quick());
-    let uri = format!("redis://{}", proxy.at);
-    let make = || Arc::new(over_redis(&uri, &prefix, config, &ambient)) as Arc<dyn EventBus>;
+    let (login, place, rest) = parts(&server.uri);
+    let proxy = Proxy::start(Place::Tcp(place.into())).await;
+    let (ambient, uri) = (ambient().0, format!("redis://{login}{}{rest}", proxy.at));
+    let make = || Arc::new(over_redis(&uri, &prefix, quick(), &ambient)) as Arc<dyn EventBus>;
     survives(&proxy, &[make(), make()]).await;
 }
 
 #[tokio::test]
 async fn the_database_comes_back() {
-    let (uri, prefix) = (postgres_uri(), prefix());
-    let (login, rest) = uri.split_once("://").unwrap().1.split_once('@').unwrap();
-    let (to, database) = rest.split_once('/').unwrap();
-    let proxy = Proxy::start(to.to_owned()).await;
-    let database = PostgresConfig::parse(&format!("postgres://{login}@{}/{database}", proxy.at)).unwrap();
-    let (ambient, config) = (ambient().0, quick());
-    let make = || Arc::new(over_postgres(&database, &prefix, config, &ambient)) as Arc<dyn EventBus>;
+    let (uri, prefix) = (server::uri("postgres"), prefix());
+    let (login, place, rest) = parts(&uri);
+    // A server of the tests' own listens in a folder.
+    let (rest, folder) = rest.split_once("?host=").map_or((rest.to_owned(), None), |(before, query)| {
+        let (folder, query) = query.split_once('&').unwrap_or((query, ""));
+        (format!("{before}?{query}"), Some(folder))
+    });
+    let place = match folder {
+        Some(folder) => Place::Unix(format!("{folder}/.s.PGSQL.5432")),
+        None => Place::Tcp(place.into()),
+    };
+    let proxy = Proxy::start(place).await;
+    let database = PostgresConfig::parse(&format!("postgres://{login}{}{rest}", proxy.at)).unwrap();
+    let ambient = ambient().0;
+    let make = || Arc::new(over_postgres(&database, &prefix, quick(), &ambient)) as Arc<dyn EventBus>;
     survives(&proxy, &[make(), make()]).await;
+}
+
+/// The login of a URI, the host with its port, and the rest.
+fn parts(uri: &str) -> (&str, &str, &str) {
+    let (_, rest) = uri.split_once("://").unwrap();
+    let (place, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (login, place) = place.split_at(place.rfind('@').map_or(0, |at| at + 1));
+    (login, place, rest)
 }
 
 fn quick() -> SharedBusConfig {
@@ -118,6 +133,13 @@ async fn survives(proxy: &Proxy, [holder, other]: &[Arc<dyn EventBus>; 2]) {
     assert_eq!(read(reader).await.result, Some("1".into()));
 }
 
+/// Where a server listens.
+#[derive(Clone)]
+enum Place {
+    Tcp(String),
+    Unix(String),
+}
+
 /// Stands before a server, and cuts all connections when it is told to.
 struct Proxy {
     at: SocketAddr,
@@ -126,7 +148,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(to: String) -> Self {
+    async fn start(to: Place) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (up, is_up) = watch::channel(true);
@@ -141,13 +163,23 @@ impl Proxy {
     }
 }
 
-async fn pass(mut client: TcpStream, to: String, mut is_up: watch::Receiver<bool>) {
+async fn pass(client: TcpStream, to: Place, mut is_up: watch::Receiver<bool>) {
     if !*is_up.borrow_and_update() {
         return;
     }
-    let Ok(mut server) = TcpStream::connect(to).await else { return };
+    let passed = async {
+        match to {
+            Place::Tcp(to) => between(client, TcpStream::connect(to).await.unwrap()).await,
+            Place::Unix(to) => between(client, UnixStream::connect(to).await.unwrap()).await,
+        }
+    };
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        () = passed => {}
         _ = is_up.changed() => {}
     }
+}
+
+async fn between(mut client: TcpStream, mut server: impl AsyncRead + AsyncWrite + Unpin) {
+    // Whichever of them leaves, the other hears of it.
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }

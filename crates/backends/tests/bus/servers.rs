@@ -11,6 +11,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use crate::server;
+
 /// A Redis to test with.
 pub(crate) struct RedisServer {
     pub(crate) uri: String,
@@ -55,12 +57,8 @@ fn spawn(program: &str, port: u16, folder: &TempDir) -> Option<Child> {
 }
 
 /// The database whose notifications are tested.
-pub(crate) fn postgres() -> PostgresConfig {
-    PostgresConfig::parse(&postgres_uri()).unwrap()
-}
-
-pub(crate) fn postgres_uri() -> String {
-    setting("TEST_POSTGRES_URL").unwrap_or_else(|| "postgres://root@127.0.0.1:5432/postgres".into())
+pub(crate) fn database() -> PostgresConfig {
+    PostgresConfig::parse(&server::uri("postgres")).unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests have no settings")]
