@@ -1,6 +1,7 @@
 //! Event buses: within one process, and between the replicas of a server.
 
 mod ended;
+mod followed;
 mod following;
 mod frames;
 mod holding;

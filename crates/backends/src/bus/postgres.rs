@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use threadyard_core::ambient::Ambient;
 use tokio::{
@@ -14,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Error, Statement};
 use super::{
     notifications::{Packer, Unpacker, channel},
     shared::{SharedBus, SharedBusConfig},
-    wire::{Ends, Heard, To, Tries, Wire},
+    wire::{Batch, Ends, Heard, To, Tries, Wire},
 };
 use crate::postgres::{Dedicated, PostgresConfig};
 
@@ -27,8 +26,7 @@ const PING: Duration = Duration::from_secs(5);
 struct PostgresWire {
     config: PostgresConfig,
     prefix: String,
-    /// What was taken to be sent, and is perhaps not.
-    unsent: Vec<(To, Bytes)>,
+    batch: Batch,
 }
 
 /// Why the connections can't be used any more.
@@ -50,7 +48,7 @@ impl SharedBus {
     /// A bus whose replicas are connected by notifications of their database. The prefix keeps several servers apart that
     /// share a database. It connects by itself, and again whenever it has to.
     pub fn over_postgres(database: PostgresConfig, prefix: &str, config: SharedBusConfig, ambient: Ambient) -> Self {
-        let wire = PostgresWire { config: database, prefix: prefix.into(), unsent: Vec::new() };
+        let wire = PostgresWire { config: database, prefix: prefix.into(), batch: Batch::default() };
         Self::over(wire, config, ambient)
     }
 }
@@ -119,14 +117,12 @@ impl PostgresWire {
     async fn notify(&mut self, ends: &Ends, notifier: &Client, notify: &Statement) -> Lost {
         let mut packer = Packer::new(ends.replica);
         loop {
-            if self.unsent.is_empty() {
-                self.unsent = ends.outgoing.take().await;
-            }
-            let notifications = packer.pack(&self.unsent).into_iter();
+            self.batch.fill(&ends.outgoing).await;
+            let notifications = packer.pack(&self.batch.frames).into_iter();
             let (channels, texts): (Vec<_>, Vec<_>) =
                 notifications.map(|(to, text)| (channel(&self.prefix, to), text)).unzip();
             match tokio::time::timeout(PATIENCE, notifier.query(notify, &[&channels, &texts])).await {
-                Ok(Ok(_)) => self.unsent.clear(),
+                Ok(Ok(_)) => self.batch.is_sent(),
                 Ok(Err(lost)) => return lost.into(),
                 Err(silent) => return silent.into(),
             }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use redis::{
     AsyncConnectionConfig, Client, Pipeline, RedisError,
@@ -14,7 +13,7 @@ use super::{
     frames::ReplicaId,
     redis_uri::{RedisConfig, Source},
     shared::{SharedBus, SharedBusConfig},
-    wire::{Ends, Heard, To, Tries, Wire},
+    wire::{Batch, Ends, Heard, To, Tries, Wire},
 };
 
 /// How long Redis may take for an answer.
@@ -26,8 +25,7 @@ const PING: Duration = Duration::from_secs(5);
 struct RedisWire {
     source: Source,
     prefix: String,
-    /// What was taken to be sent, and is perhaps not.
-    unsent: Vec<(To, Bytes)>,
+    batch: Batch,
 }
 
 /// A connection that publishes, and one that is subscribed.
@@ -55,7 +53,7 @@ impl SharedBus {
             // Already there when another part of the process has chosen.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        let wire = RedisWire { source: redis.source, prefix: redis.prefix, unsent: Vec::new() };
+        let wire = RedisWire { source: redis.source, prefix: redis.prefix, batch: Batch::default() };
         Self::over(wire, config, ambient)
     }
 }
@@ -113,17 +111,15 @@ impl RedisWire {
 
     async fn publish(&mut self, ends: &Ends, mut publisher: MultiplexedConnection) -> Lost {
         loop {
-            if self.unsent.is_empty() {
-                self.unsent = ends.outgoing.take().await;
-            }
-            let mut together = Pipeline::with_capacity(self.unsent.len());
-            for (to, frame) in &self.unsent {
+            self.batch.fill(&ends.outgoing).await;
+            let mut together = Pipeline::with_capacity(self.batch.frames.len());
+            for (to, frame) in &self.batch.frames {
                 together.cmd("PUBLISH").arg(self.channel(*to)).arg(&frame[..]).ignore();
             }
             if let Err(lost) = together.exec_async(&mut publisher).await {
                 return lost.into();
             }
-            self.unsent.clear();
+            self.batch.is_sent();
         }
     }
 
@@ -137,7 +133,7 @@ impl RedisWire {
 
 async fn receive(ends: &Ends, mut messages: PubSubStream) -> Lost {
     while let Some(message) = messages.next().await {
-        let frame = Bytes::copy_from_slice(message.get_payload_bytes());
+        let frame = bytes::Bytes::copy_from_slice(message.get_payload_bytes());
         if ends.heard.send(Heard::Frame(frame)).await.is_err() {
             break;
         }

@@ -195,9 +195,10 @@ impl Shared {
             Said::Events(events) => state.following.hear(&self.local, events, now),
             Said::Closed(closed) => state.following.hear_end(&self.local, closed, now),
         }
-        drop(state);
         // What was lost on the way is asked for.
-        self.news.notify_one();
+        if state.following.has_news() {
+            self.news.notify_one();
+        }
     }
 }
 

@@ -117,6 +117,27 @@ impl Outgoing {
     }
 }
 
+/// Frames that were taken to be sent, and perhaps are not: they are tried once more on the next connection.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) frames: Vec<(To, Bytes)>,
+    tries: u8,
+}
+
+impl Batch {
+    /// Waits for frames, unless there are some that were tried once.
+    pub(super) async fn fill(&mut self, outgoing: &Outgoing) {
+        self.tries += 1;
+        if self.frames.is_empty() || self.tries > 2 {
+            *self = Self { frames: outgoing.take().await, tries: 1 };
+        }
+    }
+
+    pub(super) fn is_sent(&mut self) {
+        self.frames.clear();
+    }
+}
+
 /// What one replica says to others.
 #[derive(Clone)]
 pub(super) struct Sender {

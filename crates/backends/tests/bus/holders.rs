@@ -2,7 +2,7 @@
 
 use threadyard_backends::SharedBusConfig;
 use threadyard_core::{
-    bus::{From, Received},
+    bus::{Closing, From, Received},
     stream::EventId,
 };
 
@@ -104,4 +104,25 @@ async fn a_replica_that_dies_takes_only_what_it_did_not_say() {
     attempt.say(&["b"]);
     attempt.close(None);
     assert_eq!(read(reader).await.names, ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_did_not_execute_a_run_does_not_take_its_result_away() {
+    let (_net, [holder, other, third]) = replicas(SharedBusConfig::default()).await;
+    for answers in [true, false] {
+        let n = 1 + u64::from(answers);
+        let mut reader = third.follow(run(n), thread(1), From::Start);
+        hear(holder.as_ref(), third.as_ref()).await;
+        hear(other.as_ref(), third.as_ref()).await;
+        let mut speaker = Speaker::open(&holder, n);
+        speaker.say(&["a"]);
+        assert_eq!(some(&mut reader, 1).await, ["a"]);
+        // It looked into storage, where the run had ended.
+        other.close(run(n), Closing::default());
+        hear(third.as_ref(), other.as_ref()).await;
+        if answers {
+            speaker.close(Some("1"));
+        }
+        assert_eq!(read(reader).await.result.is_some(), answers);
+    }
 }
