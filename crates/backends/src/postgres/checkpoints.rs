@@ -52,7 +52,7 @@ impl Checkpoints for PostgresStorage {
     async fn checkpoint(&self, thread: &str, ns: &str, id: Option<&str>) -> Result<Option<CheckpointTuple>> {
         let client = self.client().await?;
         let sql = format!(
-            "{CHECKPOINT} WHERE lineage.thread = $1 AND ns = $2 AND {} ORDER BY id DESC LIMIT 1",
+            "SELECT {COLUMNS} {JOINED} WHERE lineage.thread = $1 AND ns = $2 AND {} ORDER BY id DESC LIMIT 1",
             if id.is_some() { "id = $3" } else { "$3::text IS NULL" }
         );
         let rows = all(&client, &sql, &[&Text(thread), &Text(ns), &id.map(Text)]).await?;
@@ -65,7 +65,7 @@ impl Checkpoints for PostgresStorage {
         let mut found = Vec::new();
         if limit > 0 {
             scan(&mut client, &matching(&query), |row| {
-                if contains(Some(get(row, "metadata")?), &query.filter) {
+                if contains(Some(get(row, "checkpoint_metadata")?), &query.filter) {
                     found.push(row.clone());
                 }
                 Ok(found.len() >= limit)
@@ -220,10 +220,10 @@ async fn insert(client: &Client, writer: Writer, put: &PutCheckpoint, columns: &
 
 async fn save_writes(client: &Client, writer: Writer, put: &PutWrites) -> Done<()> {
     let (run, lease) = lease(writer);
-    let writes = without_repetitions(&put.writes);
-    let column = |text: fn(&Write) -> &str| writes.iter().map(|write| Text(text(write))).collect::<Vec<_>>();
-    let places: Vec<_> = writes.iter().map(|write| write.index).collect();
-    let data: Vec<_> = writes.iter().map(|write| &*write.data).collect();
+    let kept = without_repetitions(&put.writes);
+    let column = |text: fn(&Write) -> &str| kept.iter().map(|write| Text(text(write))).collect::<Vec<_>>();
+    let places: Vec<_> = kept.iter().map(|write| write.index).collect();
+    let data: Vec<_> = kept.iter().map(|write| &*write.data).collect();
     let parameters: [Parameter<'_>; 11] = [
         &run,
         &lease,
@@ -258,12 +258,13 @@ fn without_repetitions(writes: &[Write]) -> Vec<&Write> {
     kept
 }
 
-pub(super) const CHECKPOINT: &str =
-    "SELECT lineage.k, lineage.thread, ns, id, parent, checkpoint, metadata FROM checkpoint
-     JOIN lineage ON lineage.k = checkpoint.lineage";
+/// What of a checkpoint is read, under names that those of a run leave free.
+pub(super) const COLUMNS: &str = "lineage.k AS checkpoint_lineage, lineage.thread AS checkpoint_thread, ns AS checkpoint_ns,
+     checkpoint.id AS checkpoint_id, parent AS checkpoint_parent, checkpoint, checkpoint.metadata AS checkpoint_metadata";
+const JOINED: &str = "FROM checkpoint JOIN lineage ON lineage.k = checkpoint.lineage";
 
 fn matching(query: &CheckpointQuery) -> Sql {
-    let mut sql = Sql::new(&format!("{CHECKPOINT} WHERE true"));
+    let mut sql = Sql::new(&format!("SELECT {COLUMNS} {JOINED} WHERE true"));
     let mut narrow = |text: &str, wanted: &Option<String>| {
         if let Some(wanted) = wanted {
             sql.with(text, escaped(wanted).into_owned());
@@ -337,14 +338,14 @@ async fn writes(client: &Client, found: &[(i64, CheckpointTuple)]) -> Done<Vec<(
 
 fn tuple(row: &Row) -> Done<(i64, CheckpointTuple)> {
     let tuple = CheckpointTuple {
-        thread: string(row, "thread")?,
-        ns: string(row, "ns")?,
-        id: string(row, "id")?,
-        parent: optional_string(row, "parent")?,
+        thread: string(row, "checkpoint_thread")?,
+        ns: string(row, "checkpoint_ns")?,
+        id: string(row, "checkpoint_id")?,
+        parent: optional_string(row, "checkpoint_parent")?,
         checkpoint: documents::unpack(get(row, "checkpoint")?)?.into(),
-        metadata: get::<Vec<u8>>(row, "metadata")?.into(),
+        metadata: get::<Vec<u8>>(row, "checkpoint_metadata")?.into(),
         blobs: Vec::new(),
         writes: Vec::new(),
     };
-    Ok((get(row, "k")?, tuple))
+    Ok((get(row, "checkpoint_lineage")?, tuple))
 }

@@ -37,35 +37,32 @@ pub(super) async fn finish_plainly(client: &Client, lease: Lease, ending: &Endin
     let error = ending.error.as_ref().map(serde_json::to_string).transpose()?;
     let status = ending.status.run_status().as_str();
     let row: [Parameter<'_>; 5] = [&lease.run_id.0, &lease.lease_id.0, &status, &error, &ending.at.0];
-    let ended = match &ending.thread {
-        Some(update) => {
-            let sql = format!(
-                "{END}, left_behind AS (
+    let ended = if let Some(update) = &ending.thread {
+        let sql = format!(
+            "{END}, left_behind AS (
                      UPDATE thread SET rest_status = $6, state_values = coalesce($7, state_values), interrupts = $8,
                          error = $9, state = $10, state_revision = $11, updated_at = $5, state_updated_at = $5,
                          expires_at = $5 + ttl
                      FROM ended WHERE thread.k = ended.thread)
                  SELECT thread FROM ended"
-            );
-            let ThreadUpdate { status, values, outcome, state } = update;
-            let thread: [Parameter<'_>; 6] = [
-                &status.as_str(),
-                &values.as_ref().map(|it| it.get()),
-                &outcome.interrupts.get(),
-                &outcome.error.as_ref().map(|it| it.get()),
-                &saved_state::kept(update),
-                &state.as_ref().map(|saved| saved.revision.as_str()),
-            ];
-            first(client, &sql, &[&row[..], &thread].concat()).await?
-        }
-        None => {
-            let sql = format!(
+        );
+        let ThreadUpdate { status, values, outcome, state } = update;
+        let thread: [Parameter<'_>; 6] = [
+            &status.as_str(),
+            &values.as_ref().map(|it| it.get()),
+            &outcome.interrupts.get(),
+            &outcome.error.as_ref().map(|it| it.get()),
+            &saved_state::kept(update),
+            &state.as_ref().map(|saved| saved.revision.as_str()),
+        ];
+        first(client, &sql, &[&row[..], &thread].concat()).await?
+    } else {
+        let sql = format!(
                 "{END}, kept AS (
                      UPDATE thread SET expires_at = $5 + ttl FROM ended WHERE thread.k = ended.thread AND ttl IS NOT NULL)
                  SELECT thread FROM ended"
             );
-            first(client, &sql, &row).await?
-        }
+        first(client, &sql, &row).await?
     };
     Ok(ended.is_some())
 }

@@ -77,7 +77,7 @@ pub(super) fn said(error: &Error) -> String {
 }
 
 fn is_broken(error: &Error) -> bool {
-    error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>())
+    error.is_closed() || error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some()
 }
 
 /// The server stops, starts, or ends this connection.

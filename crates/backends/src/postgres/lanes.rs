@@ -186,12 +186,12 @@ async fn together(pool: &Pool, group: Vec<Box<dyn Operation>>) -> Result<(), Sto
     };
     match transaction::run(connection, BEGIN, &*group, side_by_side).await {
         Ok(()) => {
-            group.into_iter().for_each(|operation| operation.answer(Ok(())));
+            answer(group, &Ok(()));
             Ok(())
         }
         Err(Undone::Failed(_)) => one_by_one(pool, group).await,
         Err(Undone::Unknown(error)) => {
-            group.into_iter().for_each(|operation| operation.answer(Err(error.clone())));
+            answer(group, &Err(error));
             Ok(())
         }
     }
@@ -226,7 +226,13 @@ async fn one_by_one(pool: &Pool, group: Vec<Box<dyn Operation>>) -> Result<(), S
     Ok(())
 }
 
+fn answer(group: Vec<Box<dyn Operation>>, transaction: &Result<(), StorageError>) {
+    for operation in group {
+        operation.answer(transaction.clone());
+    }
+}
+
 fn refuse(group: Vec<Box<dyn Operation>>, refused: StorageError) -> StorageError {
-    group.into_iter().for_each(|operation| operation.answer(Err(refused.clone())));
+    answer(group, &Err(refused.clone()));
     refused
 }

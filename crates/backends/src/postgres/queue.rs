@@ -5,8 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use futures_util::try_join;
 use threadyard_core::{
     cancel::CancelRequest,
-    checkpoints::CheckpointTuple,
-    ids::{RunId, ThreadId},
+    ids::RunId,
     json::Object,
     runs::{ClaimRuns, ClaimedRun, ClaimedRuns, ExpireLeases, ExpiredRuns, GivenBack, Lease, QueueStats, Run},
     storage::StorageError,
@@ -17,74 +16,68 @@ use uuid::Uuid;
 
 use super::{
     Client,
-    checkpoints::tuples,
+    checkpoints::{COLUMNS, tuples},
     ending, events,
     failures::Done,
     rows::{Parameter, all, execute, get, json, object, one, run, uuid},
 };
 use crate::expiry::last_word;
 
-/// Takes the oldest due run of each thread that has none running. A run that another server is just taking is passed
-/// over, and the thread's next one is not taken in its place.
-const CLAIM: &str = "WITH due AS (
-        SELECT k FROM run AS due WHERE status = 'pending' AND due_at <= $1
-            AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')
-            AND NOT EXISTS (
-                SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'pending' AND run.due_at <= $1
-                    AND run.k < due.k)
-        ORDER BY due_at, k LIMIT $2 FOR UPDATE OF due SKIP LOCKED)
-    UPDATE run SET status = 'running', attempt = attempt + 1, lease_id = $3, lease_until = $4,
-        started_at = coalesce(started_at, $1), updated_at = $1
-    FROM due WHERE run.k = due.k RETURNING run.*";
+/// Takes the oldest due run of each thread that has none running, with the newest checkpoint of the thread's root
+/// namespace. A run that another server is just taking is passed over, and the thread's next one is not taken in its
+/// place.
+fn claiming() -> String {
+    format!(
+    "WITH due AS (
+         SELECT k FROM run AS due WHERE status = 'pending' AND due_at <= $1
+             AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')
+             AND NOT EXISTS (
+                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'pending' AND run.due_at <= $1
+                     AND run.k < due.k)
+         ORDER BY due_at, k LIMIT $2 FOR UPDATE OF due SKIP LOCKED),
+     taken AS (
+         UPDATE run SET status = 'running', attempt = attempt + 1, lease_id = $3, lease_until = $4,
+             started_at = coalesce(started_at, $1), updated_at = $1
+         FROM due WHERE run.k = due.k RETURNING run.*)
+     SELECT taken.*, coalesce(thread.metadata, '{{}}') AS thread_metadata, head.*
+     FROM taken LEFT JOIN thread ON thread.k = taken.thread
+     LEFT JOIN lineage ON lineage.thread = taken.thread_id::text LEFT JOIN LATERAL (
+         SELECT {COLUMNS} FROM checkpoint WHERE lineage = lineage.k AND ns = '' ORDER BY id DESC LIMIT 1) AS head ON true
+     ORDER BY taken.k"
+    )
+}
 
 pub(super) async fn claim(client: &Client, claim: &ClaimRuns) -> Done<ClaimedRuns> {
     let limit = i64::from(claim.limit);
     let parameters: [Parameter<'_>; 4] = [&claim.now.0, &limit, &claim.lease_id.0, &claim.until.0];
     let later = "SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at > $1";
-    let (mut rows, later) = try_join!(all(client, CLAIM, &parameters), one(client, later, &parameters[..1]))?;
-    rows.sort_by_key(|row| row.get::<_, i64>("k"));
-    let runs = rows.iter().map(run).collect::<Done<Vec<_>>>()?;
-    let runs = if runs.is_empty() { Vec::new() } else { equipped(client, runs, claim).await? };
+    let sql = claiming();
+    let (rows, later) = try_join!(all(client, &sql, &parameters), one(client, later, &parameters[..1]))?;
+    let runs = if rows.is_empty() { Vec::new() } else { equipped(client, rows, claim).await? };
     Ok(ClaimedRuns { runs, next_due: get::<Option<i64>>(&later, 0)?.map(Timestamp) })
 }
 
 /// Claimed runs with what their holder needs to begin.
-async fn equipped(client: &Client, runs: Vec<Run>, claim: &ClaimRuns) -> Done<Vec<ClaimedRun>> {
-    let threads: Vec<_> = runs.iter().map(|run| run.thread_id.0).collect();
+async fn equipped(client: &Client, rows: Vec<Row>, claim: &ClaimRuns) -> Done<Vec<ClaimedRun>> {
+    let runs = rows.iter().map(run).collect::<Done<Vec<_>>>()?;
+    let metadata = rows.iter().map(|row| object("run", row, "thread_metadata")).collect::<Done<Vec<_>>>()?;
+    let has_head = |row: &Row| matches!(row.try_get::<_, Option<i64>>("checkpoint_lineage"), Ok(Some(_)));
+    let heads: Vec<_> = rows.into_iter().filter(has_head).collect();
     let ids = |wanted: fn(&&Run) -> bool| runs.iter().filter(wanted).map(|run| run.run_id.0).collect::<Vec<_>>();
     let (again, resumable) = (ids(|run| run.attempt > 1), ids(|run| run.kwargs.resumable));
-    let (mut metadata, mut heads, resumed, said) = try_join!(
-        thread_metadata(client, &threads),
-        heads(client, &threads),
-        leaving_checkpoints(client, &again),
-        events::counts(client, &resumable)
-    )?;
+    let (heads, resumed, said) =
+        try_join!(tuples(client, &heads), leaving_checkpoints(client, &again), events::counts(client, &resumable))?;
+    let mut heads: HashMap<_, _> = heads.into_iter().map(|head| (head.thread.clone(), head)).collect();
     let said: HashMap<_, _> = said.into_iter().collect();
-    let equip = |run: Run| ClaimedRun {
+    let equip = |(run, thread_metadata): (Run, Object)| ClaimedRun {
         lease: Lease { run_id: run.run_id, lease_id: claim.lease_id },
-        thread_metadata: metadata.remove(&run.thread_id).unwrap_or_default(),
+        thread_metadata,
         head: heads.remove(&run.thread_id.to_string()),
         resume: resumed.contains(&run.run_id.0),
         said: said.get(&run.run_id).copied().unwrap_or_default(),
         run,
     };
-    Ok(runs.into_iter().map(equip).collect())
-}
-
-async fn thread_metadata(client: &Client, threads: &[Uuid]) -> Done<HashMap<ThreadId, Object>> {
-    let rows = all(client, "SELECT id, metadata FROM thread WHERE id = ANY($1)", &[&threads]).await?;
-    rows.iter().map(|row| Ok((ThreadId(uuid(row, "id")?), object("thread", row, "metadata")?))).collect()
-}
-
-/// The newest checkpoint of each thread's root namespace, by the thread's name.
-async fn heads(client: &Client, threads: &[Uuid]) -> Done<HashMap<String, CheckpointTuple>> {
-    let names: Vec<_> = threads.iter().map(ToString::to_string).collect();
-    let sql = "SELECT lineage.k, lineage.thread, newest.ns, newest.id, parent, checkpoint, metadata
-         FROM lineage, LATERAL (
-             SELECT * FROM checkpoint WHERE lineage = lineage.k AND ns = '' ORDER BY id DESC LIMIT 1) AS newest
-         WHERE lineage.thread = ANY($1)";
-    let found = tuples(client, &all(client, sql, &[&names]).await?).await?;
-    Ok(found.into_iter().map(|tuple| (tuple.thread.clone(), tuple)).collect())
+    Ok(runs.into_iter().zip(metadata).map(equip).collect())
 }
 
 /// Which of these runs have left a checkpoint.

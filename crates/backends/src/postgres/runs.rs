@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::try_join;
 use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
     ids::{RunId, ThreadId},
@@ -25,7 +24,7 @@ use super::{
     lane_key, lineages, queue,
     rows::{Parameter, Text, all, both, decoded, execute, first, name, run, uuid},
     thread_search::tags,
-    threads,
+    threads::{self, Locked},
 };
 
 #[async_trait]
@@ -199,14 +198,7 @@ pub(super) async fn create(client: &Client, new: &NewRun) -> Done<CreatedRun> {
     let Some((ended, stopping)) = make_room(client, thread.k, new).await? else {
         return Ok(CreatedRun::ThreadBusy);
     };
-    let config = serde_json::to_string(&new.thread_config)?;
-    let touched: [Parameter<'_>; 3] = [&thread.k, &config, &new.run.created_at.0];
-    let touch = "UPDATE thread SET config = $2, updated_at = $3, expires_at = $3 + ttl WHERE k = $1";
-    try_join!(
-        insert(client, thread.k, new),
-        thread.merge_metadata(client, &new.thread_metadata),
-        execute(client, touch, &touched)
-    )?;
+    insert(client, &thread, new).await?;
     Ok(CreatedRun::Created { ended, stopping })
 }
 
@@ -259,9 +251,19 @@ const RUN: &str =
         webhooks_enabled, due_at, created_at, updated_at, events_kept)
     SELECT $1, place.k, $2, $3, $4, 'pending', $5, $6, $7, $8, $9, $10, $11, $11, $12 FROM place";
 
-async fn insert(client: &Client, thread: i64, new: &NewRun) -> Done<()> {
-    let sql = format!("WITH place AS (SELECT $13::bigint AS k) {RUN}");
-    insert_as(client, &sql, new, &[&thread]).await.map(drop)
+/// Makes a run on a thread that is locked, and notes on the thread what comes with it.
+async fn insert(client: &Client, thread: &Locked, new: &NewRun) -> Done<()> {
+    let merged = thread.merged(&new.thread_metadata);
+    let sql = format!(
+        "WITH place AS (
+             UPDATE thread SET metadata = coalesce($14, metadata), tags = coalesce($15, tags), config = $16,
+                 updated_at = $11, expires_at = $11 + ttl
+             WHERE k = $13 RETURNING k)
+         {RUN}"
+    );
+    let metadata = merged.as_ref().map(serde_json::to_string).transpose()?;
+    let (tags, config) = (merged.as_ref().map(tags), serde_json::to_string(&new.thread_config)?);
+    insert_as(client, &sql, new, &[&thread.k, &metadata, &tags, &config]).await.map(drop)
 }
 
 /// Makes a run together with its thread, unless there is one with this id. Says whether it did.

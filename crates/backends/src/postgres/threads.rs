@@ -156,12 +156,23 @@ pub(super) fn ttl(ttl: Option<ThreadTtl>) -> Done<(Option<i64>, Option<String>)>
 
 async fn patched(client: &Client, id: ThreadId, patch: &ThreadPatch, now: Timestamp) -> Done<Option<Thread>> {
     let Some(locked) = lock(client, id).await? else { return Ok(None) };
+    let merged = locked.merged(&patch.metadata);
     let (ttl, strategy) = ttl(patch.ttl)?;
-    let sql = "UPDATE thread SET updated_at = $2, ttl = coalesce($3, ttl), ttl_strategy = coalesce($4, ttl_strategy),
-             expires_at = $2 + coalesce($3, ttl)
-         WHERE id = $1";
-    let update: [Parameter<'_>; 4] = [&id.0, &now.0, &ttl, &strategy];
-    try_join!(locked.merge_metadata(client, &patch.metadata), execute(client, sql, &update))?;
+    execute(
+        client,
+        "UPDATE thread SET metadata = coalesce($2, metadata), tags = coalesce($3, tags), updated_at = $4,
+             ttl = coalesce($5, ttl), ttl_strategy = coalesce($6, ttl_strategy), expires_at = $4 + coalesce($5, ttl)
+         WHERE k = $1",
+        &[
+            &locked.k,
+            &merged.as_ref().map(serde_json::to_string).transpose()?,
+            &merged.as_ref().map(tags),
+            &now.0,
+            &ttl,
+            &strategy,
+        ],
+    )
+    .await?;
     find(client, id).await
 }
 
@@ -178,16 +189,11 @@ pub(super) async fn lock(client: &Client, id: ThreadId) -> Done<Option<Locked>> 
 }
 
 impl Locked {
-    /// Lays `metadata` over the thread's own. What changes nothing is not written.
-    pub(super) async fn merge_metadata(&self, client: &Client, metadata: &Object) -> Done<()> {
+    /// The thread's metadata with these laid over, unless that changes nothing.
+    pub(super) fn merged(&self, metadata: &Object) -> Option<Object> {
         let mut merged = self.metadata.clone();
         merged.extend(metadata.clone());
-        if merged == self.metadata {
-            return Ok(());
-        }
-        let sql = "UPDATE thread SET metadata = $2, tags = $3 WHERE k = $1";
-        execute(client, sql, &[&self.k, &serde_json::to_string(&merged)?, &tags(&merged)]).await?;
-        Ok(())
+        (merged != self.metadata).then_some(merged)
     }
 }
 

@@ -72,15 +72,15 @@ pub(super) async fn once<I: ?Sized + Sync, T: Send>(
     }
 }
 
-/// Does something between `begin` and a commit. The first statements travel together with `begin`.
+/// Does something between `opening` and a commit. The first statements travel together with `opening`.
 pub(super) async fn run<I: ?Sized + Sync, T: Send>(
     connection: Object,
-    begin: &str,
+    opening: &str,
     input: &I,
     work: impl for<'c> FnOnce(&'c Client, &'c I) -> Work<'c, T>,
 ) -> Result<T, Undone> {
     let open = Open(Some(connection));
-    let (begun, outcome) = join(open.batch_execute(begin), work(&open, input)).await;
+    let (begun, outcome) = join(open.batch_execute(opening), work(&open, input)).await;
     match begun.map_err(Failure::from).and(outcome) {
         Ok(value) => {
             open.batch_execute("COMMIT").await.map_err(|error| Undone::Unknown(failure(&error)))?;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use threadyard_core::{
-    checkpoints::{CheckpointQuery, PruneStrategy, PutCheckpoint, PutWrites, Write, Writer},
+    checkpoints::{Blob, CheckpointQuery, PruneStrategy, PutCheckpoint, PutWrites, Write, Writer},
     testkit::{new_run, sample_checkpoint},
 };
 
@@ -41,6 +41,51 @@ async fn what_is_put_is_got_whatever_the_thread_is_called() {
         assert_eq!(backend.storage.checkpoint(thread, "", Some("1")).await.unwrap().unwrap().id, "1");
         assert!(backend.storage.checkpoint(thread, "child", None).await.unwrap().is_none());
     }
+}
+
+#[tokio::test]
+async fn names_may_hold_any_character() {
+    let backend = Backend::new().await;
+    let (odd, other) = ("a\0b\u{ffff}c'\\\"é😀", "a\u{ffff}0b");
+    for name in [odd, other] {
+        let put = PutCheckpoint {
+            ns: name.into(),
+            parent: Some(name.into()),
+            metadata: Bytes::from_static(br#"{"source":"\u0000\ud800","run_id":"\u0000"}"#),
+            checkpoint: serde_json::to_vec(&serde_json::json!({ "channel_versions": { name: name } })).unwrap().into(),
+            blobs: vec![Blob {
+                channel: name.into(),
+                version: name.into(),
+                kind: name.into(),
+                data: Bytes::from_static(&[0, 255]),
+            }],
+            ..sample_checkpoint(name, name, None)
+        };
+        let write = Write { task: name.into(), path: name.into(), channel: name.into(), ..write(0, b"\0") };
+        let writes = PutWrites { thread: name.into(), ns: name.into(), id: name.into(), writes: vec![write.clone()] };
+        backend.storage.put_checkpoint(Writer::Call, put.clone()).await.unwrap();
+        backend.storage.put_writes(Writer::Call, writes).await.unwrap();
+        let found = backend.storage.checkpoint(name, name, Some(name)).await.unwrap().unwrap();
+        assert_eq!((found.thread.as_str(), found.id.as_str(), found.ns.as_str()), (name, name, name));
+        assert_eq!((found.metadata, found.blobs, found.writes), (put.metadata, put.blobs, vec![write]));
+    }
+    backend.storage.copy_checkpoints(odd, "copy").await.unwrap();
+    backend.storage.prune_checkpoints(vec![odd.into()], PruneStrategy::KeepLatest).await.unwrap();
+    for thread in [odd, "copy"] {
+        let found = backend.storage.checkpoint(thread, odd, None).await.unwrap().unwrap();
+        assert_eq!((found.id.as_str(), found.blobs.len(), found.writes.len()), (odd, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn of_several_writes_to_one_place_those_stay_that_would_if_they_came_apart() {
+    let backend = Backend::new().await;
+    save(&backend, "t", &["1"]).await;
+    let writes = vec![write(0, b"a"), write(-1, b"a"), write(0, b"b"), write(-1, b"b")];
+    let put = PutWrites { thread: "t".into(), ns: String::new(), id: "1".into(), writes };
+    backend.storage.put_writes(Writer::Call, put).await.unwrap();
+    let found = backend.storage.checkpoint("t", "", None).await.unwrap().unwrap();
+    assert_eq!(found.writes, [write(-1, b"b"), write(0, b"a")]);
 }
 
 #[tokio::test]

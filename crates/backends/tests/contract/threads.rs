@@ -156,3 +156,35 @@ async fn values_that_can_not_be_understood_match_nothing() {
     let found = backend.storage.search_threads(query, Window { limit: 10, offset: 0 }).await.unwrap();
     assert_eq!(found.rows.into_iter().map(|it| it.thread_id).collect::<Vec<_>>(), [thread(3)]);
 }
+
+#[tokio::test]
+async fn documents_come_back_as_they_were_sent() {
+    let backend = Backend::new().await;
+    let metadata =
+        object(serde_json::from_str(r#"{"z":1,"a":1.0,"m":{"y":"\u0000","b":18446744073709551615}}"#).unwrap());
+    let new = NewThread { thread_id: thread(1), metadata: metadata.clone(), ttl: None, now: at(0) };
+    backend.storage.create_thread(new).await.unwrap();
+    let values = r#"{"z": 1e999, "a":"\u0000\ud800", "z":0.10000000000000000000001}"#;
+    let update = ThreadUpdate {
+        status: ThreadStatus::Idle,
+        values: Some(raw_from_text(values.into()).unwrap()),
+        outcome: ThreadOutcome { interrupts: raw_from_text("{ }".into()).unwrap(), error: None },
+        state: Some(SavedState {
+            state: raw_from_text(format!("{{\"values\":{values},\"next\":[]}}")).unwrap(),
+            revision: "r".into(),
+        }),
+    };
+    backend.storage.update_thread(thread(1), update, at(1)).await.unwrap();
+    let found = backend.storage.thread(thread(1)).await.unwrap().unwrap();
+    assert_eq!(serde_json::to_string(&found.metadata).unwrap(), serde_json::to_string(&metadata).unwrap());
+    assert_eq!(found.values.known().unwrap().get(), values);
+    assert_eq!(found.outcome.unwrap().interrupts.get(), "{ }");
+    let head = backend.storage.thread_head(thread(1)).await.unwrap().unwrap();
+    assert_eq!(head.state.unwrap().state.get(), format!("{{\"values\":{values},\"next\":[]}}"));
+    let patched =
+        backend.storage.patch_thread(thread(1), patch(json!({"new": 1, "z": 2})), at(2)).await.unwrap().unwrap();
+    let keys: Vec<_> = patched.metadata.keys().map(String::as_str).collect();
+    assert_eq!((keys, &patched.metadata["z"]), (vec!["z", "a", "m", "new"], &json!(2)));
+    let query = ThreadQuery { metadata: object(json!({"m": {"y": "\u{0}"}})), ..ThreadQuery::default() };
+    assert_eq!(backend.storage.count_threads(query).await.unwrap(), 1);
+}

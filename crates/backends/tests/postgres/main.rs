@@ -6,6 +6,7 @@ mod concurrency;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod database;
+mod plans;
 mod server;
 
 use std::sync::Arc;
