@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use threadyard_core::bus::{Closing, EventBus, From};
+use threadyard_core::{
+    bus::{Closing, EventBus, From},
+    ids::RunId,
+};
 use tokio::time::Instant;
 
 use super::{
-    frames::{Closed, Events, LogId, Place},
+    frames::{Closed, Events, LogId, Place, Want},
     local::LocalBus,
     log::Log,
 };
@@ -19,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A run that is said elsewhere.
 pub(super) struct Followed {
     pub(super) log: Arc<Log>,
-    pub(super) from: From,
+    from: From,
     /// What was heard of each replica that speaks for the run.
-    pub(super) has: Vec<Place>,
+    has: Vec<Place>,
     /// Something of this one was lost on the way.
     pub(super) missed: Option<LogId>,
     pub(super) heard: Instant,
@@ -38,6 +41,11 @@ struct End {
 impl Followed {
     pub(super) fn new(log: Arc<Log>, from: From, now: Instant) -> Self {
         Self { log, from, has: Vec::new(), missed: None, heard: now, asked: None, end: None }
+    }
+
+    /// What others are asked for.
+    pub(super) fn want(&self, run: RunId) -> Want {
+        Want::new(run, self.from, self.has.clone())
     }
 
     /// Takes what is new of a part. Says whether something before it was lost on the way.

@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     followed::Followed,
-    frames::{Closed, Events, Said, Want, Watch},
+    frames::{Closed, Events, Said, Watch},
     local::LocalBus,
     log::Log,
     shared::SharedBusConfig,
@@ -180,8 +180,8 @@ impl Following {
     }
 
     /// Everything that is followed and watched here, for replicas that may not know.
-    pub(super) fn all(&mut self, now: Instant) -> Vec<Said> {
-        let mut all = self.ask(self.runs.keys().copied().collect(), now);
+    pub(super) fn all(&self, now: Instant) -> Vec<Said> {
+        let mut all = together(self.runs.iter().map(|(run, followed)| followed.want(*run)), Said::Want);
         all.extend(self.watches(|watched| now.duration_since(watched.since)));
         all
     }
@@ -202,9 +202,9 @@ impl Following {
         for run in runs {
             let Some(followed) = self.runs.get_mut(&run) else { continue };
             followed.asked = Some(now);
-            wants.push(Want::new(run, followed.from, followed.has.clone()));
+            wants.push(followed.want(run));
         }
-        wants.chunks(TOGETHER).map(|wants| Said::Want(wants.to_vec())).collect()
+        together(wants, Said::Want)
     }
 
     fn watches(&self, missed: impl Fn(&Watched) -> Duration) -> Vec<Said> {
@@ -212,7 +212,12 @@ impl Following {
             let missed_ms = u64::try_from(missed(watched).as_millis()).unwrap_or(u64::MAX);
             Watch { thread: *thread, missed_ms }
         };
-        let watches: Vec<_> = self.watched.iter().map(watch).collect();
-        watches.chunks(TOGETHER).map(|watches| Said::Watch(watches.to_vec())).collect()
+        together(self.watched.iter().map(watch), Said::Watch)
     }
+}
+
+/// Frames that hold many of a kind each.
+fn together<T: Clone>(all: impl IntoIterator<Item = T>, say: impl Fn(Vec<T>) -> Said) -> Vec<Said> {
+    let all: Vec<_> = all.into_iter().collect();
+    all.chunks(TOGETHER).map(|some| say(some.to_vec())).collect()
 }

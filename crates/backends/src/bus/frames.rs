@@ -32,6 +32,8 @@ pub(super) struct Frame {
 /// What a frame says. Variants are written by their names; a replica that does not know one ignores it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Said {
+    /// The sender is new, or was away: it is to be told what is wanted.
+    Hello,
     /// Wake these topics; each is a place in `Topic::ALL`.
     Wake(Vec<u8>),
     /// The sender follows these runs.

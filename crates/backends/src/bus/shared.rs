@@ -178,7 +178,7 @@ impl Shared {
     /// Whatever others said meanwhile may be lost: they are asked again, and every loop looks by itself.
     fn connected(&self) {
         let all = self.state().following.all(Instant::now());
-        self.sender.to_all(all);
+        self.sender.to_all(std::iter::once(Said::Hello).chain(all));
         for topic in Topic::ALL {
             self.local.wake(topic);
         }
@@ -187,6 +187,11 @@ impl Shared {
     fn hear(&self, Frame { from, said }: Frame) {
         let (now, mut state) = (Instant::now(), self.state());
         match said {
+            Said::Hello => {
+                for said in state.following.all(now) {
+                    self.sender.to(&[from], said);
+                }
+            }
             Said::Wake(topics) => frames::topics(&topics).for_each(|topic| self.local.wake(topic)),
             Said::Want(wants) => wants.iter().for_each(|want| state.holding.want(from, want, now)),
             Said::Unwant(runs) => runs.into_iter().for_each(|run| state.holding.unwant(from, run)),

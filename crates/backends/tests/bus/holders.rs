@@ -1,10 +1,14 @@
 //! A run that changes hands: attempts at one replica after the other, and readers at all of them.
 
+use std::{sync::Arc, time::Duration};
+
 use threadyard_backends::SharedBusConfig;
 use threadyard_core::{
-    bus::{Closing, From, Received},
+    ambient::Ambient,
+    bus::{Closing, EventBus, From, Received},
     stream::EventId,
 };
+use tokio::time::Instant;
 
 use crate::{Speaker, hear, next, read, replicas, run, some, thread};
 
@@ -125,4 +129,22 @@ async fn who_did_not_execute_a_run_does_not_take_its_result_away() {
         }
         assert_eq!(read(reader).await.result.is_some(), answers);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_new_learns_at_once_what_others_want() {
+    let (net, [first]) = replicas(SharedBusConfig::default()).await;
+    let (reader, mut watch) = (first.follow(run(1), thread(1), From::Start), first.watch(thread(1)));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let second: Arc<dyn EventBus> = Arc::new(net.join(SharedBusConfig::default(), Ambient::system()));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let begin = Instant::now();
+    for n in [1, 2] {
+        let mut speaker = Speaker::open(&second, n);
+        speaker.say(&["a"]);
+        speaker.close(None);
+    }
+    assert_eq!(read(reader).await.names, ["a"]);
+    assert_eq!((watch.next().await.0, watch.next().await.0), (run(1), run(2)));
+    assert!(begin.elapsed() < Duration::from_millis(100));
 }
