@@ -8,7 +8,9 @@ mod bus;
 mod documents;
 mod expiry;
 mod growth;
+mod item_search;
 mod postgres;
+mod rooms;
 mod saved_state;
 mod sqlite;
 

@@ -37,6 +37,9 @@ pub enum StorageError {
     /// The storage can't be reached or is full; the same operation may succeed later.
     #[error("storage is unavailable: {0}")]
     Unavailable(String),
+    /// The database lacks what the operation needs; whoever runs it can add that.
+    #[error("{0}")]
+    Unsupported(String),
     /// A stored row makes no sense.
     #[error("row {row} of table `{table}` is corrupt: {why}")]
     Corrupt {

@@ -59,6 +59,7 @@ impl From<StorageError> for Error {
         match error {
             StorageError::Unavailable(why) => Self::Unavailable(why),
             StorageError::LeaseLost => Self::Conflict(error.to_string()),
+            StorageError::Unsupported(why) => Self::Refused(why),
             StorageError::Corrupt { .. } | StorageError::Bug(_) => Self::Internal(error.to_string()),
         }
     }

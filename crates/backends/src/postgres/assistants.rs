@@ -16,8 +16,10 @@ use tokio_postgres::Row;
 use super::{
     Client, PostgresStorage,
     failures::Done,
-    rows::{Parameter, Text, all, both, escaped, execute, first, get, object, one, optional_string, string, time, uuid},
-    scans::{count_marked, find_marked, marked},
+    metadata,
+    rows::{
+        Parameter, Text, all, both, escaped, execute, first, get, object, one, optional_string, string, time, uuid,
+    },
     sql::Sql,
 };
 
@@ -56,16 +58,14 @@ impl Assistants for PostgresStorage {
         patch: AssistantPatch,
         now: Timestamp,
     ) -> Result<Option<Assistant>> {
-        self.transact((id, patch, now), |client, (id, patch, now)| {
-            Box::pin(patched(client, *id, patch.clone(), *now))
-        })
-        .await
+        self.transact((id, patch, now), |client, (id, patch, now)| Box::pin(patched(client, *id, patch.clone(), *now)))
+            .await
     }
 
     async fn assistant_versions(
         &self,
         id: AssistantId,
-        metadata: Object,
+        pattern: Object,
         window: Window,
     ) -> Result<Option<Vec<AssistantVersion>>> {
         let mut client = self.client().await?;
@@ -77,9 +77,9 @@ impl Assistants for PostgresStorage {
              JOIN assistant ON assistant.k = version.assistant",
         );
         sql.with("WHERE assistant.id = ?", id.0);
-        marked(&mut sql, "version.metadata", &metadata);
+        metadata::narrow(&mut sql, "version.metadata", &pattern);
         sql.add("ORDER BY version.version DESC");
-        let mut found = find_marked(&mut client, &sql, &metadata, window, version).await?;
+        let mut found = metadata::find(&mut client, sql, &pattern, window, version).await?;
         found.truncate(window.limit as usize);
         Ok(Some(found))
     }
@@ -107,13 +107,13 @@ impl Assistants for PostgresStorage {
     async fn search_assistants(&self, query: AssistantQuery, window: Window) -> Result<Page<Assistant>> {
         let mut sql = matching("*", &query);
         sql.add(&format!("ORDER BY {} {}, k", column(query.sort_by), direction(query.order)));
-        let found = find_marked(&mut self.client().await?, &sql, &query.metadata, window, assistant).await?;
+        let found = metadata::find(&mut self.client().await?, sql, &query.metadata, window, assistant).await?;
         Ok(Page::from_probe(found, window))
     }
 
     async fn count_assistants(&self, query: AssistantQuery) -> Result<u64> {
         let sql = matching("metadata", &query);
-        Ok(count_marked(&mut self.client().await?, sql, &query.metadata).await?)
+        Ok(metadata::count(&mut self.client().await?, sql, &query.metadata).await?)
     }
 }
 
@@ -126,7 +126,7 @@ fn matching(what: &str, query: &AssistantQuery) -> Sql {
     if let Some(name) = &query.name {
         sql.with("AND strpos(lower(name), lower(?::text COLLATE \"C\")) > 0", escaped(name).into_owned());
     }
-    marked(&mut sql, "metadata", &query.metadata);
+    metadata::narrow(&mut sql, "metadata", &query.metadata);
     sql
 }
 

@@ -7,6 +7,7 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use deadpool_postgres::Pool;
@@ -15,7 +16,10 @@ use futures_util::{
     future::{BoxFuture, join_all},
 };
 use threadyard_core::{checkpoints::Committed, storage::StorageError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -29,6 +33,9 @@ use super::{
 const GROUP: usize = 128;
 /// Two groups may stand in each other's way, and each of their operations alone does not: a group does not wait long.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '200ms'";
+
+/// Who waits longer for others' locks keeps the lane from everybody behind.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// The operations that one lane has to do.
 type Queue = mpsc::UnboundedReceiver<Box<dyn Operation>>;
@@ -142,8 +149,11 @@ where
     fn attempt<'c>(&'c self, client: &'c Client) -> BoxFuture<'c, Done<()>> {
         Box::pin(async move {
             // A panic must not take the lane with it, and with it every later write.
-            let outcome = AssertUnwindSafe((self.work)(client, &self.input)).catch_unwind().await;
+            let work = AssertUnwindSafe((self.work)(client, &self.input)).catch_unwind();
+            let late =
+                |_| Err(StorageError::Unavailable("somebody else has locked what was to be written".into()).into());
             let panicked = |_| Err(StorageError::Bug("a write panicked; see the log".into()).into());
+            let outcome = timeout(STUCK, work).await.unwrap_or_else(|elapsed| Ok(late(elapsed)));
             let outcome = match outcome.unwrap_or_else(panicked) {
                 Ok(value) => Ok(value),
                 Err(Failure::Found(StorageError::LeaseLost)) => Err(StorageError::LeaseLost),

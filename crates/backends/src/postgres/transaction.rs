@@ -3,11 +3,12 @@
 //! Connections may lead to PgBouncer, which gives each transaction another session: nothing here sets, locks or listens
 //! beyond its transaction.
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
 use deadpool_postgres::{Object, Pool};
 use futures_util::future::{BoxFuture, join};
 use threadyard_core::storage::{Result, StorageError};
+use tokio::time::timeout;
 
 use super::{
     Client,
@@ -19,6 +20,9 @@ pub(super) type Work<'c, T> = BoxFuture<'c, Done<T>>;
 
 /// So often something is tried that others are in the way of.
 const TRIES: u32 = 5;
+
+/// An answer to `ROLLBACK` that takes longer stands behind a statement that waits for somebody.
+const ROLLBACK: Duration = Duration::from_secs(1);
 
 /// Why a transaction did not happen.
 pub(super) enum Undone {
@@ -64,7 +68,13 @@ pub(super) async fn once<I: ?Sized + Sync, T: Send>(
     let mut tries = 0;
     loop {
         tries += 1;
-        match work(&*connection(pool).await?, input).await {
+        let open = Open(Some(connection(pool).await?));
+        let outcome = work(&open, input).await;
+        // What waits too long goes on waiting there.
+        if !matches!(outcome, Err(Failure::Found(StorageError::Unavailable(_)))) {
+            open.close();
+        }
+        match outcome {
             Ok(value) => return Ok(value),
             Err(failed) if failed.passes() && tries < TRIES => {}
             Err(failed) => return Err(failed.into()),
@@ -88,7 +98,7 @@ pub(super) async fn run<I: ?Sized + Sync, T: Send>(
             Ok(value)
         }
         Err(failed) => {
-            if open.batch_execute("ROLLBACK").await.is_ok() {
+            if let Ok(Ok(())) = timeout(ROLLBACK, open.batch_execute("ROLLBACK")).await {
                 open.close();
             }
             Err(Undone::Failed(failed))
@@ -96,7 +106,7 @@ pub(super) async fn run<I: ?Sized + Sync, T: Send>(
     }
 }
 
-/// A connection in a transaction. One that is dropped in the middle of it does not go back to the pool.
+/// A connection in use. One that is dropped in the middle of something does not go back to the pool.
 struct Open(Option<Object>);
 
 impl Open {

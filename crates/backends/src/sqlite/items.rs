@@ -3,9 +3,8 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use threadyard_core::{
-    filter,
     items::{Embedding, FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, Items, NamespaceQuery},
-    json::{Object, Value, raw_from_text},
+    json::raw_from_text,
     storage::{Result, StorageError},
     time::Timestamp,
 };
@@ -15,6 +14,7 @@ use super::{
     rows::{all, first, text, time},
     vectors,
 };
+use crate::item_search::{listed, satisfies};
 
 #[async_trait]
 impl Items for SqliteStorage {
@@ -182,36 +182,11 @@ fn range(prefix: &[String]) -> Done<(String, String)> {
     Ok((from, to))
 }
 
-fn satisfies(item: &Item, filter: &Object) -> Done<bool> {
-    if filter.is_empty() {
-        return Ok(true);
-    }
-    let value: Value = serde_json::from_str(item.value.get())?;
-    let met =
-        |(field, condition): (&String, &Value)| filter::satisfies(value.get(field).unwrap_or(&Value::Null), condition);
-    Ok(filter.iter().all(met))
-}
-
 fn namespaces(connection: &Connection, query: &NamespaceQuery, now: Timestamp) -> Done<Vec<Vec<String>>> {
     let mut statement = connection.prepare_cached(
         "SELECT DISTINCT namespace FROM item WHERE expires_at IS NULL OR expires_at > ?1 ORDER BY namespace",
     )?;
-    let mut found = all(&mut statement, &[&now.0], |row| labels(row, 0))?;
-    found.retain(|labels| {
-        let enough = labels.len() >= query.prefix.len().max(query.suffix.len());
-        enough && matches(&query.prefix, labels) && matches(&query.suffix, &labels[labels.len() - query.suffix.len()..])
-    });
-    for labels in &mut found {
-        labels.truncate(query.max_depth.unwrap_or(usize::MAX));
-    }
-    found.sort_unstable();
-    found.dedup();
-    let window = query.window;
-    Ok(found.into_iter().skip(window.offset as usize).take(window.limit as usize).collect())
-}
-
-fn matches(pattern: &[String], labels: &[String]) -> bool {
-    pattern.iter().zip(labels).all(|(wanted, label)| wanted == "*" || wanted == label)
+    Ok(listed(all(&mut statement, &[&now.0], |row| labels(row, 0))?, query))
 }
 
 fn labels(row: &Row<'_>, column: usize) -> Done<Vec<String>> {

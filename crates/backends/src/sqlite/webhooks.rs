@@ -1,7 +1,5 @@
 //! Webhook deliveries in SQLite.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, Row, params};
@@ -20,6 +18,7 @@ use super::{
     Done, SqliteStorage,
     rows::{all, first, key, name, time, uuid},
 };
+use crate::rooms::{Due, pick, room};
 
 #[async_trait]
 impl Webhooks for SqliteStorage {
@@ -111,14 +110,6 @@ pub(super) const NEXT_ORIGIN: &str = "SELECT min(origin) FROM delivery INDEXED B
 pub(super) const WAITING: &str = "SELECT origin, count(*), min(next_attempt_at)
     FROM delivery INDEXED BY delivery_origin_due WHERE state = 'pending' GROUP BY origin";
 
-/// A delivery that is due, as far as its place in the queue matters.
-struct Due {
-    k: i64,
-    at: i64,
-    origin: String,
-    retry: bool,
-}
-
 /// So many origins are looked at in one transaction, since nobody else writes meanwhile.
 const LOOKED_AT: usize = 200;
 
@@ -161,30 +152,6 @@ fn due(connection: &Connection, claim: &ClaimDeliveries) -> Done<(Vec<i64>, Opti
 
 fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
     Ok(Due { k: row.get(0)?, at: row.get(1)?, origin: row.get(2)?, retry: row.get(3)? })
-}
-
-fn room(claim: &ClaimDeliveries, origin: &str) -> u32 {
-    claim.rooms.get(origin).copied().unwrap_or(claim.per_origin)
-}
-
-/// Those for which there is room, in the order given.
-fn pick(due: &[Due], claim: &ClaimDeliveries) -> Vec<i64> {
-    let mut rooms = HashMap::new();
-    let mut retries = claim.retries;
-    let mut picked = Vec::new();
-    for Due { k, origin, retry, .. } in due {
-        if picked.len() == claim.limit as usize {
-            break;
-        }
-        let left = rooms.entry(origin.as_str()).or_insert_with_key(|origin| room(claim, origin));
-        if *left == 0 || (*retry && retries == 0) {
-            continue;
-        }
-        *left -= 1;
-        retries -= u32::from(*retry);
-        picked.push(*k);
-    }
-    picked
 }
 
 /// Notes that an attempt begins. What came of an earlier one that is still noted as begun, nobody knows; how many there

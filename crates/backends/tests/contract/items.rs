@@ -7,6 +7,7 @@ use threadyard_core::{
     items::{Embedding, ItemAnswer, ItemOperation, ItemPut, ItemSearch, NamespaceQuery},
     json::{Object, raw},
     page::Window,
+    storage::StorageError,
 };
 
 use crate::{Backend, at};
@@ -167,6 +168,9 @@ async fn the_nearest_come_first() {
         put("none", vec![], None),
         put("over", vec![near("m", &[1.0, 0.0])], Some(Duration::from_micros(1))),
     ];
+    if !backend.compares_vectors().await {
+        return says_what_is_missing(&backend, puts).await;
+    }
     backend.storage.apply_items(puts, at(1)).await.unwrap();
     let search = async |filter: Value, window| {
         let Value::Object(filter) = filter else { panic!("{filter}") };
@@ -199,4 +203,18 @@ async fn the_nearest_come_first() {
     backend.storage.apply_items(vec![put("same", vec![], None), delete], at(2)).await.unwrap();
     backend.storage.apply_items(vec![put("two texts", vec![], None)], at(2)).await.unwrap();
     assert_eq!(search(json!({}), Window { limit: 1, offset: 0 }).await, [("nothing".to_owned(), Some(0.0))]);
+}
+
+/// A database that can't compare vectors refuses them, and does everything else.
+async fn says_what_is_missing(backend: &Backend, with_meaning: Vec<ItemOperation>) {
+    let query = Some(Embedding { model: "m".into(), vector: vec![1.0] });
+    let search = ItemSearch { prefix: vec![], filter: Object::new(), query, window: WINDOW, refresh: false };
+    for operations in [with_meaning, vec![put("a", "k", Some(json!({}))), ItemOperation::Search(search)]] {
+        let refused = backend.storage.apply_items(operations, at(1)).await;
+        let Err(StorageError::Unsupported(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("`CREATE EXTENSION vector`"), "{why}");
+    }
+    assert!(keys(backend, "a", json!({})).await.is_empty(), "what is refused leaves nothing");
+    backend.storage.apply_items(vec![put("a", "k", Some(json!({})))], at(1)).await.unwrap();
+    assert_eq!(keys(backend, "a", json!({})).await, ["k"]);
 }

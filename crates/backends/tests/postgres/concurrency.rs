@@ -260,3 +260,27 @@ async fn a_database_of_a_newer_server_is_refused() {
     let Err(refused) = PostgresStorage::open(&database.config()).await else { panic!("it was opened") };
     assert!(refused.to_string().contains("9999"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_locks_a_row_for_ever_does_not_stop_everybody() {
+    let database = Database::new().await;
+    let storage = Arc::new(PostgresStorage::open(&database.config()).await.unwrap());
+    for n in 0..12 {
+        let new = NewThread { thread_id: thread(n), metadata: Object::new(), ttl: None, now: at(0) };
+        storage.create_thread(new).await.unwrap();
+    }
+    let client = database.client().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    client.query_one("SELECT FROM thread WHERE id = $1 FOR UPDATE", &[&thread(0).0]).await.unwrap();
+    let mut made = JoinSet::new();
+    for n in 0..12 {
+        let storage = storage.clone();
+        made.spawn(async move { (n, storage.create_run(new_run(run(n), thread(n), at(0))).await) });
+    }
+    let made = tokio::time::timeout(Duration::from_secs(40), made.join_all()).await.unwrap();
+    for (n, outcome) in made {
+        assert_eq!(matches!(outcome, Err(StorageError::Unavailable(_))), n == 0, "{n}: {outcome:?}");
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    storage.create_run(new_run(run(99), thread(0), at(0))).await.unwrap();
+}

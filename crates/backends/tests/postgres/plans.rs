@@ -56,10 +56,11 @@ async fn nothing_that_is_done_for_a_run_reads_a_whole_table() {
     database.end_connections().await;
     let before = scans(&database.client().await).await;
     let storage = PostgresStorage::open(&database.config()).await.unwrap();
-    for n in 1..=3 {
+    // So often that plans are made which fit any parameters.
+    for n in 1..=18 {
         let mut new = new_run(run(n), thread(n), at(0));
         (new.create_thread, new.run.kwargs.resumable) = (Some(Object::new()), true);
-        new.run.kwargs.temporary = n == 2;
+        new.run.kwargs.temporary = n % 3 == 1;
         storage.create_run(new).await.unwrap();
         let claim = ClaimRuns {
             lease_id: threadyard_core::ids::LeaseId(Uuid::from_u64_pair(4, n)),
@@ -80,19 +81,19 @@ async fn nothing_that_is_done_for_a_run_reads_a_whole_table() {
         storage.keep_events(lease, 1, vec![StreamEvent::of("e", &1)]).await.unwrap();
         storage.kept_events(run(n), 0).await.unwrap();
         storage.checkpoint(&name, "", None).await.unwrap();
-        match n {
-            1 | 2 => storage.finish_run(lease, success(at(2))).await.unwrap(),
+        match n % 3 {
+            0 | 1 => storage.finish_run(lease, success(at(2))).await.unwrap(),
             _ => storage.requeue_run(lease, GivenBack::Failed, at(2)).await.unwrap(),
         }
+        storage.expire_leases(ExpireLeases { now: at(40), max_attempts: 3 }).await.unwrap();
+        let request = CancelRequest { action: CancelAction::Rollback, reason: "test".into(), cause: CancelCause::User };
+        storage.cancel_run(thread(n), run(n), request, at(41)).await.unwrap();
     }
-    storage.expire_leases(ExpireLeases { now: at(40), max_attempts: 3 }).await.unwrap();
-    let request = CancelRequest { action: CancelAction::Rollback, reason: "test".into(), cause: CancelCause::User };
-    storage.cancel_run(thread(3), run(3), request, at(41)).await.unwrap();
-    storage.delete_run(thread(1), run(1)).await.unwrap();
+    storage.delete_run(thread(3), run(3)).await.unwrap();
     storage.queue_stats(at(42)).await.unwrap();
     storage.open_runs(None).await.unwrap();
     let window = Window { limit: 10, offset: 10 };
-    storage.search_runs(RunQuery { thread_id: thread(1), status: None }, window).await.unwrap();
+    storage.search_runs(RunQuery { thread_id: thread(6), status: None }, window).await.unwrap();
     for sort_by in [ThreadSort::CreatedAt, ThreadSort::UpdatedAt, ThreadSort::StateUpdatedAt, ThreadSort::ThreadId] {
         for metadata in [Object::new(), Object::from_iter([("user".into(), "nobody".into())])] {
             for status in [None, Some(ThreadStatus::Error), Some(ThreadStatus::Busy)] {
@@ -101,7 +102,7 @@ async fn nothing_that_is_done_for_a_run_reads_a_whole_table() {
             }
         }
     }
-    storage.delete_thread(thread(1)).await.unwrap();
+    storage.delete_thread(thread(6)).await.unwrap();
     drop(storage);
     // Connections tell what they did when they end.
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -31,6 +31,11 @@ impl Backend {
         Self::open(self.folder)
     }
 
+    /// Whether items can be found by their meaning.
+    async fn compares_vectors(&self) -> bool {
+        true
+    }
+
     fn open(folder: TempDir) -> Self {
         let storage = Arc::new(SqliteStorage::open(folder.path()).unwrap());
         Self { storage, folder }

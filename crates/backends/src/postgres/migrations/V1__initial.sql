@@ -198,8 +198,9 @@ CREATE TABLE pending_write (
 ALTER TABLE checkpoint ALTER COLUMN checkpoint SET STORAGE EXTERNAL;
 ALTER TABLE blob ALTER COLUMN data SET STORAGE EXTERNAL;
 
+-- What the texts of items mean is in a table that is made when it is first needed, since it takes an extension.
 CREATE TABLE item (
-    namespace text COLLATE "C" NOT NULL,
+    namespace text[] COLLATE "C" NOT NULL,
     key text COLLATE "C" NOT NULL,
     value text NOT NULL,
     created_at bigint NOT NULL,
@@ -209,20 +210,6 @@ CREATE TABLE item (
     PRIMARY KEY (namespace, key)
 );
 CREATE INDEX item_expires ON item (expires_at) WHERE expires_at IS NOT NULL;
--- What the texts of items mean, as `model` sees it: 32-bit floats, the least significant byte first.
-CREATE TABLE item_embedding (
-    namespace text COLLATE "C" NOT NULL,
-    key text COLLATE "C" NOT NULL,
-    model text COLLATE "C" NOT NULL,
-    vector bytea NOT NULL
-);
-CREATE INDEX item_embedding_item ON item_embedding (namespace, key);
-CREATE FUNCTION item_embeddings() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM item_embedding WHERE namespace = OLD.namespace AND key = OLD.key;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER item_deleted AFTER DELETE ON item FOR EACH ROW EXECUTE FUNCTION item_embeddings();
 
 CREATE TABLE cron (
     k bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,0 +1,301 @@
+//! Store items in PostgreSQL. A namespace is a list of labels; those below one lie next to each other in its order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use deadpool_postgres::Object;
+use futures_util::future::try_join_all;
+use threadyard_core::{
+    items::{FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, Items, NamespaceQuery},
+    json::raw_from_text,
+    storage::{Result, StorageError},
+    time::Timestamp,
+};
+use tokio_postgres::Row;
+
+use super::{
+    Client, PostgresStorage,
+    failures::Done,
+    rows::{Parameter, Text, all, escaped, execute, first, get, string, time, unescaped},
+    scans::scan,
+    sql::Sql,
+    vectors,
+};
+use crate::item_search::{listed, satisfies};
+
+/// No item lives for longer: what is later than all times can't be stored.
+const LONGEST: i64 = i64::MAX / 2;
+
+#[async_trait]
+impl Items for PostgresStorage {
+    async fn apply_items(&self, operations: Vec<ItemOperation>, now: Timestamp) -> Result<Vec<ItemAnswer>> {
+        if operations.iter().any(is_about_meaning) {
+            self.prepare_vectors().await?;
+        }
+        let (answers, refreshed) = read(&mut self.client().await?, &operations, now).await?;
+        let writes = Writes::new(&operations, refreshed);
+        match writes.statements() {
+            0 => {}
+            1 => self.at_once((writes, now), |client, (writes, now)| Box::pin(write(client, writes, *now))).await?,
+            _ => self.transact((writes, now), |client, (writes, now)| Box::pin(write(client, writes, *now))).await?,
+        }
+        Ok(answers)
+    }
+}
+
+fn is_about_meaning(operation: &ItemOperation) -> bool {
+    match operation {
+        ItemOperation::Put(item) => item.value.is_some() && !item.embeddings.is_empty(),
+        ItemOperation::Search(search) => search.query.is_some(),
+        _ => false,
+    }
+}
+
+/// The namespace and the key of an item.
+type Place = (Vec<String>, String);
+
+/// Answers the reads, and tells which items' times to live begin anew.
+async fn read(
+    client: &mut Object,
+    operations: &[ItemOperation],
+    now: Timestamp,
+) -> Done<(Vec<ItemAnswer>, BTreeSet<Place>)> {
+    let gets = operations.iter().filter_map(|operation| match operation {
+        ItemOperation::Get { namespace, key, .. } => Some(get_item(client, namespace, key, now)),
+        _ => None,
+    });
+    let mut gotten = try_join_all(gets).await?.into_iter();
+    let mut answers = Vec::with_capacity(operations.len());
+    let mut refreshed = BTreeSet::new();
+    let mut note = |refresh: bool, found: &Found| {
+        if refresh && found.expires {
+            refreshed.insert((found.item.namespace.clone(), found.item.key.clone()));
+        }
+    };
+    for operation in operations {
+        answers.push(match operation {
+            ItemOperation::Get { refresh, .. } => {
+                let found = gotten.next().flatten();
+                found.iter().for_each(|it| note(*refresh, it));
+                ItemAnswer::Item(found.map(|it| it.item))
+            }
+            ItemOperation::Search(query) => {
+                let found = search(client, query, now).await?;
+                found.iter().for_each(|it| note(query.refresh, it));
+                ItemAnswer::Items(found.into_iter().map(|it| FoundItem { item: it.item, score: it.score }).collect())
+            }
+            ItemOperation::ListNamespaces(query) => ItemAnswer::Namespaces(namespaces(client, query, now).await?),
+            ItemOperation::Put(_) => ItemAnswer::Written,
+        });
+    }
+    Ok((answers, refreshed))
+}
+
+/// What a batch changes, in the order of namespaces and keys, so that batches wait for each other in the same order.
+struct Writes<'a> {
+    refreshed: BTreeSet<Place>,
+    /// Of several writes to an item the last counts; what was deleted before it begins anew.
+    deleted: BTreeSet<Place>,
+    kept: BTreeMap<Place, &'a ItemPut>,
+}
+
+impl<'a> Writes<'a> {
+    fn new(operations: &'a [ItemOperation], refreshed: BTreeSet<Place>) -> Self {
+        let mut writes = Self { refreshed, deleted: BTreeSet::new(), kept: BTreeMap::new() };
+        for operation in operations {
+            let ItemOperation::Put(put) = operation else { continue };
+            let place = (put.namespace.clone(), put.key.clone());
+            if put.value.is_some() {
+                writes.kept.insert(place, put);
+            } else {
+                writes.kept.remove(&place);
+                writes.deleted.insert(place);
+            }
+        }
+        writes
+    }
+
+    fn has_meaning(&self) -> bool {
+        self.kept.values().any(|put| !put.embeddings.is_empty())
+    }
+
+    /// How many statements it takes.
+    fn statements(&self) -> usize {
+        let needed = [!self.refreshed.is_empty(), !self.deleted.is_empty(), !self.kept.is_empty(), self.has_meaning()];
+        needed.into_iter().filter(|needed| *needed).count()
+    }
+}
+
+/// Columns of namespaces, as text, and keys.
+fn columns<'a>(places: impl Iterator<Item = &'a Place>) -> (Vec<String>, Vec<Text<'a>>) {
+    places.map(|(namespace, key)| (literal(namespace), Text(key))).unzip()
+}
+
+/// A list of labels as the database writes it: lists of different lengths can't be bound as one.
+fn literal(namespace: &[String]) -> String {
+    let quoted = |label: &String| format!("\"{}\"", escaped(label).replace('\\', r"\\").replace('"', "\\\""));
+    format!("{{{}}}", namespace.iter().map(quoted).collect::<Vec<_>>().join(","))
+}
+
+async fn write(client: &Client, writes: &Writes<'_>, now: Timestamp) -> Done<()> {
+    if !writes.refreshed.is_empty() {
+        // Whoever is writing an item begins its time anew as well.
+        let sql = "WITH read AS (
+                 SELECT item.namespace, item.key FROM unnest($1::text[], $2::text[]) AS place (namespace, key)
+                 JOIN item ON item.namespace = place.namespace::text[] AND item.key = place.key
+                 FOR UPDATE OF item SKIP LOCKED)
+             UPDATE item SET expires_at = $3 + ttl FROM read
+             WHERE item.namespace = read.namespace AND item.key = read.key";
+        let (namespaces, keys) = columns(writes.refreshed.iter());
+        execute(client, sql, &[&namespaces, &keys, &now.0]).await?;
+    }
+    if !writes.deleted.is_empty() {
+        let sql = "WITH over AS (
+                 SELECT item.namespace, item.key
+                 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS place (namespace, key, nth)
+                 JOIN item ON item.namespace = place.namespace::text[] AND item.key = place.key
+                 ORDER BY nth FOR UPDATE OF item)
+             DELETE FROM item USING over WHERE item.namespace = over.namespace AND item.key = over.key";
+        let (namespaces, keys) = columns(writes.deleted.iter());
+        execute(client, sql, &[&namespaces, &keys]).await?;
+    }
+    if !writes.kept.is_empty() {
+        put(client, writes, now).await?;
+    }
+    Ok(())
+}
+
+async fn put(client: &Client, writes: &Writes<'_>, now: Timestamp) -> Done<()> {
+    // What is over is not there, so that something new takes its place.
+    let sql = "INSERT INTO item (namespace, key, value, created_at, updated_at, ttl, expires_at)
+         SELECT namespace::text[], key, value, $5::bigint, $5, ttl, $5 + ttl
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS put (namespace, key, value, ttl)
+         ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at,
+             ttl = excluded.ttl, expires_at = excluded.expires_at,
+             created_at = CASE WHEN item.expires_at <= $5 THEN $5 ELSE item.created_at END";
+    let (namespaces, keys) = columns(writes.kept.keys());
+    let values: Vec<_> = writes.kept.values().map(|put| put.value.as_ref().map(|value| value.get())).collect();
+    let ttls: Vec<_> = writes.kept.values().map(|put| put.ttl.map(ttl)).collect();
+    execute(client, sql, &[&namespaces, &keys, &values, &ttls, &now.0]).await?;
+    if !writes.has_meaning() {
+        return Ok(());
+    }
+    let meanings = || writes.kept.iter().flat_map(|(place, put)| put.embeddings.iter().map(move |it| (place, it)));
+    let (namespaces, keys) = columns(meanings().map(|(place, _)| place));
+    let (models, vectors): (Vec<_>, Vec<_>) =
+        meanings().map(|(_, it)| (Text(&it.model), vectors::text(&it.vector))).unzip();
+    let sql = "INSERT INTO item_embedding (namespace, key, model, vector)
+         SELECT namespace::text[], key, model, vector::vector
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS meaning (namespace, key, model, vector)";
+    execute(client, sql, &[&namespaces, &keys, &models, &vectors]).await?;
+    Ok(())
+}
+
+fn ttl(ttl: std::time::Duration) -> i64 {
+    i64::try_from(ttl.as_micros()).unwrap_or(LONGEST).min(LONGEST)
+}
+
+/// An item that was found, how near it is, and whether it expires.
+struct Found {
+    item: Item,
+    score: Option<f64>,
+    expires: bool,
+}
+
+fn found(row: &Row) -> Done<Found> {
+    Ok(Found { item: item(row)?, score: get(row, "score")?, expires: get::<Option<i64>>(row, "ttl")?.is_some() })
+}
+
+async fn get_item(client: &Client, namespace: &[String], key: &str, now: Timestamp) -> Done<Option<Found>> {
+    let sql = "SELECT *, NULL::double precision AS score FROM item
+         WHERE namespace = $1 AND key = $2 AND (expires_at IS NULL OR expires_at > $3)";
+    let labels: Vec<_> = namespace.iter().map(|label| Text(label)).collect();
+    let parameters: [Parameter<'_>; 3] = [&labels, &Text(key), &now.0];
+    first(client, sql, &parameters).await?.as_ref().map(found).transpose()
+}
+
+/// Looks at one value after the other, in the order that is asked for, until the page is full.
+async fn search(client: &mut Object, search: &ItemSearch, now: Timestamp) -> Done<Vec<Found>> {
+    let mut sql = candidates(search, now);
+    let window = search.window;
+    if search.filter.is_empty() {
+        sql.with("LIMIT ?", i64::from(window.limit));
+        sql.with("OFFSET ?", i64::from(window.offset));
+        return all(client, &sql.text, &sql.parameters()).await?.iter().map(found).collect();
+    }
+    let (mut page, mut passed_over) = (Vec::new(), window.offset);
+    scan(client, &sql, |row| {
+        let found = found(row)?;
+        if satisfies(&found.item, &search.filter)? {
+            match passed_over.checked_sub(1) {
+                Some(left) => passed_over = left,
+                None => page.push(found),
+            }
+        }
+        Ok(page.len() >= window.limit as usize)
+    })
+    .await?;
+    page.truncate(window.limit as usize);
+    Ok(page)
+}
+
+/// What a search looks at, in order.
+fn candidates(search: &ItemSearch, now: Timestamp) -> Sql {
+    let mut sql = match &search.query {
+        None => Sql::new("SELECT *, NULL::double precision AS score FROM item"),
+        Some(query) => {
+            let mut sql = Sql::new("SELECT item.*, score FROM item LEFT JOIN ( SELECT namespace, key,");
+            sql.with(vectors::SCORE, vectors::text(&query.vector));
+            sql.with("FROM item_embedding WHERE model = ?", escaped(&query.model).into_owned());
+            below(&mut sql, "namespace", &search.prefix);
+            sql.add("GROUP BY namespace, key) AS nearest USING (namespace, key)");
+            sql
+        }
+    };
+    sql.with("WHERE (expires_at IS NULL OR expires_at > ?)", now.0);
+    below(&mut sql, "item.namespace", &search.prefix);
+    let nearness = if search.query.is_some() { "score DESC NULLS LAST," } else { "" };
+    sql.add(&format!("ORDER BY {nearness} updated_at DESC, item.key"));
+    sql
+}
+
+/// Adds the condition that a namespace begins with these labels.
+fn below(sql: &mut Sql, column: &str, prefix: &[String]) {
+    let Some((last, before)) = prefix.split_last() else { return };
+    let mut from: Vec<_> = before.iter().map(|label| escaped(label).into_owned()).collect();
+    let mut to = from.clone();
+    from.push(escaped(last).into_owned());
+    // No text lies between one and the same with the least character behind it.
+    to.push(format!("{}\u{1}", escaped(last)));
+    sql.with(&format!("AND {column} >= ?"), from);
+    sql.with(&format!("AND {column} < ?"), to);
+}
+
+async fn namespaces(client: &Client, query: &NamespaceQuery, now: Timestamp) -> Done<Vec<Vec<String>>> {
+    let mut sql = Sql::new("SELECT DISTINCT namespace FROM item");
+    sql.with("WHERE (expires_at IS NULL OR expires_at > ?)", now.0);
+    let known = query.prefix.iter().take_while(|label| *label != "*").count();
+    below(&mut sql, "namespace", &query.prefix[..known]);
+    let found = all(client, &sql.text, &sql.parameters()).await?;
+    Ok(listed(found.iter().map(labels).collect::<Done<_>>()?, query))
+}
+
+fn labels(row: &Row) -> Done<Vec<String>> {
+    Ok(get::<Vec<&str>>(row, "namespace")?.into_iter().map(unescaped).collect())
+}
+
+fn item(row: &Row) -> Done<Item> {
+    let key = string(row, "key")?;
+    let value = raw_from_text(get(row, "value")?).map_err(|error| StorageError::Corrupt {
+        table: "item",
+        row: key.clone(),
+        why: error.to_string(),
+    })?;
+    Ok(Item {
+        namespace: labels(row)?,
+        key,
+        value,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
