@@ -63,7 +63,7 @@ pub trait EventBus: Send + Sync {
     fn open(&self, run: RunId, thread: ThreadId) -> EventId;
     /// Opens a run's stream, unless it is open, for a reader of what whichever server executes the run will say.
     fn follow(&self, run: RunId, thread: ThreadId, from: From) -> Box<dyn Subscription>;
-    /// This server says no more in a run's stream; the run goes on, and another server may speak next.
+    /// An attempt that opened a run's stream says no more; the run goes on, and another server may speak next.
     fn hand_over(&self, run: RunId);
     /// Learns of the runs of a thread that say their first word from now on.
     fn watch(&self, thread: ThreadId) -> Box<dyn ThreadWatch>;

@@ -178,10 +178,7 @@ async fn paused(engine: &Engine) {
 
 /// Commit, then announce: nothing here is needed for correctness.
 fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
-    let Outcome::Ended(ending, result) = outcome else {
-        engine.bus.hand_over(run.run_id);
-        return;
-    };
+    let Outcome::Ended(ending, result) = outcome else { return engine.bus.hand_over(run.run_id) };
     engine.settings.faults.reach("finish.committed");
     let took_ms = run.started_at.map(|start| ending.at.since(start).as_millis());
     tracing::info!(

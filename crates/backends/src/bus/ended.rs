@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded_in_bytes_and_in_time() {
-        let mut ended = Ended::new(10, Duration::from_secs(60));
+        let mut ended = Ended::new(10, Duration::from_mins(1));
         for n in 1..=3 {
             let closing = Closing { result: Some(Bytes::from_static(b"1234")) };
             ended.keep(run(n), None, closing, Instant::now());
@@ -106,7 +106,7 @@ mod tests {
         ended.expire(Instant::now() + Duration::from_secs(40));
         assert!(ended.get(run(3)).is_none() && ended.get(run(2)).is_some());
         assert_eq!(ended.bytes, 0);
-        ended.expire(Instant::now() + Duration::from_secs(60));
+        ended.expire(Instant::now() + Duration::from_mins(1));
         assert!(ended.runs.is_empty() && ended.order.is_empty());
     }
 }

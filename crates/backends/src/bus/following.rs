@@ -1,5 +1,4 @@
-//! The runs that are said elsewhere and heard here: in order, each event once, and what is lost on the way is asked for
-//! again.
+//! The runs that are said elsewhere and heard here, the threads that are watched here, and what others are told of both.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,7 +9,8 @@ use threadyard_core::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    frames::{Closed, Events, LogId, Place, Said, Want, Watch},
+    followed::Followed,
+    frames::{Closed, Events, Said, Watch},
     local::LocalBus,
     log::Log,
     shared::SharedBusConfig,
@@ -18,10 +18,6 @@ use super::{
 
 /// How many wants share a frame.
 const TOGETHER: usize = 256;
-/// How many replicas' words are told apart for one run.
-const MOST_LOGS: usize = 8;
-/// How long to wait for what was lost, once it is known that the run has ended.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// The time between two questions for what was lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -39,80 +35,10 @@ pub(super) struct Following {
     deserted: mpsc::UnboundedSender<RunId>,
 }
 
-/// A run that is said elsewhere.
-struct Followed {
-    log: Arc<Log>,
-    from: From,
-    /// What was heard of each replica that speaks for the run.
-    has: Vec<Place>,
-    /// Something of this one was lost on the way.
-    missed: Option<LogId>,
-    heard: Instant,
-    asked: Option<Instant>,
-    /// It has ended, but not everything before the end is here.
-    closing: Option<(Place, Closing, Instant)>,
-}
-
 /// A thread that is watched here.
 struct Watched {
     watches: usize,
     since: Instant,
-}
-
-impl Followed {
-    fn new(log: Arc<Log>, from: From, now: Instant) -> Self {
-        Self { log, from, has: Vec::new(), missed: None, heard: now, asked: None, closing: None }
-    }
-
-    /// The place in this log up to which everything is here; `base` where the log is new to a reader of what is new.
-    fn next_in(&self, log: LogId, base: u64) -> u64 {
-        match self.has.iter().find(|place| place.log == log) {
-            Some(place) => place.next,
-            None if self.from == From::Now && self.has.is_empty() => base,
-            None => 0,
-        }
-    }
-
-    fn reach(&mut self, reached: Place) {
-        if let Some(place) = self.has.iter_mut().find(|place| place.log == reached.log) {
-            place.next = place.next.max(reached.next);
-            return;
-        }
-        if self.has.len() == MOST_LOGS {
-            self.has.remove(0);
-        }
-        self.has.push(reached);
-    }
-
-    /// Takes what is new of a part. Says whether something before it was lost on the way.
-    fn take(&mut self, local: &LocalBus, said: Events) -> bool {
-        let next = self.next_in(said.log, said.follows);
-        if said.follows > next {
-            return std::mem::replace(&mut self.missed, Some(said.log)).is_none();
-        }
-        let (run, end) = (said.run, Place { log: said.log, next: said.end().max(next) });
-        let (is_new, awaits_other) = (said.end() > next, self.missed.is_some_and(|log| log != said.log));
-        // Nobody has what is between, or what another replica was asked for does not come.
-        if said.place > next || (awaits_other && is_new) {
-            self.log.miss();
-        }
-        if is_new || !awaits_other {
-            self.missed = None;
-        }
-        self.reach(end);
-        let (first, events) = said.from_place(next);
-        if !events.is_empty() {
-            // One numbering goes on over attempts that do not share one; such ids are shown to nobody.
-            let next_id = self.log.next_id();
-            let goes_on = self.log.end() > 0 && first.epoch_ms != next_id.epoch_ms;
-            local.append(run, if goes_on { next_id } else { first }, events);
-        }
-        false
-    }
-
-    fn is_complete(&self, end: Place) -> bool {
-        self.next_in(end.log, end.next) >= end.next
-    }
 }
 
 impl Following {
@@ -180,32 +106,21 @@ impl Following {
         followed.heard = now;
         if followed.take(local, said) {
             self.asks.push(run);
-            return;
-        }
-        let complete = followed
-            .closing
-            .take_if(|(end, ..)| followed.has.iter().any(|it| it.log == end.log && it.next >= end.next));
-        if let Some((_, closing, _)) = complete {
-            self.close(local, run, closing, now);
         }
     }
 
     /// A run ended elsewhere.
     pub(super) fn hear_end(&mut self, local: &LocalBus, closed: Closed, now: Instant) {
-        let (run, said) = (closed.run, closed.said);
-        let followed = match said {
+        let run = closed.run;
+        let followed = match closed.said {
             Some((thread, _)) => self.known_or_watched(local, run, thread),
             None => self.runs.get_mut(&run),
         };
         let Some(followed) = followed else { return };
         followed.heard = now;
-        match said {
-            Some((_, end)) if !followed.is_complete(end) => {
-                followed.missed = Some(end.log);
-                followed.closing.get_or_insert((end, closed.closing(), now));
-                self.asks.push(run);
-            }
-            _ => self.close(local, run, closed.closing(), now),
+        match followed.end(closed, now) {
+            Some(closing) => self.close(local, run, closing, now),
+            None => self.asks.push(run),
         }
     }
 
@@ -230,6 +145,10 @@ impl Following {
         local.close(run, closing);
     }
 
+    pub(super) fn has_news(&self) -> bool {
+        !self.asks.is_empty() || !self.unwanted.is_empty()
+    }
+
     /// What others are to be told at once.
     pub(super) fn news(&mut self, now: Instant) -> Vec<Said> {
         let unwanted = std::mem::take(&mut self.unwanted);
@@ -242,14 +161,10 @@ impl Following {
     /// What others are to be told again, so that they do not forget it.
     pub(super) fn tick(&mut self, local: &LocalBus, now: Instant) -> Vec<Said> {
         self.over.retain(|_, at| now.duration_since(*at) < self.kept_for);
-        let late = |followed: &Followed| {
-            followed.closing.as_ref().is_some_and(|(_, _, since)| now.duration_since(*since) > PATIENCE)
-        };
-        let ended: Vec<_> = self.runs.iter().filter(|(_, followed)| late(followed)).map(|(run, _)| *run).collect();
-        for run in ended {
-            if let Some((_, closing, _)) = self.runs.get_mut(&run).and_then(|followed| followed.closing.take()) {
-                self.close(local, run, closing, now);
-            }
+        let ended = |(run, followed): (&RunId, &mut Followed)| Some((*run, followed.ended(now)?));
+        let ended: Vec<_> = self.runs.iter_mut().filter_map(ended).collect();
+        for (run, closing) in ended {
+            self.close(local, run, closing, now);
         }
         let deserted: Vec<_> = self.runs.iter().filter(|(_, it)| !it.log.has_readers()).map(|(run, _)| *run).collect();
         for run in deserted {
@@ -265,8 +180,8 @@ impl Following {
     }
 
     /// Everything that is followed and watched here, for replicas that may not know.
-    pub(super) fn all(&mut self, now: Instant) -> Vec<Said> {
-        let mut all = self.ask(self.runs.keys().copied().collect(), now);
+    pub(super) fn all(&self, now: Instant) -> Vec<Said> {
+        let mut all = together(self.runs.iter().map(|(run, followed)| followed.want(*run)), Said::Want);
         all.extend(self.watches(|watched| now.duration_since(watched.since)));
         all
     }
@@ -287,9 +202,9 @@ impl Following {
         for run in runs {
             let Some(followed) = self.runs.get_mut(&run) else { continue };
             followed.asked = Some(now);
-            wants.push(Want::new(run, followed.from, followed.has.clone()));
+            wants.push(followed.want(run));
         }
-        wants.chunks(TOGETHER).map(|wants| Said::Want(wants.to_vec())).collect()
+        together(wants, Said::Want)
     }
 
     fn watches(&self, missed: impl Fn(&Watched) -> Duration) -> Vec<Said> {
@@ -297,7 +212,12 @@ impl Following {
             let missed_ms = u64::try_from(missed(watched).as_millis()).unwrap_or(u64::MAX);
             Watch { thread: *thread, missed_ms }
         };
-        let watches: Vec<_> = self.watched.iter().map(watch).collect();
-        watches.chunks(TOGETHER).map(|watches| Said::Watch(watches.to_vec())).collect()
+        together(self.watched.iter().map(watch), Said::Watch)
     }
+}
+
+/// Frames that hold many of a kind each.
+fn together<T: Clone>(all: impl IntoIterator<Item = T>, say: impl Fn(Vec<T>) -> Said) -> Vec<Said> {
+    let all: Vec<_> = all.into_iter().collect();
+    all.chunks(TOGETHER).map(|some| say(some.to_vec())).collect()
 }

@@ -32,6 +32,8 @@ pub(super) struct Frame {
 /// What a frame says. Variants are written by their names; a replica that does not know one ignores it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Said {
+    /// The sender is new, or was away: it is to be told what is wanted.
+    Hello,
     /// Wake these topics; each is a place in `Topic::ALL`.
     Wake(Vec<u8>),
     /// The sender follows these runs.
@@ -86,7 +88,7 @@ pub(super) struct Events {
     pub(super) place: u64,
     /// The id of the first event, as milliseconds and number.
     first: (i64, u64),
-    events: Vec<(Arc<str>, Bytes)>,
+    said: Vec<(Arc<str>, Bytes)>,
 }
 
 /// The end of a run.
@@ -116,23 +118,23 @@ impl Want {
 impl Events {
     pub(super) fn new((run, thread): (RunId, ThreadId), at: Place, follows: u64, first: EventId) -> Self {
         let first = (first.epoch_ms, first.seq);
-        Self { run, thread, log: at.log, follows, place: at.next, first, events: Vec::new() }
+        Self { run, thread, log: at.log, follows, place: at.next, first, said: Vec::new() }
     }
 
     pub(super) fn with(self, events: &[StreamEvent]) -> Self {
-        Self { events: events.iter().map(|event| (event.name.clone(), event.data.clone())).collect(), ..self }
+        Self { said: events.iter().map(|event| (event.name.clone(), event.data.clone())).collect(), ..self }
     }
 
     /// The place behind the last event.
     pub(super) fn end(&self) -> u64 {
-        self.place + self.events.len() as u64
+        self.place + self.said.len() as u64
     }
 
     /// The events from this place on, with the id of the first.
-    pub(super) fn from_place(self, place: u64) -> (EventId, Vec<StreamEvent>) {
-        let known = place.saturating_sub(self.place).min(self.events.len() as u64);
+    pub(super) fn behind(self, place: u64) -> (EventId, Vec<StreamEvent>) {
+        let known = place.saturating_sub(self.place).min(self.said.len() as u64);
         let skip = usize::try_from(known).unwrap_or(usize::MAX);
-        let events = self.events.into_iter().skip(skip).map(|(name, data)| StreamEvent { name, data }).collect();
+        let events = self.said.into_iter().skip(skip).map(|(name, data)| StreamEvent { name, data }).collect();
         (EventId { epoch_ms: self.first.0, seq: self.first.1 + known }, events)
     }
 }
@@ -191,7 +193,7 @@ mod tests {
         let written = Frame { from: ReplicaId(Uuid::nil()), said: Said::Events(events) }.encode();
         let Some(Frame { said: Said::Events(read), .. }) = Frame::decode(&written) else { panic!("{written:?}") };
         assert_eq!((read.end(), read.log), (9, at.log));
-        let (first, rest) = read.from_place(8);
+        let (first, rest) = read.behind(8);
         assert_eq!((first, &*rest[0].name, rest.len()), (EventId { epoch_ms: 5, seq: 4 }, "b", 1));
 
         let later = [&[VERSION + 1], &written[1..]].concat();

@@ -37,6 +37,8 @@ pub(super) struct Held {
     start: u64,
     /// When it said its first word.
     began: Option<Instant>,
+    /// How many attempts here may speak: one that is over may notice late.
+    speakers: usize,
 }
 
 impl Held {
@@ -72,23 +74,25 @@ impl Holding {
 
     /// From now on this replica speaks for the run.
     pub(super) fn hold(&mut self, run: RunId, log: Arc<Log>, id: impl FnOnce() -> LogId) {
-        self.held.entry(run).or_insert_with(|| {
+        let held = self.held.entry(run).or_insert_with(|| {
             self.ended.forget(run);
             self.wants.begin(run);
             log.keep(self.kept_bytes);
-            Held { id: id(), start: log.end(), log, began: None }
+            Held { id: id(), start: log.end(), log, began: None, speakers: 0 }
         });
+        held.speakers += 1;
     }
 
-    pub(super) fn holds(&self, run: RunId) -> bool {
-        self.held.contains_key(&run)
-    }
-
-    /// Speaks no more for the run.
-    pub(super) fn hand_over(&mut self, run: RunId) -> Option<Held> {
-        let held = self.held.remove(&run)?;
-        held.log.keep(0);
-        Some(held)
+    /// One attempt less speaks for the run. Returns what was said when none does any more.
+    pub(super) fn hand_over(&mut self, run: RunId) -> Option<Arc<Log>> {
+        let held = self.held.get_mut(&run)?;
+        held.speakers -= 1;
+        if held.speakers > 0 {
+            return None;
+        }
+        let log = self.held.remove(&run)?.log;
+        log.keep(0);
+        Some(log)
     }
 
     /// Says events to readers here, and to the replicas that want them.

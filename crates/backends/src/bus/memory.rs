@@ -80,6 +80,11 @@ impl MemoryNet {
         (net.broadcast, net.addressed)
     }
 
+    /// How many replicas are connected.
+    pub fn connected(&self) -> usize {
+        guard(&self.net).replicas.values().filter(|replica| !replica.is_closed()).count()
+    }
+
     async fn deliver(&self, frames: Vec<(To, Bytes)>) {
         let delay = guard(&self.net).delay;
         if !delay.is_zero() {

@@ -1,6 +1,7 @@
 //! Event buses: within one process, and between the replicas of a server.
 
 mod ended;
+mod followed;
 mod following;
 mod frames;
 mod holding;
@@ -8,7 +9,9 @@ pub(crate) mod local;
 mod log;
 #[cfg(feature = "testkit")]
 pub(crate) mod memory;
-pub(crate) mod redis;
+mod notifications;
+mod postgres;
+mod redis;
 pub(crate) mod redis_uri;
 pub(crate) mod shared;
 mod wants;

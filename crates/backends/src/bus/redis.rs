@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use redis::{
     AsyncConnectionConfig, Client, Pipeline, RedisError,
@@ -14,22 +13,19 @@ use super::{
     frames::ReplicaId,
     redis_uri::{RedisConfig, Source},
     shared::{SharedBus, SharedBusConfig},
-    wire::{Ends, Heard, To, Wire},
+    wire::{Batch, Ends, Heard, To, Tries, Wire},
 };
 
 /// How long Redis may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a connection that hears nothing is tried.
 const PING: Duration = Duration::from_secs(5);
-/// The time between two tries to connect grows from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Publishes and subscribes.
 struct RedisWire {
     source: Source,
     prefix: String,
-    /// What was taken to be sent, and is perhaps not.
-    unsent: Vec<(To, Bytes)>,
+    batch: Batch,
 }
 
 /// A connection that publishes, and one that is subscribed.
@@ -57,30 +53,25 @@ impl SharedBus {
             // Already there when another part of the process has chosen.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        let wire = RedisWire { source: redis.source, prefix: redis.prefix, unsent: Vec::new() };
+        let wire = RedisWire { source: redis.source, prefix: redis.prefix, batch: Batch::default() };
         Self::over(wire, config, ambient)
     }
 }
 
 impl Wire for RedisWire {
     async fn carry(mut self, ends: Ends) {
-        let mut pause = PAUSES.0;
-        let mut was_told = false;
+        let mut tries = Tries::new();
         loop {
             let lost = match self.connect(ends.replica).await {
                 Ok(connected) => {
-                    tracing::info!("connected to Redis");
-                    (pause, was_told) = (PAUSES.0, false);
+                    tries.succeed();
+                    tracing::info!("connected to other replicas through Redis");
                     let _ = ends.heard.send(Heard::Connected).await;
                     self.serve(&ends, connected).await
                 }
                 Err(lost) => lost,
             };
-            if !std::mem::replace(&mut was_told, true) {
-                tracing::warn!(%lost, "Redis is out of reach; what other replicas say is not heard until it is back");
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            tries.fail(lost).await;
         }
     }
 }
@@ -92,18 +83,18 @@ impl RedisWire {
             AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         let publisher = client.get_multiplexed_async_connection_with_config(&config).await?;
         let channels = [self.channel(To::All), self.channel(To::One(replica))];
-        let subscribed = async {
+        let subscribe = async {
             let (mut subscriber, messages) = client.get_async_pubsub().await?.split();
             subscriber.subscribe(&channels).await?;
             Ok::<_, RedisError>((subscriber, messages))
         };
-        let (subscriber, messages) = tokio::time::timeout(PATIENCE, subscribed).await??;
+        let (subscriber, messages) = tokio::time::timeout(PATIENCE, subscribe).await??;
         Ok(Connected { publisher, subscriber, messages })
     }
 
     async fn client(&mut self) -> Result<Client, RedisError> {
         match &mut self.source {
-            Source::One(client) => Ok(client.clone()),
+            Source::One(client) => Ok(client.as_ref().clone()),
             Source::Sentinels(sentinels) => sentinels.async_get_client().await,
         }
     }
@@ -120,17 +111,15 @@ impl RedisWire {
 
     async fn publish(&mut self, ends: &Ends, mut publisher: MultiplexedConnection) -> Lost {
         loop {
-            if self.unsent.is_empty() {
-                self.unsent = ends.outgoing.take().await;
-            }
-            let mut together = Pipeline::with_capacity(self.unsent.len());
-            for (to, frame) in &self.unsent {
+            self.batch.fill(&ends.outgoing).await;
+            let mut together = Pipeline::with_capacity(self.batch.frames.len());
+            for (to, frame) in &self.batch.frames {
                 together.cmd("PUBLISH").arg(self.channel(*to)).arg(&frame[..]).ignore();
             }
             if let Err(lost) = together.exec_async(&mut publisher).await {
                 return lost.into();
             }
-            self.unsent.clear();
+            self.batch.is_sent();
         }
     }
 
@@ -144,7 +133,7 @@ impl RedisWire {
 
 async fn receive(ends: &Ends, mut messages: PubSubStream) -> Lost {
     while let Some(message) = messages.next().await {
-        let frame = Bytes::copy_from_slice(message.get_payload_bytes());
+        let frame = bytes::Bytes::copy_from_slice(message.get_payload_bytes());
         if ends.heard.send(Heard::Frame(frame)).await.is_err() {
             break;
         }

@@ -16,7 +16,7 @@ pub struct RedisConfig {
 /// Who says where to connect.
 pub(super) enum Source {
     /// Always the same server.
-    One(Client),
+    One(Box<Client>),
     /// The sentinels, each time anew.
     Sentinels(Box<SentinelClient>),
 }
@@ -67,7 +67,7 @@ impl RedisConfig {
             _ => {
                 let info = connection(uri)?;
                 let has_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-                Ok(Self { source: Source::One(Client::open(info)?), prefix, has_tls })
+                Ok(Self { source: Source::One(Box::new(Client::open(info)?)), prefix, has_tls })
             }
         }
     }

@@ -106,9 +106,9 @@ impl SharedBus {
         let (state, news) = (Mutex::new(state), Notify::new());
         let shared = Arc::new(Shared { ambient, config, local, sender, state, news });
 
-        let (hears, heard) = mpsc::channel(UNHEARD_FRAMES);
+        let (hands_in, heard) = mpsc::channel(UNHEARD_FRAMES);
         let mut tasks = JoinSet::new();
-        tasks.spawn(wire.carry(Ends { replica, outgoing, heard: hears }));
+        tasks.spawn(wire.carry(Ends { replica, outgoing, heard: hands_in }));
         tasks.spawn(listen(shared.clone(), heard));
         tasks.spawn(tell(shared.clone(), left));
         tasks.spawn(tick(shared.clone()));
@@ -145,9 +145,9 @@ async fn tell(shared: Arc<Shared>, mut deserted: mpsc::UnboundedReceiver<RunId>)
         let news = state.following.news(Instant::now());
         let wakes = std::mem::take(&mut state.wakes);
         // Sent under the lock, so that others hear of things in the order they happened.
-        news.into_iter().for_each(|said| shared.sender.to_all(said));
+        shared.sender.to_all(news);
         if !wakes.is_empty() {
-            shared.sender.to_all(Said::wake(wakes));
+            shared.sender.to_all([Said::wake(wakes)]);
         }
     }
 }
@@ -166,7 +166,7 @@ async fn tick(shared: Arc<Shared>) {
             said.extend(state.following.watches_again());
             watches = now;
         }
-        said.into_iter().for_each(|said| shared.sender.to_all(said));
+        shared.sender.to_all(said);
     }
 }
 
@@ -178,7 +178,7 @@ impl Shared {
     /// Whatever others said meanwhile may be lost: they are asked again, and every loop looks by itself.
     fn connected(&self) {
         let all = self.state().following.all(Instant::now());
-        all.into_iter().for_each(|said| self.sender.to_all(said));
+        self.sender.to_all(std::iter::once(Said::Hello).chain(all));
         for topic in Topic::ALL {
             self.local.wake(topic);
         }
@@ -187,6 +187,11 @@ impl Shared {
     fn hear(&self, Frame { from, said }: Frame) {
         let (now, mut state) = (Instant::now(), self.state());
         match said {
+            Said::Hello => {
+                for said in state.following.all(now) {
+                    self.sender.to(&[from], said);
+                }
+            }
             Said::Wake(topics) => frames::topics(&topics).for_each(|topic| self.local.wake(topic)),
             Said::Want(wants) => wants.iter().for_each(|want| state.holding.want(from, want, now)),
             Said::Unwant(runs) => runs.into_iter().for_each(|run| state.holding.unwant(from, run)),
@@ -195,24 +200,20 @@ impl Shared {
             Said::Events(events) => state.following.hear(&self.local, events, now),
             Said::Closed(closed) => state.following.hear_end(&self.local, closed, now),
         }
-        drop(state);
         // What was lost on the way is asked for.
-        self.news.notify_one();
-    }
-
-    /// From now on this replica speaks for the run.
-    fn hold(&self, state: &mut State, run: RunId, thread: ThreadId) -> EventId {
-        let log = self.local.opened(run, thread);
-        let next_id = log.next_id();
-        state.holding.hold(run, log, || LogId(self.ambient.random()));
-        state.following.end(run);
-        next_id
+        if state.following.has_news() {
+            self.news.notify_one();
+        }
     }
 }
 
 impl EventBus for SharedBus {
     fn open(&self, run: RunId, thread: ThreadId) -> EventId {
-        let next_id = self.shared.hold(&mut self.shared.state(), run, thread);
+        let mut state = self.shared.state();
+        let log = self.shared.local.opened(run, thread);
+        let next_id = log.next_id();
+        state.holding.hold(run, log, || LogId(self.shared.ambient.random()));
+        state.following.end(run);
         self.shared.news.notify_one();
         next_id
     }
@@ -230,9 +231,9 @@ impl EventBus for SharedBus {
 
     fn hand_over(&self, run: RunId) {
         let mut state = self.shared.state();
-        let Some(held) = state.holding.hand_over(run) else { return };
+        let Some(log) = state.holding.hand_over(run) else { return };
         // Readers here go on with what another replica says.
-        state.following.begin(run, held.log, From::Start);
+        state.following.begin(run, log, From::Start);
         state.following.desert(&self.shared.local, run);
         self.shared.news.notify_one();
     }
@@ -241,18 +242,12 @@ impl EventBus for SharedBus {
         // Watched here first, so that nothing is told that nobody hears.
         let watch = self.shared.local.watch(thread);
         let said = self.shared.state().following.watch(thread);
-        said.into_iter().for_each(|said| self.shared.sender.to_all(said));
+        self.shared.sender.to_all(said);
         Box::new(SharedWatch { thread, watch, shared: self.shared.clone() })
     }
 
     fn append(&self, run: RunId, first: EventId, events: Vec<StreamEvent>) {
-        let mut state = self.shared.state();
-        if !state.holding.holds(run) {
-            let Some(log) = self.shared.local.log(run) else { return };
-            // Whoever speaks holds the run, also when an earlier attempt here handed it over just now.
-            self.shared.hold(&mut state, run, log.thread);
-        }
-        state.holding.append(&self.shared.local, run, first, events);
+        self.shared.state().holding.append(&self.shared.local, run, first, events);
     }
 
     fn subscribe(&self, run: RunId, from: From) -> Option<Box<dyn Subscription>> {
@@ -306,6 +301,6 @@ impl ThreadWatch for SharedWatch {
 impl Drop for SharedWatch {
     fn drop(&mut self) {
         let said = self.shared.state().following.unwatch(self.thread);
-        said.into_iter().for_each(|said| self.shared.sender.to_all(said));
+        self.shared.sender.to_all(said);
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Display,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,6 +17,8 @@ use super::{
 
 /// How many bytes of frames go out together.
 const TOGETHER: usize = 1 << 20;
+/// The time between two tries to connect grows from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Connects replicas.
 pub(super) trait Wire: Send + 'static {
@@ -113,6 +117,27 @@ impl Outgoing {
     }
 }
 
+/// Frames that were taken to be sent, and perhaps are not: they are tried once more on the next connection.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) frames: Vec<(To, Bytes)>,
+    tries: u8,
+}
+
+impl Batch {
+    /// Waits for frames, unless there are some that were tried once.
+    pub(super) async fn fill(&mut self, outgoing: &Outgoing) {
+        self.tries += 1;
+        if self.frames.is_empty() || self.tries > 2 {
+            *self = Self { frames: outgoing.take().await, tries: 1 };
+        }
+    }
+
+    pub(super) fn is_sent(&mut self) {
+        self.frames.clear();
+    }
+}
+
 /// What one replica says to others.
 #[derive(Clone)]
 pub(super) struct Sender {
@@ -121,8 +146,10 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn to_all(&self, said: Said) {
-        self.outgoing.push(To::All, self.written(said));
+    pub(super) fn to_all(&self, said: impl IntoIterator<Item = Said>) {
+        for said in said {
+            self.outgoing.push(To::All, self.written(said));
+        }
     }
 
     pub(super) fn to(&self, replicas: &[ReplicaId], said: Said) {
@@ -137,6 +164,30 @@ impl Sender {
 
     fn written(&self, said: Said) -> Bytes {
         Frame { from: self.replica, said }.encode()
+    }
+}
+
+/// Tries to connect, for ever: each failure is followed by a longer pause, and only the first is told.
+pub(super) struct Tries {
+    pause: Duration,
+    is_told: bool,
+}
+
+impl Tries {
+    pub(super) fn new() -> Self {
+        Self { pause: PAUSES.0, is_told: false }
+    }
+
+    pub(super) fn succeed(&mut self) {
+        *self = Self::new();
+    }
+
+    pub(super) async fn fail(&mut self, lost: impl Display) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(%lost, "the wire to other replicas is down; what they say is not heard until it is up");
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSES.1);
     }
 }
 

@@ -62,6 +62,7 @@ const HOMES: usize = 16_384;
 
 /// Facts in a PostgreSQL database, which any number of servers may share.
 pub struct PostgresStorage {
+    /// For whatever is not written on a lane.
     pool: Pool,
     lanes: Lanes,
     heads: Arc<Heads>,
@@ -82,17 +83,10 @@ impl PostgresStorage {
     /// Opens the database, and first brings its tables up to date. Leases stay: other servers may hold them.
     pub async fn open(config: &PostgresConfig) -> std::result::Result<Self, PostgresOpenError> {
         schema::migrate(config).await?;
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config.driver().clone(), config.tls(), recycling);
-        let pool = Pool::builder(manager)
-            .max_size(config.max_connections())
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(PATIENCE))
-            .create_timeout(Some(PATIENCE))
-            .recycle_timeout(Some(PATIENCE))
-            .build()
-            .map_err(|error| PostgresOpenError::Unreachable(error.to_string()))?;
-        let lanes = Lanes::start(LANES, &pool);
+        // However many read, who writes does not wait behind them for a connection.
+        let lanes = LANES.min(config.max_connections() / 2).max(1);
+        let pool = self::pool(config, config.max_connections().saturating_sub(lanes).max(1))?;
+        let lanes = Lanes::start(lanes, &self::pool(config, lanes)?);
         Ok(Self { pool, lanes, heads: Arc::new(Heads::new()), homes: Cache::new(HOMES) })
     }
 
@@ -158,6 +152,19 @@ impl PostgresStorage {
         let unknown = || Home { key: lane_key(&lease.run_id.to_string()), plain: true };
         self.homes.get(&lease.run_id).unwrap_or_else(unknown)
     }
+}
+
+fn pool(config: &PostgresConfig, size: usize) -> std::result::Result<Pool, PostgresOpenError> {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config.driver().clone(), config.tls(), recycling);
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(PATIENCE))
+        .create_timeout(Some(PATIENCE))
+        .recycle_timeout(Some(PATIENCE))
+        .build()
+        .map_err(|error| PostgresOpenError::Unreachable(error.to_string()))
 }
 
 /// The place in the order of writes of what concerns a thread, by its name.

@@ -32,6 +32,8 @@ impl Database {
         let (now, nth): (i64, u32) = (row.get(0), MADE.fetch_add(1, Ordering::Relaxed));
         let name = format!("threadyard_test_{now}_{}_{nth}", std::process::id());
         admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
+        // No test loses power.
+        admin.batch_execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await.unwrap();
         Self { name }
     }
 

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "../contract/bus.rs"]
-mod bus;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod restarts;

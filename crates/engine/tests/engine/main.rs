@@ -6,6 +6,7 @@ mod attempts;
 mod cancel;
 mod crons;
 mod races;
+mod replicas;
 mod restarts;
 mod runs;
 mod streams;
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::webhook_policy::{WebhookHeaders, WebhookPolicy};
 use threadyard_core::{
+    ambient::Ambient,
     bus::{EventBus, Topic},
     ids::{RunId, ThreadId},
     items::ItemTtl,
@@ -68,6 +70,19 @@ impl Stage {
         bus: LocalBusConfig,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        let (ambient, clock) = ambient();
+        let bus = Arc::new(LocalBus::new(bus, ambient.clone()));
+        Self::set_among(storage, folder, bus, (ambient, clock), change).await
+    }
+
+    /// Sets a stage that shares all this with others.
+    async fn set_among(
+        storage: Arc<dyn Storage>,
+        folder: TempDir,
+        bus: Arc<dyn EventBus>,
+        (ambient, clock): (Ambient, Arc<ManualClock>),
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings {
             concurrency: 4,
             run_timeout: Duration::from_mins(1),
@@ -90,8 +105,6 @@ impl Stage {
             faults: Faults::new(None),
         };
         change(&mut settings);
-        let (ambient, clock) = ambient();
-        let bus: Arc<dyn EventBus> = Arc::new(LocalBus::new(bus, ambient.clone()));
         let runtime = ScriptedRuntime::start();
         let parts = Parts { storage: storage.clone(), bus: bus.clone(), runtime: runtime.clone(), ambient, settings };
         let engine = Engine::start(parts).await.unwrap();
