@@ -116,7 +116,7 @@ pub(crate) async fn open(
     let ambient = system.clone().corrected(offset.clone());
     let bus: Arc<dyn EventBus> = match redis {
         Some(redis) => Arc::new(SharedBus::over_redis(redis, SharedBusConfig::default(), ambient.clone())),
-        None => Arc::new(SharedBus::over_postgres(postgres, SharedBusConfig::default(), ambient.clone())),
+        None => Arc::new(SharedBus::over_postgres(postgres, "", SharedBusConfig::default(), ambient.clone())),
     };
     tasks.spawn(keep_time(storage.clone(), system, offset, closing.clone()));
     Ok(Shared { storage, bus, ambient })
