@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -31,6 +33,28 @@ class Database:
     def _command(self, command: str) -> None:
         with psycopg.connect(POSTGRES, autocommit=True) as connection:
             connection.execute(SQL(command).format(Identifier(self.name)))
+
+
+_shared: dict[Path, Database] = {}
+
+
+def shared(data: Path) -> dict[str, str]:
+    """What a server is told that keeps its state in PostgreSQL and not in this folder, the same each time."""
+    database = _shared.get(data) or _shared.setdefault(data, Database())
+    webhooks = {"network": {"allow_private": True, "allowed_cidrs": ["127.0.0.0/8"]}, "url": {"require_https": False}}
+    return {
+        "DATABASE_URI": database.uri,
+        "REDIS_URI": REDIS,
+        "REDIS_KEY_PREFIX": f"{database.name}:",
+        "THREADYARD_LEASE_SECS": "3",
+        "LANGGRAPH_WEBHOOKS": json.dumps(webhooks),
+    }
+
+
+def drop_shared() -> None:
+    """Drops what `shared` has made."""
+    while _shared:
+        _shared.popitem()[1].drop()
 
 
 def redis_uri() -> str:
