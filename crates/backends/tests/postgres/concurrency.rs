@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{Backend, at, database::Database, run, success, thread};
 
 /// Two servers on one database.
-async fn two(database: &Database) -> [Arc<PostgresStorage>; 2] {
+pub(crate) async fn two(database: &Database) -> [Arc<PostgresStorage>; 2] {
     let open = async || Arc::new(PostgresStorage::open(&database.config()).await.unwrap());
     [open().await, open().await]
 }

@@ -8,6 +8,8 @@ mod contract;
 mod database;
 mod plans;
 mod server;
+mod sharing;
+mod upgrades;
 
 use std::sync::Arc;
 
