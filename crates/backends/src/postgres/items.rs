@@ -67,21 +67,16 @@ async fn read(
     let mut gotten = try_join_all(gets).await?.into_iter();
     let mut answers = Vec::with_capacity(operations.len());
     let mut refreshed = BTreeSet::new();
-    let mut note = |refresh: bool, found: &Found| {
-        if refresh && found.expires {
-            refreshed.insert((found.item.namespace.clone(), found.item.key.clone()));
-        }
-    };
     for operation in operations {
         answers.push(match operation {
             ItemOperation::Get { refresh, .. } => {
                 let found = gotten.next().flatten();
-                found.iter().for_each(|it| note(*refresh, it));
+                note(&mut refreshed, *refresh, found.iter());
                 ItemAnswer::Item(found.map(|it| it.item))
             }
             ItemOperation::Search(query) => {
                 let found = search(client, query, now).await?;
-                found.iter().for_each(|it| note(query.refresh, it));
+                note(&mut refreshed, query.refresh, found.iter());
                 ItemAnswer::Items(found.into_iter().map(|it| FoundItem { item: it.item, score: it.score }).collect())
             }
             ItemOperation::ListNamespaces(query) => ItemAnswer::Namespaces(namespaces(client, query, now).await?),
@@ -89,6 +84,11 @@ async fn read(
         });
     }
     Ok((answers, refreshed))
+}
+
+fn note<'a>(refreshed: &mut BTreeSet<Place>, refresh: bool, found: impl Iterator<Item = &'a Found>) {
+    let expiring = found.filter(|it| refresh && it.expires);
+    refreshed.extend(expiring.map(|it| (it.item.namespace.clone(), it.item.key.clone())));
 }
 
 /// What a batch changes, in the order of namespaces and keys, so that batches wait for each other in the same order.
