@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -16,11 +17,12 @@ REDIS = os.environ.get("TEST_REDIS_URL") or "redis://127.0.0.1:6379"
 
 
 class Database:
-    """A database with nothing in it."""
+    """A database with nothing in it, or one that was made before."""
 
-    def __init__(self) -> None:
-        self.name = f"threadyard_e2e_{uuid.uuid4().hex}"
-        self._command("CREATE DATABASE {}")
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or f"threadyard_e2e_{uuid.uuid4().hex}"
+        if name is None:
+            self._command("CREATE DATABASE {}")
         self.uri = urlunsplit(urlsplit(POSTGRES)._replace(path=f"/{self.name}"))
 
     def drop(self) -> None:
@@ -60,3 +62,14 @@ def drop_shared() -> None:
 def redis_uri() -> str:
     """Where a Redis listens that tests may use, each under a prefix of its own."""
     return REDIS
+
+
+if __name__ == "__main__":
+    # `services.py make` prints what a server is told, and `services.py drop NAME` drops the database of that.
+    match sys.argv[1:]:
+        case ["make"]:
+            print(json.dumps(shared(Path.cwd())))
+        case ["drop", name]:
+            Database(name).drop()
+        case _:
+            sys.exit("services.py make | drop NAME")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from conftest import Server, until, write_project
 from langgraph_sdk import get_client, get_sync_client
