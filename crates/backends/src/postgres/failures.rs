@@ -91,7 +91,7 @@ pub(super) fn is_outdated(error: &Error) -> bool {
 
 /// The server stops, starts, or ends this connection.
 fn is_shutdown(code: &SqlState) -> bool {
-    code.code().starts_with("57P")
+    code.code().starts_with("57P") || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
 }
 
 fn is_passing(code: &SqlState) -> bool {

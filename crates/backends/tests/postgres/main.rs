@@ -6,6 +6,7 @@ mod concurrency;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod database;
+mod frozen;
 mod outbox;
 mod plans;
 mod server;
