@@ -144,13 +144,13 @@ def test_compose_asks_for_what_its_example_has() -> None:
 
 
 def test_nothing_runs_as_root_or_writes_to_its_image() -> None:
-    uid = int(arguments_of("Dockerfile")["UID"])
+    uid = int(arguments_of("Dockerfile")["SERVER_UID"])
     assert uid >= 1000
     users = {
         name: [rest for word, rest in dockerfile(name) if word == "USER"]
         for name in ("Dockerfile", "Dockerfile.project")
     }
-    assert users["Dockerfile"] == ["${UID}:${UID}"] and users["Dockerfile.project"][-1] == f"{uid}:{uid}"
+    assert users["Dockerfile"] == ["${SERVER_UID}:${SERVER_UID}"] and users["Dockerfile.project"][-1] == f"{uid}:{uid}"
     for pod in pods().values():
         rights = pod["securityContext"]
         assert rights["runAsNonRoot"] is True and (rights["runAsUser"], rights["runAsGroup"]) == (uid, uid)
