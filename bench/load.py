@@ -17,16 +17,16 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Processes:
-    """The process that listens on a port, with all its descendants."""
+    """The processes that listen on some ports, with all their descendants."""
 
-    def __init__(self, port: int) -> None:
-        self.root = listener(port)
+    def __init__(self, *ports: int) -> None:
+        self.roots = [listener(port) for port in ports]
 
     def pids(self) -> list[int]:
         children: dict[int, list[int]] = {}
         for pid, fields in stats():
             children.setdefault(int(fields[1]), []).append(pid)
-        found, left = [], [self.root]
+        found, left = [], list(self.roots)
         while left:
             pid = left.pop()
             found.append(pid)
@@ -143,9 +143,9 @@ def repeat(clients: list[Client], case: Case, runs: int) -> None:
         raise failures[0]
 
 
-def load(url: str, share: float = 1.0) -> dict[str, dict[str, float]]:
-    """A round of all cases, or of a share of their runs."""
-    processes = Processes(urlsplit(url).port or 80)
+def load(url: str, share: float = 1.0, services: tuple[int, ...] = ()) -> dict[str, dict[str, float]]:
+    """A round of all cases, or of a share of their runs. What listens on the ports of `services` is counted as well."""
+    processes = Processes(urlsplit(url).port or 80, *services)
     measured = {case.graph: measure(url, case, processes, share) for case in CASES}
     if share >= 1:
         measured["chat"] = last_turns(url, processes)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import matplotlib
 from cases import CASES
@@ -21,6 +22,9 @@ matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "e2e/python"))
+import services  # noqa: E402
+
 Round = dict[str, dict[str, float]]
 
 
@@ -29,6 +33,7 @@ def main() -> None:
     arguments.add_argument("--binary", type=Path, required=True, help="the server to measure")
     arguments.add_argument("--out", type=Path, required=True, help="the folder for the table and the plot")
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--shared", action="store_true", help="keep state in PostgreSQL and Redis, and count them")
     arguments.add_argument("--peer", help="URL of another server on this machine that serves bench/project")
     arguments.add_argument("--peer-share", type=float, default=0.1, help="how many of the runs the peer gets")
     options = arguments.parse_args()
@@ -37,17 +42,20 @@ def main() -> None:
     ours: list[Round] = []
     peer: list[Round] = []
     with tempfile.TemporaryDirectory() as data:
-        server, url = start(options.binary, Path(data))
+        variables = services.shared(Path(data)) if options.shared else {}
+        ports = tuple(port(uri) for name, uri in variables.items() if name in ("DATABASE_URI", "REDIS_URI"))
+        server, url = start(options.binary, Path(data), **variables)
         try:
             for number in range(options.rounds):
                 print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
                 floor.append(json.loads(subprocess.check_output([sys.executable, HERE / "floor.py"])))
-                ours.append(load(url))
+                ours.append(load(url, services=ports))
                 if options.peer:
                     peer.append(load(options.peer, options.peer_share))
         finally:
             server.terminate()
             server.wait()
+            services.drop_shared()
     table = render(floor, ours, peer)
     print(table)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -55,6 +63,10 @@ def main() -> None:
     (options.out / "bench.json").write_text(json.dumps({"floor": floor, "ours": ours, "peer": peer}, indent=1))
     plot(floor, ours, peer, options.out / "bench.svg")
     print(f"written to {options.out}", file=sys.stderr)
+
+
+def port(uri: str) -> int:
+    return urlsplit(uri).port or {"redis": 6379}.get(urlsplit(uri).scheme, 5432)
 
 
 def median(rounds: list[Round], graph: str, what: str) -> float:

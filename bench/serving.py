@@ -1,5 +1,6 @@
 """Starts the binary on the graphs of the benchmark."""
 
+import os
 import socket
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def start(binary: Path, data: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
+def start(binary: Path, data: Path, *options: str, **variables: str) -> tuple[subprocess.Popen[bytes], str]:
     """The binary on bench/project, when it serves; `--port 0` would hide the port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -17,7 +18,7 @@ def start(binary: Path, data: Path, *options: str) -> tuple[subprocess.Popen[byt
     command = [binary, "serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", data / "state"]
     command += ["--config", HERE / "project" / "langgraph.json", *options]
     log = open(data / "log", "wb")  # noqa: SIM115
-    server = subprocess.Popen(command, stdout=log, stderr=log)
+    server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **variables})
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         try:

@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// How often everything is measured; medians are reported
     #[arg(long, default_value_t = 5)]
     rounds: u32,
+    /// Keep state in PostgreSQL and Redis of this machine, and count their CPU as well
+    #[arg(long, conflicts_with = "wide")]
+    shared: bool,
     /// Instead: starts, reads, many readers, idle connections, slow streams, memory, disk
     #[arg(long)]
     wide: bool,
@@ -38,6 +41,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     bench.arg("bench/run.py").arg("--binary").arg(binary);
     bench.arg("--out").arg(&options.out).args(["--rounds", &options.rounds.to_string()]);
+    if options.shared {
+        bench.arg("--shared");
+    }
     if let Some(peer) = &options.peer {
         bench.args(["--peer", peer]);
     }
