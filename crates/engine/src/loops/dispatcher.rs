@@ -20,23 +20,26 @@ pub(super) async fn run(engine: Engine) {
 
 /// Starts what is due and fits. Returns when the next run becomes due.
 async fn tick(engine: &Engine) -> Option<Timestamp> {
-    // Where there is none, a run that ends wakes this loop.
-    let mut room = engine.slots.take_all()?;
-    let NewLease { lease_id, until } = run_task::new_lease(engine);
-    let claim = ClaimRuns { lease_id, limit: room.count(), now: engine.ambient.now(), until };
-    let claimed = match engine.storage.claim_runs(claim).await {
-        Ok(claimed) => claimed,
-        Err(error) => {
-            tracing::error!(%error, "runs could not be claimed; trying again");
-            return None;
+    loop {
+        // Where there is none, a run that ends wakes this loop.
+        let mut room = engine.slots.take_half()?;
+        let NewLease { lease_id, until } = run_task::new_lease(engine);
+        let claim = ClaimRuns { lease_id, limit: room.count(), now: engine.ambient.now(), until };
+        let claimed = match engine.storage.claim_runs(claim).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::error!(%error, "runs could not be claimed; trying again");
+                return None;
+            }
+        };
+        for claimed in claimed.runs {
+            let Some(slot) = room.one() else { break };
+            run_task::begin(engine, claimed, slot);
         }
-    };
-    for claimed in claimed.runs {
-        let Some(slot) = room.one() else { break };
-        run_task::begin(engine, claimed, slot);
+        let more_may_wait = room.count() == 0;
+        engine.slots.set_runs_wait(more_may_wait);
+        if !more_may_wait {
+            return claimed.next_due;
+        }
     }
-    if room.count() == 0 {
-        engine.slots.want();
-    }
-    claimed.next_due
 }
