@@ -18,8 +18,11 @@ from typing import Any
 
 import httpx
 import pytest
+import services
 
 ROOT = Path(__file__).parents[2]
+SHARED = os.environ.get("THREADYARD_E2E") == "shared"
+"""Whether servers keep their state in PostgreSQL and tell each other of it through Redis."""
 
 
 class Server:
@@ -40,6 +43,9 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self._data = data
         self._log = open(data.with_suffix(".log"), "ab")  # noqa: SIM115 - closed by stop.
+        if SHARED and command == "dev":
+            # The same again on what servers share in production.
+            command, flags, env = "serve", ("--host", "127.0.0.1", *flags), services.shared(data) | env
         program = [os.environ["THREADYARD_BIN"], command, "--port", str(self.port), "--data-dir", str(data)]
         program += ["--config", str(project / "langgraph.json"), *flags]
         program += ["--no-reload"] if command == "dev" and not reload else []
@@ -133,6 +139,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_databases() -> Iterator[None]:
+    yield
+    services.drop_shared()
 
 
 @pytest.fixture(scope="session")

@@ -12,17 +12,29 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
-use crate::shell::{command, root};
+use crate::{
+    services,
+    shell::{command, root},
+};
 
 const RATCHET: &str = "e2e/conformance.txt";
 
-pub(crate) fn run(python: &Path, binary: &Path, environment: &Path) -> anyhow::Result<()> {
+/// Where the server keeps its state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// In a file of its own, as in development.
+    Own,
+    /// In PostgreSQL, with Redis beside it, as in production.
+    Shared,
+}
+
+pub(crate) fn run(python: &Path, binary: &Path, environment: &Path, state: State) -> anyhow::Result<()> {
     let recordings = root().join("../shared/conformance");
     if !recordings.join("golden.json").is_file() {
         println!("── conformance: no recordings beside the repository; the end-to-end tests stand for themselves");
         return Ok(());
     }
-    println!("── conformance");
+    println!("── conformance{}", if state == State::Shared { ", on PostgreSQL and Redis" } else { "" });
     let work = root().join("target/test-env/conformance");
     let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work)?;
@@ -30,7 +42,8 @@ pub(crate) fn run(python: &Path, binary: &Path, environment: &Path) -> anyhow::R
         std::fs::copy(recordings.join("project").join(name), work.join(name))?;
     }
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let server = Server::start(binary, environment, &work, port)?;
+    let shared = (state == State::Shared).then(|| services::Shared::make(python)).transpose()?;
+    let server = Server::start(binary, environment, &work, port, shared.as_ref())?;
     let report = work.join("report.json");
     let mut compare = command(python);
     compare.arg(recordings.join("conform.py")).args([
@@ -75,9 +88,19 @@ pub(crate) fn hold(file: &str, passed: &BTreeSet<&str>) -> anyhow::Result<()> {
 struct Server(Child);
 
 impl Server {
-    fn start(binary: &Path, environment: &Path, work: &Path, port: u16) -> anyhow::Result<Self> {
+    fn start(
+        binary: &Path,
+        environment: &Path,
+        work: &Path,
+        port: u16,
+        shared: Option<&services::Shared>,
+    ) -> anyhow::Result<Self> {
         let mut server = command(binary);
-        server.args(["dev", "--no-reload", "--port", &port.to_string(), "--config"]).arg(work.join("langgraph.json"));
+        match shared {
+            None => server.args(["dev", "--no-reload"]),
+            Some(shared) => server.args(["serve", "--host", "127.0.0.1"]).envs(&shared.environment),
+        };
+        server.args(["--port", &port.to_string(), "--config"]).arg(work.join("langgraph.json"));
         server.env("VIRTUAL_ENV", environment).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Self(server.spawn()?);
         let deadline = Instant::now() + Duration::from_mins(1);

@@ -6,6 +6,7 @@ mod chaos;
 mod conformance;
 mod platform;
 mod python;
+mod services;
 mod shell;
 mod test;
 mod tidy;

@@ -13,6 +13,17 @@ use crate::{
 /// What the Python tests need; the graphs run in the same environment.
 pub(crate) const PYTHON_PACKAGES: &str = "e2e/python/requirements.txt";
 
+/// The tests that mean the same wherever a server keeps its state.
+const SHARED: [&str; 7] = [
+    "e2e/python/test_api.py",
+    "e2e/python/test_bad_input.py",
+    "e2e/python/test_checkpointer.py",
+    "e2e/python/test_guide.py",
+    "e2e/python/test_nouns.py",
+    "e2e/python/test_remote_graph.py",
+    "e2e/python/test_runs.py",
+];
+
 pub(crate) fn run() -> anyhow::Result<()> {
     tidy::run()?;
     let environment = root().join("target/test-env/py");
@@ -32,14 +43,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
         step("Rust tests", command("cargo").args(["test", "--workspace"]))?;
     }
     let binary = root().join("target/debug/threadyard");
-    let pytest = |what: &str, folder: &str| {
+    let pytest = |what: &str, tests_of: &[&str], state: &str| {
         let mut tests = command(&python);
-        tests.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", folder]);
-        tests.env("VIRTUAL_ENV", &environment).env("THREADYARD_BIN", &binary);
+        tests.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]).args(tests_of);
+        tests.env("VIRTUAL_ENV", &environment).env("THREADYARD_BIN", &binary).env("THREADYARD_E2E", state);
         step(what, &mut tests)
     };
-    pytest("worker tests", "workers/python/tests")?;
-    pytest("end to end, Python SDK", "e2e/python")?;
+    pytest("worker tests", &["workers/python/tests"], "own")?;
+    pytest("end to end, Python SDK", &["e2e/python"], "own")?;
+    pytest("end to end, Python SDK, on PostgreSQL and Redis", &SHARED, "shared")?;
     let node = |what: &str, file: &str, sdk: &str| {
         let mut tests = command("node");
         tests.args(["--test", file]).env("LANGGRAPH_SDK", sdk);
@@ -52,7 +64,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     node("end to end, webhooks verified in JavaScript", "e2e/js/webhooks.test.mjs", "@langchain/langgraph-sdk")?;
     chaos::few(&python, &binary, &environment)?;
     demo(&binary, &environment)?;
-    conformance::run(&python, &binary, &environment)?;
+    conformance::run(&python, &binary, &environment, conformance::State::Own)?;
+    conformance::run(&python, &binary, &environment, conformance::State::Shared)?;
     platform::run(&python, &binary, &environment)?;
     println!("all tests passed");
     Ok(())

@@ -23,8 +23,11 @@ impl Failure {
         match error.code() {
             Some(code) => {
                 [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
+                    // What travels with a statement that is outdated fails before that is known.
+                    || *code == SqlState::IN_FAILED_SQL_TRANSACTION
                     || error.as_db_error().is_some_and(|it| it.constraint() == Some("one_running"))
                     || is_shutdown(code)
+                    || is_outdated(error)
             }
             None => is_broken(error),
         }
@@ -80,9 +83,15 @@ fn is_broken(error: &Error) -> bool {
     error.is_closed() || error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some()
 }
 
+/// A statement was prepared when its table looked different.
+pub(super) fn is_outdated(error: &Error) -> bool {
+    let said = error.as_db_error().filter(|said| *said.code() == SqlState::FEATURE_NOT_SUPPORTED);
+    said.is_some_and(|said| said.message().contains("cached plan"))
+}
+
 /// The server stops, starts, or ends this connection.
 fn is_shutdown(code: &SqlState) -> bool {
-    code.code().starts_with("57P")
+    code.code().starts_with("57P") || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
 }
 
 fn is_passing(code: &SqlState) -> bool {

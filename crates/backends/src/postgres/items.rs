@@ -67,21 +67,16 @@ async fn read(
     let mut gotten = try_join_all(gets).await?.into_iter();
     let mut answers = Vec::with_capacity(operations.len());
     let mut refreshed = BTreeSet::new();
-    let mut note = |refresh: bool, found: &Found| {
-        if refresh && found.expires {
-            refreshed.insert((found.item.namespace.clone(), found.item.key.clone()));
-        }
-    };
     for operation in operations {
         answers.push(match operation {
             ItemOperation::Get { refresh, .. } => {
                 let found = gotten.next().flatten();
-                found.iter().for_each(|it| note(*refresh, it));
+                note(&mut refreshed, *refresh, found.iter());
                 ItemAnswer::Item(found.map(|it| it.item))
             }
             ItemOperation::Search(query) => {
                 let found = search(client, query, now).await?;
-                found.iter().for_each(|it| note(query.refresh, it));
+                note(&mut refreshed, query.refresh, found.iter());
                 ItemAnswer::Items(found.into_iter().map(|it| FoundItem { item: it.item, score: it.score }).collect())
             }
             ItemOperation::ListNamespaces(query) => ItemAnswer::Namespaces(namespaces(client, query, now).await?),
@@ -89,6 +84,11 @@ async fn read(
         });
     }
     Ok((answers, refreshed))
+}
+
+fn note<'a>(refreshed: &mut BTreeSet<Place>, refresh: bool, found: impl Iterator<Item = &'a Found>) {
+    let expiring = found.filter(|it| refresh && it.expires);
+    refreshed.extend(expiring.map(|it| (it.item.namespace.clone(), it.item.key.clone())));
 }
 
 /// What a batch changes, in the order of namespaces and keys, so that batches wait for each other in the same order.
@@ -138,6 +138,12 @@ fn literal(namespace: &[String]) -> String {
 }
 
 async fn write(client: &Client, writes: &Writes<'_>, now: Timestamp) -> Done<()> {
+    if !writes.deleted.is_empty() {
+        delete(client, writes).await?;
+    }
+    if !writes.kept.is_empty() {
+        put(client, writes, now).await?;
+    }
     if !writes.refreshed.is_empty() {
         // Whoever is writing an item begins its time anew as well.
         let sql = "WITH read AS (
@@ -149,19 +155,22 @@ async fn write(client: &Client, writes: &Writes<'_>, now: Timestamp) -> Done<()>
         let (namespaces, keys) = columns(writes.refreshed.iter());
         execute(client, sql, &[&namespaces, &keys, &now.0]).await?;
     }
-    if !writes.deleted.is_empty() {
-        let sql = "WITH over AS (
-                 SELECT item.namespace, item.key
-                 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS place (namespace, key, nth)
-                 JOIN item ON item.namespace = place.namespace::text[] AND item.key = place.key
-                 ORDER BY nth FOR UPDATE OF item)
-             DELETE FROM item USING over WHERE item.namespace = over.namespace AND item.key = over.key";
-        let (namespaces, keys) = columns(writes.deleted.iter());
-        execute(client, sql, &[&namespaces, &keys]).await?;
-    }
-    if !writes.kept.is_empty() {
-        put(client, writes, now).await?;
-    }
+    Ok(())
+}
+
+/// Deletes what is to be deleted, and first holds whatever the batch writes: who holds some of it and then wants more could
+/// stand in the way of somebody who stands in its own.
+async fn delete(client: &Client, writes: &Writes<'_>) -> Done<()> {
+    let sql = "WITH held AS (
+             SELECT item.namespace, item.key, place.goes
+             FROM unnest($1::text[], $2::text[], $3::boolean[]) WITH ORDINALITY AS place (namespace, key, goes, nth)
+             JOIN item ON item.namespace = place.namespace::text[] AND item.key = place.key
+             ORDER BY nth FOR UPDATE OF item)
+         DELETE FROM item USING held WHERE goes AND item.namespace = held.namespace AND item.key = held.key";
+    let places: BTreeSet<_> = writes.deleted.iter().chain(writes.kept.keys()).collect();
+    let goes: Vec<_> = places.iter().map(|place| writes.deleted.contains(*place)).collect();
+    let (namespaces, keys) = columns(places.into_iter());
+    execute(client, sql, &[&namespaces, &keys, &goes]).await?;
     Ok(())
 }
 

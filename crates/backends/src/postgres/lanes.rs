@@ -32,7 +32,7 @@ use super::{
 /// The most operations that share a commit.
 const GROUP: usize = 128;
 /// Two groups may stand in each other's way, and each of their operations alone does not: a group does not wait long.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '200ms'";
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
 /// Who waits longer for others' locks keeps the lane from everybody behind.
 const STUCK: Duration = Duration::from_secs(10);

@@ -19,7 +19,10 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{Client, failures::Done};
+use super::{
+    Client,
+    failures::{Done, is_outdated},
+};
 
 /// What stands for a `$n`.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -150,7 +153,15 @@ pub(super) fn run(row: &Row) -> Done<Run> {
 
 /// Reads every row of a query.
 pub(super) async fn all(client: &Client, sql: &str, parameters: &[Parameter<'_>]) -> Done<Vec<Row>> {
-    Ok(client.query(&client.prepare_cached(sql).await?, parameters).await?)
+    let read = async || client.query(&client.prepare_cached(sql).await?, parameters).await;
+    match read().await {
+        // A newer server has changed the table. Within a transaction this comes too late, and that is done again.
+        Err(error) if is_outdated(&error) => {
+            client.statement_cache.remove(sql, &[]);
+            Ok(read().await.map_err(|_| error)?)
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Does two statements in this order, which travel together.
@@ -160,8 +171,8 @@ pub(super) async fn both(
     (after, after_parameters): (&str, &[Parameter<'_>]),
 ) -> Done<(Vec<Row>, Vec<Row>)> {
     // One that is still to be prepared would be overtaken by the other.
-    let (before, after) = try_join!(client.prepare_cached(before), client.prepare_cached(after))?;
-    Ok(try_join!(client.query(&before, before_parameters), client.query(&after, after_parameters))?)
+    try_join!(client.prepare_cached(before), client.prepare_cached(after))?;
+    try_join!(all(client, before, before_parameters), all(client, after, after_parameters))
 }
 
 /// Reads the first row of a query, if there is one.
@@ -171,7 +182,8 @@ pub(super) async fn first(client: &Client, sql: &str, parameters: &[Parameter<'_
 
 /// Reads the row of a query that always has one.
 pub(super) async fn one(client: &Client, sql: &str, parameters: &[Parameter<'_>]) -> Done<Row> {
-    Ok(client.query_one(&client.prepare_cached(sql).await?, parameters).await?)
+    let row = first(client, sql, parameters).await?;
+    row.ok_or_else(|| StorageError::Bug("a query that always has a row had none".into()).into())
 }
 
 /// Does a statement, and says how many rows it changed.

@@ -7,7 +7,10 @@ use threadyard_core::{
 };
 use tokio_postgres::Row;
 
-use super::{failures::Done, sql::Sql};
+use super::{
+    failures::{Done, is_outdated},
+    sql::Sql,
+};
 
 /// So many rows travel at once.
 const ROWS: i32 = 200;
@@ -17,7 +20,13 @@ pub(super) async fn scan(client: &mut Object, sql: &Sql, mut look: impl FnMut(&R
     // Rows are sent as they are asked for only within a transaction. Dropping it ends it.
     let transaction = client.transaction().await?;
     let statement = transaction.prepare_cached(&sql.text).await?;
-    let portal = transaction.bind(&statement, &sql.parameters()).await?;
+    let bound = transaction.bind(&statement, &sql.parameters()).await;
+    let portal = bound.inspect_err(|error| {
+        // A newer server has changed the table.
+        if is_outdated(error) {
+            transaction.statement_cache.remove(&sql.text, &[]);
+        }
+    })?;
     loop {
         let rows = transaction.query_portal(&portal, ROWS).await?;
         for row in &rows {

@@ -18,6 +18,10 @@ use super::{
 /// What is done on a connection.
 pub(super) type Work<'c, T> = BoxFuture<'c, Done<T>>;
 
+/// A server that is stopped in the middle of a transaction, or is cut off, must not hold its locks until it comes back:
+/// others could not take its runs.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'";
+
 /// So often something is tried that others are in the way of.
 const TRIES: u32 = 5;
 
@@ -50,7 +54,7 @@ pub(super) async fn transact<I: ?Sized + Sync, T: Send>(
     let mut tries = 0;
     loop {
         tries += 1;
-        match run(connection(pool).await?, "BEGIN", input, &work).await {
+        match run(connection(pool).await?, BEGIN, input, &work).await {
             Ok(value) => return Ok(value),
             Err(Undone::Failed(failed)) if failed.passes() && tries < TRIES => {}
             Err(Undone::Failed(failed)) => return Err(failed.into()),

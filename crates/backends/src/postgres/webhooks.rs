@@ -89,23 +89,25 @@ impl Webhooks for PostgresStorage {
 /// What came of an earlier attempt that is still noted as begun, nobody knows. It does not use up the schedule, since it
 /// was not the receiver that failed.
 const TAKE: &str = "WITH due AS (
-        SELECT delivery.k, nth FROM unnest($1::bigint[]) WITH ORDINALITY AS chosen (k, nth)
+        SELECT delivery.k, nth, attempts, lease_id IS NOT NULL AS abandoned FROM unnest($1::bigint[]) WITH ORDINALITY AS chosen (k, nth)
         JOIN delivery ON delivery.k = chosen.k WHERE state = 'pending' AND next_attempt_at <= $2
         ORDER BY nth FOR UPDATE OF delivery SKIP LOCKED),
     sized AS (
-        SELECT k, nth, body, sum(octet_length(body)) OVER (ORDER BY nth) - octet_length(body) AS before
-        FROM (SELECT k, nth, coalesce(body, '') AS body FROM due LEFT JOIN delivery_body ON delivery = k) AS with_body),
-    taken AS (SELECT k, nth, body FROM sized WHERE before < $3),
+        SELECT *, sum(octet_length(body)) OVER (ORDER BY nth) - octet_length(body) AS before
+        FROM (SELECT due.*, coalesce(body, '') AS body FROM due LEFT JOIN delivery_body ON delivery = k) AS with_body),
+    taken AS (SELECT * FROM sized WHERE before < $3),
+    abandoned AS MATERIALIZED (SELECT k, attempts FROM taken WHERE abandoned),
     lost AS (
-        UPDATE delivery_attempt SET state = 'unknown' FROM taken WHERE delivery = k AND state = 'started'
+        UPDATE delivery_attempt SET state = 'unknown' FROM abandoned
+        WHERE delivery = k AND n = attempts AND state = 'started'
         RETURNING delivery, \"trigger\" = 'schedule' AS scheduled),
     losses AS (
         SELECT delivery, count(*) AS lost, count(*) FILTER (WHERE scheduled) AS scheduled FROM lost GROUP BY delivery),
     begun AS (
-        UPDATE delivery SET attempts = attempts + 1, lease_id = $4, next_attempt_at = $5,
+        UPDATE delivery SET attempts = delivery.attempts + 1, lease_id = $4, next_attempt_at = $5,
             manual = manual + (resent_from IS NOT NULL)::integer + coalesce(scheduled, 0)::integer
         FROM taken LEFT JOIN losses ON losses.delivery = taken.k WHERE delivery.k = taken.k
-        RETURNING delivery.k, nth, id, run_id, event, created_at, url, origin, body, attempts, manual,
+        RETURNING delivery.k, nth, id, run_id, event, created_at, url, origin, body, delivery.attempts, manual,
             resent_from IS NOT NULL AS resent, coalesce(lost, 0) AS lost),
     noted AS (
         INSERT INTO delivery_attempt (delivery, n, \"trigger\", state, started_at)

@@ -18,7 +18,7 @@ use crate::{Backend, at, run, thread};
 
 const WINDOW: Window = Window { limit: 10, offset: 0 };
 
-fn cron(n: u64, thread_id: Option<ThreadId>, next: i64) -> Cron {
+pub(crate) fn cron(n: u64, thread_id: Option<ThreadId>, next: i64) -> Cron {
     Cron {
         cron_id: CronId(Uuid::from_u64_pair(5, n)),
         assistant_id: AssistantId(Uuid::from_u64_pair(4, 1)),

@@ -3,7 +3,7 @@
 
 mod assistants;
 mod checkpoints;
-mod crons;
+pub(crate) mod crons;
 mod deliveries;
 mod events;
 mod grown_values;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{Backend, at, database::Database, run, success, thread};
 
 /// Two servers on one database.
-async fn two(database: &Database) -> [Arc<PostgresStorage>; 2] {
+pub(crate) async fn two(database: &Database) -> [Arc<PostgresStorage>; 2] {
     let open = async || Arc::new(PostgresStorage::open(&database.config()).await.unwrap());
     [open().await, open().await]
 }
@@ -244,7 +244,7 @@ async fn the_clock_of_the_database_is_compared_with_ours() {
     let storage = PostgresStorage::open(&database.config()).await.unwrap();
     let (ambient, clock) = threadyard_core::testkit::ambient();
     let first = storage.clock_offset(|| ambient.now()).await.unwrap();
-    clock.advance(Duration::from_secs(3_600));
+    clock.advance(Duration::from_hours(1));
     let later = storage.clock_offset(|| ambient.now()).await.unwrap();
     let behind = first - later;
     assert!((3_590_000_000..=3_600_000_000).contains(&behind), "{behind}");

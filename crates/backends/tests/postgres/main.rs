@@ -6,8 +6,12 @@ mod concurrency;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod database;
+mod frozen;
+mod outbox;
 mod plans;
 mod server;
+mod sharing;
+mod upgrades;
 
 use std::sync::Arc;
 

@@ -73,9 +73,9 @@ async fn nothing_that_is_done_for_a_run_reads_a_whole_table() {
         let (name, writer) = (thread(n).to_string(), Writer::Run(lease));
         storage.put_checkpoint(writer, sample_checkpoint(&name, "1", None)).await.unwrap();
         let (task, path, channel, kind) = ("t".into(), String::new(), "c".into(), "k".into());
-        let writes = vec![Write { task, path, index: 0, channel, kind, data: "x".into() }];
+        let written = vec![Write { task, path, index: 0, channel, kind, data: "x".into() }];
         storage
-            .put_writes(writer, PutWrites { thread: name.clone(), ns: String::new(), id: "1".into(), writes })
+            .put_writes(writer, PutWrites { thread: name.clone(), ns: String::new(), id: "1".into(), writes: written })
             .await
             .unwrap();
         storage.keep_events(lease, 1, vec![StreamEvent::of("e", &1)]).await.unwrap();

@@ -13,7 +13,7 @@ use std::{
         process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::OnceLock,
     time::Duration,
 };
@@ -96,14 +96,8 @@ impl Own {
         user.run(programs, "pg_ctl", &["start", "--silent", "--wait", "-D", &data, "-l", &log, "-o", &options]);
         // Nobody knows which test is the last: what stops the server waits until no process has its file any more.
         let stop = format!("flock --nonblock {path}/users {}/pg_ctl stop --silent -D {data}", programs.display());
-        user.command("/bin/sh")
-            .args(["-c", &format!("until {stop}; do sleep 10; done")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let watch = format!("(until {stop}; do sleep 10; done) </dev/null >/dev/null 2>&1 &");
+        assert!(user.command("/bin/sh").args(["-c", &watch]).process_group(0).status().unwrap().success());
     }
 }
 

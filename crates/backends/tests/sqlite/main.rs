@@ -20,6 +20,7 @@ struct Backend {
     folder: TempDir,
 }
 
+#[expect(clippy::unused_async, reason = "other backends are waited for")]
 impl Backend {
     async fn new() -> Self {
         Self::open(tempfile::tempdir().unwrap())
