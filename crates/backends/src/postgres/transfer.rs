@@ -7,7 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
-use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use futures_util::{
+    StreamExt, TryStreamExt, stream,
+    stream::{BoxStream, Fuse},
+};
 use threadyard_core::storage::StorageError;
 use tokio_postgres::{RowStream, binary_copy::BinaryCopyInWriter, error::SqlState};
 
@@ -146,7 +149,7 @@ impl Resting for RestingPostgres {
             let batch = batch(&mut rows, table).await.map_err(StorageError::from)?;
             Ok((!batch.rows.is_empty()).then_some((batch, (client, rows))))
         };
-        Ok(stream::try_unfold((client, Box::pin(rows)), next).boxed())
+        Ok(stream::try_unfold((client, Box::pin(rows.fuse())), next).boxed())
     }
 
     async fn occupied(&self) -> Result<Vec<&'static str>> {
@@ -271,7 +274,10 @@ async fn copy(client: &Client, table: &'static Table, batch: &Batch) -> Done<()>
         let derived: Vec<Derived> = derived(table, row)?;
         let stored = stored.iter().map(|it| it as Parameter<'_>);
         let row: Vec<_> = stored.chain(derived.iter().map(|it| it as Parameter<'_>)).collect();
-        writer.as_mut().write(&row).await?;
+        // What the database has against a row it says at the end.
+        if let Err(error) = writer.as_mut().write(&row).await {
+            return Err(writer.finish().await.err().unwrap_or(error).into());
+        }
     }
     writer.finish().await?;
     Ok(())
@@ -294,7 +300,7 @@ async fn stream(client: &Client, table: &'static Table, after: Option<Key>) -> D
     Ok(client.query_raw(&sql, after.iter().map(|it| it as Parameter<'_>)).await?)
 }
 
-async fn batch(rows: &mut Pin<Box<RowStream>>, table: &'static Table) -> Done<Batch> {
+async fn batch(rows: &mut Pin<Box<Fuse<RowStream>>>, table: &'static Table) -> Done<Batch> {
     let mut batch = Batch::default();
     while let Some(row) = rows.try_next().await? {
         let mut read = values(table, &row)?;

@@ -147,7 +147,8 @@ async fn checkpoints(storage: &dyn Storage) {
         storage.put_checkpoint(Writer::Call, put).await.unwrap();
     }
     let metadata = json!({ "run_id": ODD, "counters_since_delta_snapshot": { "log": 1 } }).to_string().into();
-    let odd = PutCheckpoint { ns: ODD.into(), metadata, ..sample_checkpoint(ODD, ODD, Some(ODD)) };
+    let checkpoint = json!({ "id": ODD, "channel_versions": { "log": ODD } }).to_string().into();
+    let odd = PutCheckpoint { ns: ODD.into(), checkpoint, metadata, ..sample_checkpoint(ODD, ODD, Some(ODD)) };
     storage.put_checkpoint(Writer::Call, odd).await.unwrap();
     let write = |index, task: &str| Write {
         task: task.into(),
