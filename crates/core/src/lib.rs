@@ -16,6 +16,7 @@ pub mod ids;
 pub mod items;
 pub mod json;
 pub mod page;
+pub mod queue;
 pub mod retention;
 mod run_kwargs;
 pub mod runs;

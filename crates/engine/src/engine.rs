@@ -23,7 +23,7 @@ use crate::{
     Error, Faults, Result, Role, loops,
     metrics::Metrics,
     outbox::Outbox,
-    run_task::RunningRuns,
+    running::RunningRuns,
     signing::{Signer, new_master},
     slots::Slots,
     webhook_client::WebhookClient,

@@ -20,6 +20,7 @@ mod role;
 mod run_config;
 mod run_fields;
 mod run_task;
+mod running;
 mod runs;
 mod schedule;
 pub mod signing;

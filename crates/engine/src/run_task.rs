@@ -1,17 +1,13 @@
 //! Drives one claimed run from its first event to its end.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
 use threadyard_core::{
     bus::{Closing, Topic},
     cancel::{CancelAction, CancelCause, CancelRequest},
-    ids::{LeaseId, RunId},
+    ids::LeaseId,
     json::{RawJson, raw},
     runs::{ClaimedRun, EndStatus, Ending, GivenBack, Lease, NewLease, Run, RunError},
     runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
@@ -23,57 +19,6 @@ use threadyard_core::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{Engine, events::Voice, run_config, runs::stop_reason, slots::Taken, stream::failed_result};
-
-/// The runs that this server executes, and how to stop them.
-#[derive(Default)]
-pub(crate) struct RunningRuns(Mutex<HashMap<RunId, Running>>);
-
-struct Running {
-    lease: Lease,
-    stop: mpsc::UnboundedSender<StopReason>,
-}
-
-impl RunningRuns {
-    /// Asks a run to stop, if it is executed here. Says whether it is.
-    pub(crate) fn stop(&self, run_id: RunId, reason: StopReason) -> bool {
-        self.lock().get(&run_id).is_some_and(|run| run.stop.send(reason).is_ok())
-    }
-
-    /// Whether no run is executed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
-    /// Asks every run to hand over.
-    pub(crate) fn drain(&self) {
-        for run in self.lock().values() {
-            let _ = run.stop.send(StopReason::Drain);
-        }
-    }
-
-    /// The leases of all runs.
-    pub(crate) fn leases(&self) -> Vec<Lease> {
-        self.lock().values().map(|run| run.lease).collect()
-    }
-
-    fn enter(&self, lease: Lease) -> mpsc::UnboundedReceiver<StopReason> {
-        let (stop, receiver) = mpsc::unbounded_channel();
-        self.lock().insert(lease.run_id, Running { lease, stop });
-        receiver
-    }
-
-    /// Leaves, unless another attempt has taken the place.
-    fn leave(&self, lease: Lease) {
-        let mut running = self.lock();
-        if running.get(&lease.run_id).is_some_and(|entry| entry.lease == lease) {
-            running.remove(&lease.run_id);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What executing a run came to.
 enum Outcome {

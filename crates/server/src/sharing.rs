@@ -35,10 +35,13 @@ pub struct SharingArgs {
 /// The database that servers share.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DatabaseArgs {
-    /// The `PostgreSQL` database that holds all state, such as `postgresql://user:password@host:5432/name`; also read
-    /// from `POSTGRES_URI`. Without it, state is kept in SQLite, in the data folder.
+    /// The `PostgreSQL` database that holds all state, such as `postgresql://user:password@host:5432/name`. Without it,
+    /// state is kept in SQLite, in the data folder.
     #[arg(long, env = "DATABASE_URI", hide_env_values = true)]
     pub database_uri: Option<String>,
+    /// The same by its other usual name.
+    #[arg(long, env = "POSTGRES_URI", hide_env_values = true)]
+    pub postgres_uri: Option<String>,
     /// How many connections to `PostgreSQL` this server opens at most.
     #[arg(long, env = "LANGGRAPH_POSTGRES_POOL_MAX_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=1_000))]
     pub postgres_pool_max_size: u16,
@@ -72,9 +75,9 @@ impl From<RoleArg> for Role {
 impl DatabaseArgs {
     /// How to reach the database, if one is named. A variable that is set to nothing names none.
     pub fn postgres(&self) -> anyhow::Result<Option<PostgresConfig>> {
-        let named = self.database_uri.clone().or_else(|| std::env::var("POSTGRES_URI").ok());
-        let Some(uri) = named.filter(|uri| !uri.is_empty()) else { return Ok(None) };
-        let config = PostgresConfig::parse(&uri).context("the URI of the database can't be used")?;
+        let mut named = [&self.database_uri, &self.postgres_uri].into_iter().flatten();
+        let Some(uri) = named.find(|uri| !uri.is_empty()) else { return Ok(None) };
+        let config = PostgresConfig::parse(uri).context("the URI of the database can't be used")?;
         Ok(Some(config.with_max_connections(self.postgres_pool_max_size.into())))
     }
 }

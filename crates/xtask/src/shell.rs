@@ -1,8 +1,10 @@
 //! Running the programs that chores are made of.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
     time::Instant,
 };
 
@@ -18,7 +20,16 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());
+    command.envs(TOLD.get().into_iter().flatten());
     command
+}
+
+/// Environment variables for every program from now on.
+static TOLD: OnceLock<HashMap<String, String>> = OnceLock::new();
+
+/// Has every program know these environment variables.
+pub(crate) fn tell(variables: HashMap<String, String>) {
+    TOLD.get_or_init(|| variables);
 }
 
 /// Runs a step, says how long it took, and fails with the command that failed.

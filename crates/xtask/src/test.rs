@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::{
-    chaos, conformance, platform, python,
+    chaos, conformance, platform, python, services,
     shell::{command, has, root, step},
     tidy,
 };
@@ -37,6 +37,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         println!("── dependencies: not checked, since cargo-deny is not installed");
     }
     step("building", command("cargo").args(["build", "--workspace", "--all-targets"]))?;
+    let _services = services::Services::find()?;
     if has("cargo", &["nextest", "--version"]) {
         step("Rust tests", command("cargo").args(["nextest", "run", "--workspace"]))?;
     } else {

@@ -112,7 +112,7 @@ impl Crons for SqliteStorage {
                 if moved == 0 {
                     return Ok(None);
                 }
-                tick.run.map(|new| runs::create(connection, new)).transpose().map(Some)
+                tick.run.map(|new| runs::create(connection, &new)).transpose().map(Some)
             })
             .await
     }

@@ -30,7 +30,7 @@ pub(super) const LISTED: &str = "SELECT * FROM run
 #[async_trait]
 impl Runs for SqliteStorage {
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
-        self.writer.write(move |connection| create(connection, new)).await
+        self.writer.write(move |connection| create(connection, &new)).await
     }
 
     async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats> {
@@ -40,7 +40,7 @@ impl Runs for SqliteStorage {
     async fn create_runs(&self, new: Vec<NewRun>) -> Result<()> {
         self.writer
             .write(move |connection| {
-                for new in new {
+                for new in &new {
                     create(connection, new)?;
                 }
                 Ok(())
@@ -160,18 +160,18 @@ fn find(connection: &Connection, thread_id: ThreadId, run_id: RunId) -> Done<Opt
     first(&mut query, &[&key(run_id), &key(thread_id)], run)
 }
 
-pub(super) fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
+pub(super) fn create(connection: &Connection, new: &NewRun) -> Done<CreatedRun> {
     let thread_id = new.run.thread_id;
     let now = new.run.created_at;
-    if let Some(thread) = make_thread(connection, &new)? {
-        let claimed = insert(connection, thread, &new, true)?;
+    if let Some(thread) = make_thread(connection, new)? {
+        let claimed = insert(connection, thread, new, true)?;
         return Ok(CreatedRun::Created { ended: Vec::new(), stopping: Vec::new(), claimed });
     }
     let mut query = connection.prepare_cached("SELECT k FROM thread WHERE id = ?1")?;
     let Some(thread) = first(&mut query, &[&key(thread_id)], |row| Ok(row.get::<_, i64>(0)?))? else {
         return Ok(CreatedRun::ThreadMissing);
     };
-    let Some((ended, stopping)) = make_room(connection, thread, &new)? else {
+    let Some((ended, stopping)) = make_room(connection, thread, new)? else {
         return Ok(CreatedRun::ThreadBusy);
     };
     let mut open =
@@ -181,7 +181,7 @@ pub(super) fn create(connection: &Connection, new: NewRun) -> Done<CreatedRun> {
     connection
         .prepare_cached("UPDATE thread SET config = ?2, updated_at = ?3, expires_at = ?3 + ttl WHERE k = ?1")?
         .execute(params![thread, serde_json::to_string(&new.thread_config)?, now.0])?;
-    let claimed = insert(connection, thread, &new, is_free)?;
+    let claimed = insert(connection, thread, new, is_free)?;
     Ok(CreatedRun::Created { ended, stopping, claimed })
 }
 

@@ -96,7 +96,8 @@ impl Own {
         user.run(programs, "pg_ctl", &["start", "--silent", "--wait", "-D", &data, "-l", &log, "-o", &options]);
         // Nobody knows which test is the last: what stops the server waits until no process has its file any more.
         let stop = format!("flock --nonblock {path}/users {}/pg_ctl stop --silent -D {data}", programs.display());
-        let watch = format!("(until {stop}; do sleep 10; done) </dev/null >/dev/null 2>&1 &");
+        let runs = format!("[ -e {data}/postmaster.pid ]");
+        let watch = format!("(while {runs} && ! {stop}; do sleep 10; done) </dev/null >/dev/null 2>&1 &");
         assert!(user.command("/bin/sh").args(["-c", &watch]).process_group(0).status().unwrap().success());
     }
 }

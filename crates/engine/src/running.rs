@@ -1,0 +1,60 @@
+//! The runs that this server executes, and how to stop them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use threadyard_core::{ids::RunId, runs::Lease, runtime::StopReason};
+use tokio::sync::mpsc;
+
+/// The runs that are executed here.
+#[derive(Default)]
+pub(crate) struct RunningRuns(Mutex<HashMap<RunId, Running>>);
+
+struct Running {
+    lease: Lease,
+    stop: mpsc::UnboundedSender<StopReason>,
+}
+
+impl RunningRuns {
+    /// Asks a run to stop, if it is executed here. Says whether it is.
+    pub(crate) fn stop(&self, run_id: RunId, reason: StopReason) -> bool {
+        self.lock().get(&run_id).is_some_and(|run| run.stop.send(reason).is_ok())
+    }
+
+    /// Whether no run is executed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Asks every run to hand over.
+    pub(crate) fn drain(&self) {
+        for run in self.lock().values() {
+            let _ = run.stop.send(StopReason::Drain);
+        }
+    }
+
+    /// The leases of all runs.
+    pub(crate) fn leases(&self) -> Vec<Lease> {
+        self.lock().values().map(|run| run.lease).collect()
+    }
+
+    pub(crate) fn enter(&self, lease: Lease) -> mpsc::UnboundedReceiver<StopReason> {
+        let (stop, receiver) = mpsc::unbounded_channel();
+        self.lock().insert(lease.run_id, Running { lease, stop });
+        receiver
+    }
+
+    /// Leaves, unless another attempt has taken the place.
+    pub(crate) fn leave(&self, lease: Lease) {
+        let mut running = self.lock();
+        if running.get(&lease.run_id).is_some_and(|entry| entry.lease == lease) {
+            running.remove(&lease.run_id);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
