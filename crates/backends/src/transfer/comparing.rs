@@ -51,7 +51,9 @@ async fn sum(database: &dyn Resting, table: &'static Table, told: &mut (dyn FnMu
     let mut batches = database.rows(table, None).await?;
     let mut sum = Sum::default();
     while let Some(batch) = batches.try_next().await? {
-        batch.rows.iter().for_each(|row| sum += Sum::of(row));
+        for row in &batch.rows {
+            sum += Sum::of(row);
+        }
         told(&sum, batch.bytes as u64);
     }
     Ok(sum)
