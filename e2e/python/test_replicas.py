@@ -16,7 +16,6 @@ import httpx
 import pytest
 from conftest import Receiver, Server, until
 from langgraph_sdk import get_sync_client
-from langgraph_sdk.errors import APIStatusError
 from services import Database, redis_uri
 
 GRAPHS = '''
@@ -202,9 +201,8 @@ def test_runs_are_handed_over_when_a_server_is_stopped(yard: Yard) -> None:
 
 
 def test_a_sender_says_that_it_executes_nothing(yard: Yard) -> None:
-    client = get_sync_client(url=yard.serve("sender").url)
-    with pytest.raises(APIStatusError, match="executes no graphs"):
-        client.runs.wait(None, "steps", input={})
+    answer = httpx.post(f"{yard.serve('sender').url}/runs/wait", json={"assistant_id": "steps", "input": {}})
+    assert answer.status_code == 503 and "executes no graphs" in answer.text
 
 
 def test_servers_of_one_database_agree_on_its_tables(yard: Yard) -> None:
@@ -214,4 +212,4 @@ def test_servers_of_one_database_agree_on_its_tables(yard: Yard) -> None:
         start.start()
     for start in starts:
         start.join()
-    assert [httpx.get(f"{server.url}/ok").json() for server in yard.servers] == [{"ok": True}] * 3
+    assert [httpx.get(f"{server.url}/ok").status_code for server in yard.servers] == [200] * 3
