@@ -13,6 +13,7 @@ mod postgres;
 mod rooms;
 mod saved_state;
 mod sqlite;
+mod transfer;
 
 #[cfg(feature = "testkit")]
 pub use bus::memory::MemoryNet;
@@ -23,3 +24,4 @@ pub use bus::{
 };
 pub use postgres::{Dedicated, PostgresConfig, PostgresOpenError, PostgresStorage, RootsError, UriError};
 pub use sqlite::{OpenError, SqliteStorage};
+pub use transfer::{Comparison, Listener, Place, Progress, Step, Sum, Transfer, TransferError, compare, import};

@@ -13,7 +13,7 @@ impl Faults {
     }
 
     /// Passes a named point.
-    pub(crate) fn reach(&self, point: &str) {
+    pub fn reach(&self, point: &str) {
         if self.kill_at.as_deref() == Some(point) {
             tracing::warn!(point, "killing this process, as asked for by the fault plan");
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -3,7 +3,11 @@
 use std::{fmt, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use tokio_postgres::{Client, Config, Connection, Socket, config::SslMode, tls::MakeTlsConnect};
+use tokio_postgres::{
+    Client, Config, Connection, Socket,
+    config::{Host, SslMode},
+    tls::MakeTlsConnect,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls::{self, RootsError, Trust};
@@ -114,6 +118,30 @@ impl PostgresConfig {
         Self { max_connections, ..self }
     }
 
+    /// Where the database is, without who goes there.
+    pub fn place(&self) -> String {
+        let ports = self.driver.get_ports();
+        let port = |nth: usize| ports.get(nth).or(ports.first()).copied().unwrap_or(5432);
+        let hosts = self.driver.get_hosts().iter().enumerate().map(|(nth, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(nth)),
+            Host::Unix(folder) => folder.display().to_string(),
+        });
+        let name = self.driver.get_dbname().or(self.driver.get_user()).unwrap_or_default();
+        format!("postgresql://{}/{name}", hosts.collect::<Vec<_>>().join(","))
+    }
+
+    /// The name that the database knows the connections of servers by.
+    pub(super) fn application(&self) -> &str {
+        self.driver.get_application_name().unwrap_or_default()
+    }
+
+    /// With another name that the database knows its connections by.
+    pub(super) fn named(&self, application: &str) -> Self {
+        let mut named = self.clone();
+        named.driver.application_name(application);
+        named
+    }
+
     /// Opens a connection that belongs to no pool.
     pub async fn connect(&self) -> Result<Dedicated, tokio_postgres::Error> {
         self.driver.connect(self.tls.clone()).await
@@ -207,8 +235,6 @@ impl Security {
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::Host;
-
     use super::*;
 
     #[test]

@@ -26,6 +26,8 @@ mod thread_search;
 mod threads;
 mod tls;
 mod transaction;
+mod transfer;
+mod transfer_rows;
 mod vectors;
 mod webhook_keys;
 mod webhooks;
@@ -44,6 +46,7 @@ use threadyard_core::{
     time::Timestamp,
 };
 
+pub(crate) use self::transfer::RestingPostgres;
 use self::{config::PATIENCE, lanes::Lanes, transaction::Work};
 pub use self::{
     config::{Dedicated, PostgresConfig, UriError},
@@ -83,6 +86,9 @@ impl PostgresStorage {
     /// Opens the database, and first brings its tables up to date. Leases stay: other servers may hold them.
     pub async fn open(config: &PostgresConfig) -> std::result::Result<Self, PostgresOpenError> {
         schema::migrate(config).await?;
+        if let Some(source) = transfer::unfinished(config).await? {
+            return Err(PostgresOpenError::Unfinished(source));
+        }
         // However many read, who writes does not wait behind them for a connection.
         let lanes = LANES.min(config.max_connections() / 2).max(1);
         let pool = self::pool(config, config.max_connections().saturating_sub(lanes).max(1))?;
@@ -143,7 +149,7 @@ impl PostgresStorage {
 
     /// Remembers where the writes for a run belong that was claimed here.
     fn note_home(&self, run: &Run) {
-        let home = Home { key: lane_key(&run.thread_id.to_string()), plain: runs::is_plain(run) };
+        let home = Home { key: lane_key(&run.thread_id.to_string()), plain: runs::is_plain(&run.kwargs) };
         self.homes.insert(run.run_id, home);
     }
 

@@ -13,7 +13,7 @@ use threadyard_core::{
     page::{Page, Window},
     runs::{
         ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease,
-        MultitaskStrategy, NewLease, NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
+        MultitaskStrategy, NewLease, NewRun, QueueStats, Run, RunKwargs, RunQuery, RunStatus, Runs,
     },
     storage::Result,
     time::Timestamp,
@@ -161,8 +161,8 @@ impl Runs for PostgresStorage {
 }
 
 /// Whether the end of a run concerns its own row and its thread's alone.
-pub(super) fn is_plain(run: &Run) -> bool {
-    run.kwargs.webhook.is_none() && !run.kwargs.temporary
+pub(super) fn is_plain(kwargs: &RunKwargs) -> bool {
+    kwargs.webhook.is_none() && !kwargs.temporary
 }
 
 /// A run that nobody else can change until the end of the transaction, as nobody can its thread.
@@ -325,7 +325,7 @@ async fn insert_as(client: &Client, sql: &str, new: &NewRun, more: &[Parameter<'
         &name(&run.multitask_strategy)?,
         &serde_json::to_string(&run.metadata)?,
         &serde_json::to_string(&run.kwargs)?,
-        &is_plain(run),
+        &is_plain(&run.kwargs),
         &new.webhooks_enabled,
         &new.due_at.0,
         &run.created_at.0,

@@ -28,6 +28,12 @@ pub enum PostgresOpenError {
         /// The newest that this server knows.
         known: i32,
     },
+    /// Not everything of another database has come yet.
+    #[error(
+        "the database holds an unfinished import of `{0}`; finish it with the same `threadyard import`, or empty the \
+         database and start over"
+    )]
+    Unfinished(String),
     /// Its tables could not be made or changed.
     #[error("the tables of the PostgreSQL database can't be brought up to date: {0}")]
     Migration(String),
@@ -84,7 +90,7 @@ async fn newest(client: &Client) -> Result<i32, PostgresOpenError> {
 }
 
 /// Opens a connection for as long as something is done on it.
-async fn with_connection<T, F: Future<Output = Result<T, PostgresOpenError>>>(
+pub(super) async fn with_connection<T, F: Future<Output = Result<T, PostgresOpenError>>>(
     config: &PostgresConfig,
     work: impl FnOnce(Client) -> F,
 ) -> Result<T, PostgresOpenError> {

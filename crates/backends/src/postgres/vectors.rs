@@ -1,12 +1,14 @@
 //! Vectors in PostgreSQL: the extension `vector` holds and compares them. A database need not have it as long as nobody
 //! looks for items by their meaning.
 
+use deadpool_postgres::Pool;
 use threadyard_core::storage::{Result, StorageError};
 
 use super::{
     Client, PostgresStorage,
     failures::Done,
     rows::{all, get, one},
+    transaction,
 };
 
 /// What says how to go on without the extension.
@@ -38,22 +40,27 @@ pub(super) const SCORE: &str = "max(coalesce(nullif(1 - (vector <=> ?::text::vec
 impl PostgresStorage {
     /// Sees to it that vectors can be kept and compared.
     pub(super) async fn prepare_vectors(&self) -> Result<()> {
-        let installed: bool = {
-            let client = self.client().await?;
-            if is_there(&client).await? {
-                return Ok(());
-            }
-            let sql = "SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'vector')";
-            get(&one(&client, sql, &[]).await?, 0)?
-        };
-        if !installed {
-            return Err(StorageError::Unsupported(MISSING.into()));
-        }
-        self.transact((), |client, ()| Box::pin(make(client))).await
+        prepare(&self.pool).await
     }
 }
 
-async fn is_there(client: &Client) -> Done<bool> {
+/// Makes the table of vectors unless it is there.
+pub(super) async fn prepare(pool: &Pool) -> Result<()> {
+    let installed: bool = {
+        let client = transaction::connection(pool).await?;
+        if is_there(&client).await? {
+            return Ok(());
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'vector')";
+        get(&one(&client, sql, &[]).await?, 0)?
+    };
+    if !installed {
+        return Err(StorageError::Unsupported(MISSING.into()));
+    }
+    transaction::transact(pool, &(), |client, ()| Box::pin(make(client))).await
+}
+
+pub(super) async fn is_there(client: &Client) -> Done<bool> {
     get(&one(client, "SELECT to_regclass('item_embedding') IS NOT NULL", &[]).await?, 0)
 }
 

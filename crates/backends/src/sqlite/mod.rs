@@ -20,6 +20,7 @@ mod runs;
 mod sql;
 mod thread_search;
 mod threads;
+mod transfer;
 #[cfg(test)]
 mod upgrades;
 mod vectors;
@@ -39,6 +40,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig, functions::FunctionFlags};
 use threadyard_core::{filter, json::Value, storage::StorageError};
 
+pub(crate) use self::transfer::RestingSqlite;
 use self::{readers::Readers, writer::Writer};
 use crate::growth::Heads;
 
@@ -47,6 +49,8 @@ mod embedded {
 }
 
 const READERS: usize = 4;
+/// The database in its folder.
+const FILE: &str = "threadyard.db";
 
 /// Facts in one SQLite file, which one process at a time may open.
 pub struct SqliteStorage {
@@ -79,18 +83,28 @@ pub enum OpenError {
         /// What SQLite says.
         why: String,
     },
+    /// Not everything of another database has come yet.
+    #[error(
+        "the data folder `{folder}` holds an unfinished import of `{origin}`; finish it with the same `threadyard import`, \
+         or delete the folder and start over"
+    )]
+    Unfinished {
+        /// The folder.
+        folder: PathBuf,
+        /// Where what it holds comes from.
+        origin: String,
+    },
 }
 
 impl SqliteStorage {
     /// Opens or makes the database in `folder`. Runs that a dead process left running may be claimed at once.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        let lock = lock(folder)?;
-        let file = folder.join("threadyard.db");
+        let file = folder.join(FILE);
+        let (lock, mut connection) = open(&file)?;
         let database = |why: String| OpenError::Database { file: file.clone(), why };
-        private(&file).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
-        let mut connection = connect(&file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
-        prepare(&connection).map_err(|error| database(error.to_string()))?;
-        embedded::migrations::runner().run(&mut connection).map_err(|error| database(error.to_string()))?;
+        if let Some(origin) = transfer::unfinished(&connection).map_err(|error| database(error.to_string()))? {
+            return Err(OpenError::Unfinished { folder: folder.into(), origin });
+        }
         // The lock on the folder proves that nobody holds a lease any more.
         connection
             .execute_batch(
@@ -109,6 +123,18 @@ impl SqliteStorage {
         let writer = Writer::start(connection).map_err(thread)?;
         Ok(Self { writer, readers, heads: Arc::new(Heads::new()), _lock: lock })
     }
+}
+
+/// Opens or makes a database and brings its tables up to date, for as long as the lock on its folder is held.
+fn open(file: &Path) -> Result<(File, Connection), OpenError> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let lock = lock(folder)?;
+    let database = |why: String| OpenError::Database { file: file.into(), why };
+    private(file).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
+    let mut connection = connect(file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
+    prepare(&connection).map_err(|error| database(error.to_string()))?;
+    embedded::migrations::runner().run(&mut connection).map_err(|error| database(error.to_string()))?;
+    Ok((lock, connection))
 }
 
 fn lock(folder: &Path) -> Result<File, OpenError> {

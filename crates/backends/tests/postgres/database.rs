@@ -46,6 +46,16 @@ impl Database {
         connect(&self.name).await
     }
 
+    /// Whether vectors can be held: if the extension is there, it is installed.
+    pub(crate) async fn has_vectors(&self) -> bool {
+        let client = self.client().await;
+        let found = client.query_opt("SELECT FROM pg_available_extensions WHERE name = 'vector'", &[]).await.unwrap();
+        if found.is_some() {
+            client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector").await.unwrap();
+        }
+        found.is_some()
+    }
+
     /// Lets nobody in, and ends the connections of those who are; or lets them in again.
     pub(crate) async fn close_to_everybody(&self, closed: bool) {
         let change = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {}", self.name, !closed);

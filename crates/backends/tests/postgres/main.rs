@@ -38,14 +38,9 @@ impl Backend {
         Self::open(self.database).await
     }
 
-    /// Whether items can be found by their meaning: if the extension is there, it is installed.
+    /// Whether items can be found by their meaning.
     async fn compares_vectors(&self) -> bool {
-        let client = self.database.client().await;
-        let found = client.query_opt("SELECT FROM pg_available_extensions WHERE name = 'vector'", &[]).await.unwrap();
-        if found.is_some() {
-            client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector").await.unwrap();
-        }
-        found.is_some()
+        self.database.has_vectors().await
     }
 
     async fn open(database: Database) -> Self {

@@ -1,6 +1,7 @@
 //! What the program can be told to do.
 
 mod demo;
+mod import;
 mod migrate;
 mod serve;
 mod webhooks;
@@ -42,6 +43,8 @@ enum Command {
         #[command(flatten)]
         sharing: SharingArgs,
     },
+    /// Brings everything that one database holds into another: from a data folder to `PostgreSQL`, or back.
+    Import(import::ImportArgs),
     /// Brings the tables of a `PostgreSQL` database up to date, as `serve` does when it starts.
     Migrate(migrate::MigrateArgs),
     /// Prints the OpenAPI document of the API.
@@ -57,6 +60,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args).await,
         Command::Dev { server, no_reload, no_browser: _ } => serve::dev(&server, !no_reload).await,
         Command::Serve { server, sharing } => serve::serve(&server, sharing).await,
+        Command::Import(args) => import::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Openapi => openapi(),
         Command::Webhooks(command) => webhooks::run(command).await,
