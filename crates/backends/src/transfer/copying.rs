@@ -14,10 +14,7 @@ use super::{
 /// served; otherwise it stays an unfinished import.
 pub async fn import(transfer: &Transfer, heard: Listener<'_>) -> Result<Vec<Comparison>> {
     let (source, target) = open(transfer, Use::Fill).await?;
-    let marks = begin(&*source, &*target).await?;
-    if transfer.embeddings {
-        admit_embeddings(&*source, &*target).await?;
-    }
+    let marks = begin(&*source, &*target, transfer.embeddings).await?;
     for table in tables(transfer.embeddings) {
         let begun = marks.iter().find(|mark| mark.table == table.name).cloned();
         let mark = begun.unwrap_or(Mark { table: table.name.into(), rows: 0, last: None });
@@ -31,21 +28,33 @@ pub async fn import(transfer: &Transfer, heard: Listener<'_>) -> Result<Vec<Comp
 }
 
 /// Finds the target empty, or as an earlier attempt has left it: how far that came.
-async fn begin(source: &dyn Resting, target: &dyn Resting) -> Result<Vec<Mark>> {
+async fn begin(source: &dyn Resting, target: &dyn Resting, embeddings: bool) -> Result<Vec<Mark>> {
     refuse_unfinished(source).await?;
     let origin = origin(source).await?;
-    match target.begun().await? {
-        Some(Begun { origin: found, marks }) if found.fingerprint == origin.fingerprint => Ok(marks),
-        Some(Begun { origin: found, .. }) => Err(TransferError::OtherSource { name: target.name(), found: found.name }),
-        None => {
-            let nouns = target.occupied().await?;
-            if !nouns.is_empty() {
-                return Err(TransferError::Occupied { name: target.name(), nouns: nouns.join(", ") });
-            }
-            target.begin(&origin).await?;
-            Ok(Vec::new())
-        }
+    let begun = target.begun().await?;
+    if let Some(Begun { origin: found, .. }) = &begun
+        && found.fingerprint != origin.fingerprint
+    {
+        return Err(TransferError::OtherSource { name: target.name(), found: found.name.clone() });
     }
+    if begun.is_none() {
+        refuse_occupied(target).await?;
+    }
+    if embeddings {
+        admit_embeddings(source, target).await?;
+    }
+    match begun {
+        Some(begun) => Ok(begun.marks),
+        None => target.begin(&origin).await.map(|()| Vec::new()),
+    }
+}
+
+async fn refuse_occupied(target: &dyn Resting) -> Result<()> {
+    let nouns = target.occupied().await?;
+    if nouns.is_empty() {
+        return Ok(());
+    }
+    Err(TransferError::Occupied { name: target.name(), nouns: nouns.join(", ") })
 }
 
 /// Half of a database is no source.
