@@ -46,8 +46,10 @@ pub(crate) fn new_lease(engine: &Engine) -> NewLease {
 /// Has a claimed run executed.
 pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
     let engine = engine.clone();
+    // From now on this server speaks for the run.
+    let voice = Voice::of(&engine, &claimed);
     engine.tasks.clone().spawn(async move {
-        let others_wait = drive(&engine, claimed).await;
+        let others_wait = drive(&engine, claimed, voice).await;
         if engine.slots.give_back(slot) || others_wait {
             engine.wake(Topic::Runs);
         }
@@ -55,11 +57,10 @@ pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
 }
 
 /// Executes the run and records how it ended. Says whether another run, or this one again, may wait for it.
-async fn drive(engine: &Engine, claimed: ClaimedRun) -> bool {
+async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
     let run = claimed.run.clone();
     let lease = claimed.lease;
     let stops = engine.running.enter(lease);
-    let mut voice = Voice::of(engine, &claimed);
     engine.settings.faults.reach("run.claimed");
 
     let outcome = execute(engine, claimed, stops, &mut voice).await;

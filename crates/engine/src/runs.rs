@@ -124,7 +124,8 @@ impl Engine {
         let run = new.run.clone();
         // Where there is room, it need not be looked for in the queue.
         let slot = self.slots.take_one().filter(|_| !self.stopping.is_cancelled());
-        if slot.is_some() {
+        let speaks = slot.is_some();
+        if speaks {
             new.claim = Some(run_task::new_lease(self));
             self.bus.open(run.run_id, run.thread_id);
         }
@@ -135,12 +136,15 @@ impl Engine {
                 match (claimed, slot) {
                     (Some(claimed), Some(slot)) => run_task::begin(self, *claimed, slot),
                     (_, slot) => {
-                        self.bus.hand_over(run.run_id);
                         drop(slot);
                         self.wake(Topic::Runs);
                         // Another server may have room at once.
                         self.bus.wake_others(Topic::Runs);
                     }
+                }
+                if speaks {
+                    // From here on, whoever executes it does, here or elsewhere.
+                    self.bus.hand_over(run.run_id);
                 }
                 Ok(StartedRun { run, stream })
             }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from fake_host import REQUEST_BIT, FakeHost
+from langgraph.checkpoint.base import id as ids
 
 from threadyard_worker import frames
-from threadyard_worker.saver import HostSaver, is_inline
+from threadyard_worker.saver import HostSaver, go_on_behind, is_inline
 
 COUNTER = {"counter": "./graphs.py:counter"}
 START_INPUT = {"count": 1, "log": []}
@@ -124,3 +126,15 @@ def test_versions_grow_and_differ_between_forks() -> None:
 )
 def test_what_is_inline(value: object, inline: bool) -> None:
     assert is_inline(value) is inline
+
+
+def test_checkpoints_sort_behind_those_of_a_machine_whose_clock_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_last_v6_timestamp", None)
+    ahead = str(ids.uuid6(clock_seq=3))
+    a_minute_ago = time.time_ns() - 60_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: a_minute_ago)
+    monkeypatch.setattr(ids, "_last_v6_timestamp", None)
+    assert str(ids.uuid6(clock_seq=4)) < ahead, "the clock is behind"
+    go_on_behind(ahead)
+    assert str(ids.uuid6(clock_seq=4)) > ahead
+    go_on_behind("a name that graph code chose")

@@ -19,6 +19,7 @@ from .drain import Drain
 from .encoding import to_json
 from .failures import error_body
 from .graphs import Graphs, Use
+from .saver import go_on_behind
 from .scope import Scope, current
 from .state import finished_state, open_interrupts, read_state, thread_state
 from .stream import Stream
@@ -40,11 +41,13 @@ class Run:
         self._task: asyncio.Task[None] | None = None
         self._begun = False
         self._cancel_reason: str | None = None
+        if (head := body.get("head")) is not None:
+            go_on_behind(head["id"])
         self._scope = Scope(
             slot=slot,
             one_way=body["durability"] != "sync",
             thread=body["thread"],
-            head=body.get("head"),
+            head=head,
             head_unread=True,
             run=body["run"],
         )
