@@ -34,6 +34,7 @@ class Reader(threading.Thread):
         super().__init__(daemon=True)
         self.server, self.path = server, f"/threads/{thread}/runs/{run}"
         self.run_id, self.seen, self.last, self.ended, self.status = run, [], "-1", False, None
+        self.port = None
         self.start()
 
     def run(self) -> None:
@@ -47,7 +48,8 @@ class Reader(threading.Thread):
                 time.sleep(0.05)
 
     def read(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        self.port = self.server.port
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", f"{self.path}/stream", headers={"last-event-id": self.last})
             response = connection.getresponse()
@@ -104,7 +106,7 @@ class Load:
         for reader in self.readers:
             reader.join(max(0, deadline - time.monotonic()))
             if reader.is_alive():
-                raise SystemExit(f"the stream of {reader.run_id} does not end")
+                raise SystemExit(f"the stream of {reader.run_id} does not end after event {reader.last} at port {reader.port}")
 
 
 def check(load: Load, effects: Path) -> dict[str, int]:
