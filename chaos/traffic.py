@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from runs import PER_THREAD, Load, Reader, asked, effects_of_steps, misheard, mistakes
 from server import BROKEN
 from webhooks import LEFT, Receiver
-from yard import Yard, until
+from yard import DROPPED, Replica, Yard, until
 
 OPEN = "SELECT count(*) FROM run WHERE status IN ('pending', 'running')"
 UNSETTLED = f"SELECT ({OPEN}) + (SELECT count(*) FROM delivery WHERE state <> 'delivered')"
@@ -17,7 +17,7 @@ UNSETTLED = f"SELECT ({OPEN}) + (SELECT count(*) FROM delivery WHERE state <> 'd
 class Traffic(Load):
     """Runs on threads, each with a webhook, some of them read at any server; and crons."""
 
-    def __init__(self, yard: Yard, at_once: int = 60, crons: int = 2) -> None:
+    def __init__(self, yard: Yard, at_once: int = 30, crons: int = 2) -> None:
         super().__init__(yard)
         self.yard, self.at_once, self.receiver = yard, at_once, Receiver()
         self.answered: dict[str, str] = {}
@@ -25,12 +25,12 @@ class Traffic(Load):
         self._done = threading.Event()
         for _ in range(crons):
             self.cron()
-        self._clients = [threading.Thread(target=self.offer, daemon=True) for _ in range(3)]
+        self._clients = [threading.Thread(target=self.offer, daemon=True) for _ in range(2)]
         for client in self._clients:
             client.start()
 
     def offer(self) -> None:
-        while not self._done.wait(0.1):
+        while not self._done.wait(0.2):
             if self.in_flight() < self.at_once:
                 self.thread(read=len(self.readers) < 150)
 
@@ -47,6 +47,11 @@ class Traffic(Load):
             self.answered[made["run_id"]] = thread
             if read and turn < 2:
                 self.readers.append(Reader(self.yard, thread, made["run_id"]))
+
+    def read_at(self, replica: Replica) -> None:
+        """Reads some of what is under way at one server, whatever becomes of it."""
+        running = "SELECT id, thread_id FROM run WHERE status = 'running' ORDER BY k DESC LIMIT 10"
+        self.readers += [Reader(replica, str(thread), str(run)) for run, thread in self.yard.query(running)]
 
     def cron(self) -> None:
         """Makes one that is due every second, on a thread of its own."""
@@ -81,7 +86,7 @@ class Traffic(Load):
             raise SystemExit(f"not everything was delivered: {self.yard.query(LEFT.replace('GROUP BY 2', 'GROUP BY 1, 2'))}") from None
 
 
-def works(replica: object) -> bool:
+def works(replica: Replica) -> bool:
     try:
         return "step" in replica.ask("POST", "/runs/wait", {"assistant_id": "turns", "input": {"turn": 0}})
     except BROKEN:
@@ -120,7 +125,7 @@ def check(traffic: Traffic) -> dict[str, object]:
         "moments of crons": yard.query("SELECT count(*) FROM chaos_moment")[0][0],
         "webhooks": len(heard),
         "of these again": sum(bodies.total() - 1 for bodies in heard),
-        "attempts dropped": sum(it.said("what this attempt did is dropped") for it in yard.replicas),
+        "attempts dropped": sum(it.said(DROPPED) for it in yard.replicas),
     }
 
 

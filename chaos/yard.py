@@ -15,6 +15,8 @@ from stores import Stores
 from wires import Wire
 
 LEASE_S = 2
+# What a server says of an attempt whose lease was lost.
+DROPPED = "what this attempt did is dropped"
 # An attempt to deliver whose sender died, or could not note what came of it, is given up 15 s after the most that it
 # may take.
 WEBHOOKS = {
@@ -146,4 +148,4 @@ def until(holds: Callable[[], bool], complaint: str, seconds: float = 30) -> Non
     while not holds():
         if time.monotonic() > deadline:
             raise SystemExit(complaint)
-        time.sleep(0.05)
+        time.sleep(0.1)
