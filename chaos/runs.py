@@ -106,7 +106,8 @@ class Load:
         for reader in self.readers:
             reader.join(max(0, deadline - time.monotonic()))
             if reader.is_alive():
-                raise SystemExit(f"the stream of {reader.run_id} does not end after event {reader.last} at port {reader.port}")
+                where = f"event {reader.last} at port {reader.port}"
+                raise SystemExit(f"the stream of {reader.run_id} does not end after {where}")
 
 
 def check(load: Load, effects: Path) -> dict[str, int]:

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 
-from runs import PER_THREAD, Load, Reader, asked, effects_of_steps, misheard, mistakes
+from runs import PER_THREAD, RUNS, Load, Reader, asked, effects_of_steps, misheard, mistakes
 from server import BROKEN
 from webhooks import LEFT, Receiver
 from yard import DROPPED, Replica, Yard, until
@@ -79,11 +79,11 @@ class Traffic(Load):
         for cron in self.crons.values():
             self.yard.insist("PATCH", f"/runs/crons/{cron}", {"enabled": False})
         self.settle(seconds)
-        settled = lambda: not self.yard.query(UNSETTLED)[0][0]  # noqa: E731
-        try:
-            until(settled, "", seconds)
-        except SystemExit:
-            raise SystemExit(f"not everything was delivered: {self.yard.query(LEFT.replace('GROUP BY 2', 'GROUP BY 1, 2'))}") from None
+        deadline = time.monotonic() + seconds
+        while self.yard.query(UNSETTLED)[0][0]:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"not everything was delivered: {self.yard.query(LEFT)}")
+            time.sleep(0.1)
 
 
 def works(replica: Replica) -> bool:
@@ -96,7 +96,7 @@ def works(replica: Replica) -> bool:
 def check(traffic: Traffic) -> dict[str, object]:
     """Looks for what must not be."""
     yard, wrong = traffic.yard, []
-    ends = {str(run): (str(thread), status) for run, thread, status in yard.query("SELECT id, thread_id, status FROM run")}
+    ends = {str(run): (str(thread), status) for run, thread, status in yard.query(RUNS)}
     gone = traffic.answered.keys() - ends.keys()
     wrong += [f"run {run} was answered and is gone" for run in gone]
     if busy := yard.insist("POST", "/threads/count", {"status": "busy"}):

@@ -81,8 +81,8 @@ class Hooked(Server):
             time.sleep(0.05)
 
 
-LEFT = """SELECT 'run', status, count(*) FROM run GROUP BY 2
-    UNION ALL SELECT 'delivery', state, count(*) FROM delivery GROUP BY 2"""
+LEFT = """SELECT 'run', status, count(*) FROM run GROUP BY 1, 2
+    UNION ALL SELECT 'delivery', state, count(*) FROM delivery GROUP BY 1, 2"""
 # A run that ended, told of under its own id.
 UNTOLD = """SELECT count(*) FROM run WHERE NOT EXISTS
     (SELECT 1 FROM delivery WHERE delivery.id = 'msg_' || lower(hex(run.id)) || '_1')"""
