@@ -33,7 +33,8 @@ class Reader(threading.Thread):
     def __init__(self, server: Server, thread: str, run: str) -> None:
         super().__init__(daemon=True)
         self.server, self.path = server, f"/threads/{thread}/runs/{run}"
-        self.run_id, self.seen, self.last, self.ended = run, [], "-1", False
+        self.run_id, self.seen, self.last, self.ended, self.status = run, [], "-1", False, None
+        self.port = None
         self.start()
 
     def run(self) -> None:
@@ -41,13 +42,14 @@ class Reader(threading.Thread):
             try:
                 self.read()
                 # A stream that breaks off says nothing; one of a run that has ended is over.
-                status = self.server.ask("GET", self.path).get("status")
-                self.ended = status in ("success", "error", "interrupted", "timeout") and self.read()
+                self.status = self.server.ask("GET", self.path).get("status")
+                self.ended = self.status in ("success", "error", "interrupted", "timeout") and self.read()
             except (*BROKEN, AttributeError):
                 time.sleep(0.05)
 
     def read(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        self.port = self.server.port
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", f"{self.path}/stream", headers={"last-event-id": self.last})
             response = connection.getresponse()
@@ -62,6 +64,18 @@ class Reader(threading.Thread):
         return True
 
 
+def asked(turn: int) -> dict[str, object]:
+    """What a run is asked for with."""
+    return {
+        "assistant_id": "turns",
+        "input": {"turn": turn},
+        "if_not_exists": "create",
+        "multitask_strategy": "enqueue",
+        "stream_mode": "custom",
+        "stream_resumable": True,
+    }
+
+
 class Load:
     """Threads with some runs each, of which some are read as they go on."""
 
@@ -74,16 +88,8 @@ class Load:
         """Asks for the runs of a new thread; those that are not answered may have been made all the same."""
         thread = str(uuid.uuid4())
         for turn in range(PER_THREAD):
-            body = {
-                "assistant_id": "turns",
-                "input": {"turn": turn},
-                "if_not_exists": "create",
-                "multitask_strategy": "enqueue",
-                "stream_mode": "custom",
-                "stream_resumable": True,
-            }
             try:
-                made = self.server.ask("POST", f"/threads/{thread}/runs", body)
+                made = self.server.ask("POST", f"/threads/{thread}/runs", asked(turn))
             except BROKEN:
                 continue
             self.made[thread].append(turn)
@@ -100,7 +106,8 @@ class Load:
         for reader in self.readers:
             reader.join(max(0, deadline - time.monotonic()))
             if reader.is_alive():
-                raise SystemExit(f"the stream of {reader.run_id} does not end")
+                where = f"event {reader.last} at port {reader.port}"
+                raise SystemExit(f"the stream of {reader.run_id} does not end after {where}")
 
 
 def check(load: Load, effects: Path) -> dict[str, int]:
@@ -122,18 +129,9 @@ def check(load: Load, effects: Path) -> dict[str, int]:
         values = server.ask("GET", f"/threads/{thread}/state").get("values") or {}
         wrong += mistakes(thread, values.get("log", []), turns, by_thread[thread])
     for reader in load.readers:
-        if reader.seen != list(range(1, len(reader.seen) + 1)):
-            wrong.append(f"the reader of {reader.run_id} was told {reader.seen}")
-        stored = server.query(EVENTS.format(uuid.UUID(reader.run_id).hex))[0][0]
-        if stored != len(reader.seen):
-            wrong.append(f"the reader of {reader.run_id} was told {len(reader.seen)} of {stored} events")
-    keys = defaultdict(set)
-    lines = [line.split() for line in effects.read_text().splitlines()] if effects.exists() else []
-    for run, step, key in lines:
-        keys[run, step].add(key)
-    wrong += [f"{step} has several keys: {several}" for step, several in keys.items() if len(several) > 1]
-    if len(set().union(*keys.values())) < len(keys):
-        wrong.append("different steps have the same key")
+        wrong += misheard(reader, server.query(EVENTS.format(uuid.UUID(reader.run_id).hex))[0][0])
+    again, ambiguous = effects_of_steps(effects)
+    wrong += ambiguous
     if wrong:
         raise SystemExit("\n".join(wrong[:20]))
     states = Counter(status for _, status in ends.values())
@@ -141,12 +139,34 @@ def check(load: Load, effects: Path) -> dict[str, int]:
         "runs": len(ends),
         **states,
         "streams read": len(load.readers),
-        "nodes begun again": len(lines) - len(keys),
+        "nodes begun again": again,
     }
 
 
 RUNS = "SELECT id, thread_id, status FROM run"
 EVENTS = "SELECT count(*) FROM event WHERE run = (SELECT k FROM run WHERE id = x'{}')"
+
+
+def misheard(reader: Reader, stored: int) -> list[str]:
+    """What is wrong with what the reader of a run was told, of which there are so many events."""
+    wrong = []
+    if reader.seen != list(range(1, len(reader.seen) + 1)):
+        wrong.append(f"the reader of {reader.run_id} was told {reader.seen}")
+    if stored != len(reader.seen):
+        wrong.append(f"the reader of {reader.run_id} was told {len(reader.seen)} of {stored} events")
+    return wrong
+
+
+def effects_of_steps(effects: Path) -> tuple[int, list[str]]:
+    """How many nodes were begun again, and which could not be told from others by their keys."""
+    keys = defaultdict(set)
+    lines = [line.split() for line in effects.read_text().splitlines()] if effects.exists() else []
+    for run, step, key in lines:
+        keys[run, step].add(key)
+    wrong = [f"{step} has several keys: {several}" for step, several in keys.items() if len(several) > 1]
+    if len(set().union(*keys.values())) < len(keys):
+        wrong.append("different steps have the same key")
+    return len(lines) - len(keys), wrong
 
 
 def mistakes(thread: str, log: list[list[int]], turns: list[int], statuses: list[str]) -> list[str]:

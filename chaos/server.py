@@ -16,6 +16,8 @@ BROKEN = (OSError, HTTPException, ValueError)
 class Server:
     """The binary on one data folder, started again and again."""
 
+    command = ("dev", "--no-reload")
+
     def __init__(self, binary: Path, data: Path, project: Path, **environment: str) -> None:
         self.binary, self.data, self.project = binary, data, project
         self.environment = {**os.environ, **environment}
@@ -25,10 +27,16 @@ class Server:
             self.port = probe.getsockname()[1]
 
     def start(self, kill_at: str | None = None) -> None:
-        command = [self.binary, "dev", "--port", str(self.port), "--data-dir", self.data, "--no-reload"]
+        self.launch(**({"THREADYARD_KILL_AT": kill_at} if kill_at else {}))
+        self.wait_until_up()
+
+    def launch(self, **environment: str) -> None:
+        command = [self.binary, *self.command, "--port", str(self.port), "--data-dir", self.data]
         command += ["--config", self.project / "langgraph.json"]
-        environment = {**self.environment, **({"THREADYARD_KILL_AT": kill_at} if kill_at else {})}
+        environment = {**self.environment, **environment}
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
+
+    def wait_until_up(self) -> None:
         while self.process.poll() is None:
             try:
                 self.ask("GET", "/info")

@@ -6,6 +6,7 @@ the receiver heard have the last word: nothing may be lost, and a second body fo
 
 import argparse
 import hashlib
+import json
 import random
 import sys
 import tempfile
@@ -30,6 +31,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.heard: dict[str, Counter[str]] = {}
+        self.statuses: dict[str, set[str]] = {}
         self.before_answer = lambda: None
         lock = threading.Lock()
         receiver = self
@@ -42,6 +44,8 @@ class Receiver:
                 with lock:
                     bodies = receiver.heard.setdefault(self.headers["webhook-id"], Counter())
                     bodies[hashlib.sha256(body).hexdigest()] += 1
+                    statuses = receiver.statuses.setdefault(self.headers["webhook-id"], set())
+                    statuses.add(json.loads(body)["status"])
                 receiver.before_answer()
                 self.send_response(200)
                 self.send_header("content-length", "0")
@@ -77,8 +81,8 @@ class Hooked(Server):
             time.sleep(0.05)
 
 
-LEFT = """SELECT 'run', status, count(*) FROM run GROUP BY 2
-    UNION ALL SELECT 'delivery', state, count(*) FROM delivery GROUP BY 2"""
+LEFT = """SELECT 'run', status, count(*) FROM run GROUP BY 1, 2
+    UNION ALL SELECT 'delivery', state, count(*) FROM delivery GROUP BY 1, 2"""
 # A run that ended, told of under its own id.
 UNTOLD = """SELECT count(*) FROM run WHERE NOT EXISTS
     (SELECT 1 FROM delivery WHERE delivery.id = 'msg_' || lower(hex(run.id)) || '_1')"""

@@ -10,6 +10,8 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 
 STEPS = 6
+# A part of a step takes so long.
+PART_SECONDS = float(os.environ.get("PART_SECONDS", "0.01"))
 
 
 class Turns(TypedDict, total=False):
@@ -33,7 +35,7 @@ async def work(state: Turns, config: RunnableConfig) -> Turns:
     write = get_stream_writer()
     for part in range(3):
         write({"turn": state["turn"], "step": step, "part": part})
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(PART_SECONDS)
     return {"step": step, "log": [[state["turn"], step]]}
 
 

@@ -41,6 +41,13 @@ def free_port() -> int:
 
 def postgres(stack: ExitStack) -> str:
     """Starts a PostgreSQL server that ends with the stack; its URI."""
+    program, port = postgres_program(stack)
+    started(stack, program, port)
+    return f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+
+def postgres_program(stack: ExitStack) -> tuple[list[str], int]:
+    """What starts a PostgreSQL server on files that go with the stack, and its port."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = shutil.which("initdb") or (installed and str(installed[-1]))
     if not initdb:
@@ -57,18 +64,23 @@ def postgres(stack: ExitStack) -> str:
     subprocess.run([*as_user, *make], check=True, stdout=subprocess.DEVNULL, cwd="/")
     serve = [str(Path(initdb).parent / "postgres"), "-D", str(data), "-p", str(port), "-c", "fsync=off"]
     serve += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
-    started(stack, [*as_user, *serve], port)
-    return f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    return [*as_user, *serve], port
 
 
 def redis(stack: ExitStack) -> str:
     """Starts a Redis that ends with the stack; its URI."""
+    program, port = redis_program(stack)
+    started(stack, program, port)
+    return f"redis://127.0.0.1:{port}"
+
+
+def redis_program(stack: ExitStack) -> tuple[list[str], int]:
+    """What starts a Redis, and its port."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if not program:
         sys.exit(NO_REDIS)
     folder, port = stack.enter_context(tempfile.TemporaryDirectory()), free_port()
-    started(stack, [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder], port)
-    return f"redis://127.0.0.1:{port}"
+    return [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder], port
 
 
 def started(stack: ExitStack, program: list[str], port: int) -> None:

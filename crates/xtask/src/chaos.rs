@@ -1,4 +1,4 @@
-//! `cargo xtask chaos webhooks|runs`: kills the release binary over and over, and checks that nothing is lost or doubled.
+//! `cargo xtask chaos webhooks|runs|replicas`: kills the release binary over and over, and checks that nothing is lost or doubled.
 
 use std::path::Path;
 
@@ -17,6 +17,8 @@ pub(crate) enum Chaos {
     Webhooks(Webhooks),
     /// Runs: at named points, then the server and its workers at random under load.
     Runs(Runs),
+    /// Replicas: servers, their clocks, PostgreSQL and Redis, one after the other under load.
+    Replicas(Replicas),
 }
 
 /// How long to go on.
@@ -44,6 +46,17 @@ pub(crate) struct Runs {
     random: u32,
 }
 
+/// How much to break.
+#[derive(Args)]
+pub(crate) struct Replicas {
+    /// A little of each
+    #[arg(long)]
+    short: bool,
+    /// Only this, by the name of its function in `chaos/replicas.py`; may be given again
+    #[arg(long)]
+    only: Vec<String>,
+}
+
 pub(crate) fn run(chaos: &Chaos) -> anyhow::Result<()> {
     let environment = root().join("target/test-env/py");
     let python = python::environment(&environment, PYTHON_PACKAGES)?;
@@ -52,13 +65,23 @@ pub(crate) fn run(chaos: &Chaos) -> anyhow::Result<()> {
     match chaos {
         Chaos::Webhooks(options) => webhooks(&python, &binary, &environment, options),
         Chaos::Runs(options) => runs(&python, &binary, &environment, options),
+        Chaos::Replicas(options) => replicas(&python, &binary, &environment, options),
     }
 }
 
 /// A few kills of each kind, to see that nothing has become brittle.
 pub(crate) fn few(python: &Path, binary: &Path, environment: &Path) -> anyhow::Result<()> {
     webhooks(python, binary, environment, &Webhooks { kills: 2, minutes: 0.3, rate: 20.0 })?;
-    runs(python, binary, environment, &Runs { kills: 2, random: 15 })
+    runs(python, binary, environment, &Runs { kills: 2, random: 15 })?;
+    replicas(python, binary, environment, &Replicas { short: true, only: Vec::new() })
+}
+
+fn replicas(python: &Path, binary: &Path, environment: &Path, options: &Replicas) -> anyhow::Result<()> {
+    let mut chaos = command(python);
+    chaos.arg("chaos/replicas.py").arg("--binary").arg(binary).env("VIRTUAL_ENV", environment);
+    chaos.args(options.short.then_some("--short"));
+    chaos.args(options.only.iter().flat_map(|name| ["--only", name]));
+    step("breaking what replicas share", &mut chaos)
 }
 
 fn runs(python: &Path, binary: &Path, environment: &Path, options: &Runs) -> anyhow::Result<()> {
