@@ -186,6 +186,25 @@ def test_a_server_that_was_asleep_writes_nothing_late(yard: Yard) -> None:
     assert client.threads.get_state(thread_id)["values"]["done"] == list(range(8))
 
 
+def test_who_reads_at_a_server_that_was_asleep_hears_the_end(yard: Yard) -> None:
+    sleeper = yard.serve()
+    here = get_sync_client(url=sleeper.url)
+    thread_id = here.threads.create()["thread_id"]
+    run_id = here.runs.create(thread_id, "steps", input={"steps": 30, "seconds": 0.4})["run_id"]
+    joined = threading.Thread(target=lambda: here.runs.join(thread_id, run_id), daemon=True)
+    joined.start()
+    os.kill(sleeper.process.pid, signal.SIGSTOP)
+    try:
+        yard.serve().wait_for_log("runs whose server died are taken up again")
+    finally:
+        os.kill(sleeper.process.pid, signal.SIGCONT)
+    # It hears of what it has lost while that still goes on.
+    sleeper.wait_for_log("what this attempt did is dropped")
+    assert here.runs.get(thread_id, run_id)["status"] == "running"
+    joined.join(30)
+    assert not joined.is_alive()
+
+
 def test_runs_are_handed_over_when_a_server_is_stopped(yard: Yard) -> None:
     api = yard.serve("api")
     leaving = yard.serve("worker", "--shutdown-grace-secs", "0")
