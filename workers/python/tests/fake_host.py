@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class FakeHost:
         self.ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.bye = asyncio.Event()
         self._next = 0
+        self._held: list[bytes] | None = None
 
     async def listen(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
@@ -187,7 +189,21 @@ class FakeHost:
 
     def send_raw(self, kind: int, id: int, body: bytes, *, conn: str = "main") -> None:
         self.trace.append(("H>W", conn, kind, id, body))
-        self._writers[conn].write(frames.pack(kind, id, body))
+        frame = frames.pack(kind, id, body)
+        if self._held is None:
+            self._writers[conn].write(frame)
+        else:
+            self._held.append(frame)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent meanwhile to `main` leaves in one write."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            self._writers["main"].write(b"".join(held))
 
     def _id(self) -> int:
         self._next += 1

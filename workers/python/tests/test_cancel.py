@@ -35,9 +35,10 @@ def test_the_end_waits_for_what_goes_on_in_a_thread(with_worker, tmp_path) -> No
 @pytest.mark.parametrize("reason", ["interrupt", "rollback"])
 def test_a_run_that_is_cancelled_before_its_first_step_ends(with_worker, reason: str) -> None:
     async def scenario(host: FakeHost) -> None:
-        # Both frames leave in one write, so that the worker reads them in one turn of its loop.
-        view = host.start_run("slow", input={"steps": []}, modes=["values"])
-        host.cancel(view, reason)
+        # The worker reads both frames in one turn of its loop.
+        with host.together():
+            view = host.start_run("slow", input={"steps": []}, modes=["values"])
+            host.cancel(view, reason)
         end = await view.finished()
         assert end["status"] == "cancelled" and end["error"] is None
         assert view.events == []
