@@ -1,9 +1,8 @@
-"""The `main` connection: frames in and out, few writes for many frames, and the table of open requests."""
+"""The `main` connection: frames in and out, one write per turn of the event loop, and the table of open requests."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +15,6 @@ Receiver = Callable[[int, int, bytes], None]
 
 _EVENT_FRAME_LIMIT = 256 * 1024
 _LAZY_DELAY = 0.003
-_EVENT_DELAY = 0.001
-"""So long may an event wait for other frames while the event loop has more to do."""
-_IDLE_TURN = 20e-6
-"""In a turn of the event loop that is shorter nothing else was done."""
 
 
 class HostError(Exception):
@@ -46,9 +41,6 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._flush_soon = False
         self._flush_later: asyncio.TimerHandle | None = None
-        self._events_wait = False
-        self._events_since = 0.0
-        self._last_turn = 0.0
         self._event_slot = 0
         self._event_parts: list[bytes] = []
         self._event_size = 0
@@ -72,18 +64,13 @@ class Connection(asyncio.Protocol):
         self.send(kind, id, ormsgpack.packb(body), lazy=lazy)
 
     def send_event(self, slot: int, prefix: bytes, data: bytes) -> None:
-        """Queue an event; events of one run that follow each other share a frame, and a write with what comes soon."""
+        """Queue an event; events of one run that follow each other share a frame."""
         if self._event_parts and (slot != self._event_slot or self._event_size > _EVENT_FRAME_LIMIT):
             self._finish_event()
         self._event_slot = slot
         self._event_parts += (prefix, frames.EVENT_LENGTH.pack(len(data)), data)
         self._event_size += len(prefix) + frames.EVENT_LENGTH.size + len(data)
-        if self._event_size > _EVENT_FRAME_LIMIT:
-            self._schedule(False)
-        elif not (self._events_wait or self._flush_soon):
-            self._events_wait = True
-            self._events_since = self._last_turn = time.perf_counter()
-            self.loop.call_soon(self._turn)
+        self._schedule(False)
 
     async def request(self, kind: int, body: dict[str, Any]) -> bytes:
         """Send a request and wait for the host's answer. Raises `HostError` when it is an error."""
@@ -135,20 +122,8 @@ class Connection(asyncio.Protocol):
         self._flush_soon = True
         self.loop.call_soon(self._flush)
 
-    def _turn(self) -> None:
-        """Write the events that wait, unless the loop is busy: then more may come, and a write costs more than a wait."""
-        if not self._events_wait:
-            return
-        now = time.perf_counter()
-        idle = now - self._last_turn < _IDLE_TURN
-        self._last_turn = now
-        if idle or now - self._events_since > _EVENT_DELAY:
-            self._flush()
-        else:
-            self.loop.call_soon(self._turn)
-
     def _flush(self) -> None:
-        self._flush_soon = self._events_wait = False
+        self._flush_soon = False
         if self._flush_later is not None:
             self._flush_later.cancel()
             self._flush_later = None
