@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     ids::AssistantId,
     json::Object,
+    metadata_filter::MetadataFilter,
     page::{Order, Page, Window},
     storage::Result,
     time::Timestamp,
@@ -71,6 +72,8 @@ pub enum CreatedAssistant {
 /// A change of an assistant; what is absent stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct AssistantPatch {
+    /// Only if it is one of these; others are as good as missing.
+    pub within: MetadataFilter,
     /// Another graph.
     pub graph_id: Option<String>,
     /// Takes the place of the config.
@@ -90,6 +93,8 @@ pub struct AssistantPatch {
 pub struct AssistantQuery {
     /// Metadata must contain this.
     pub metadata: Object,
+    /// Only those that whoever asks may see.
+    pub visible: MetadataFilter,
     /// Only assistants of this graph.
     pub graph_id: Option<String>,
     /// The name contains this, whatever the case.
@@ -137,15 +142,16 @@ pub trait Assistants: Send + Sync {
         metadata: Object,
         window: Window,
     ) -> Result<Option<Vec<AssistantVersion>>>;
-    /// Makes an earlier version the one that runs use.
+    /// Makes an earlier version the one that runs use, if the assistant is one of these.
     async fn select_assistant_version(
         &self,
         id: AssistantId,
+        within: MetadataFilter,
         version: i64,
         now: Timestamp,
     ) -> Result<Option<Assistant>>;
-    /// Deletes an assistant with its versions; its runs stay. Says whether there was one.
-    async fn delete_assistant(&self, id: AssistantId) -> Result<bool>;
+    /// Deletes an assistant with its versions, if it is one of these; its runs stay. Says whether there was one.
+    async fn delete_assistant(&self, id: AssistantId, within: MetadataFilter) -> Result<bool>;
     /// How many assistants match.
     async fn count_assistants(&self, query: AssistantQuery) -> Result<u64>;
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::RunId,
+    ids::{RunId, ThreadId},
+    metadata_filter::MetadataFilter,
     runs::{EndStatus, Ending, RunError},
     time::Timestamp,
 };
@@ -52,6 +53,31 @@ pub enum CancelAction {
     Interrupt,
     /// Undo it and forget the run.
     Rollback,
+}
+
+impl CancelAction {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interrupt => "interrupt",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// A run to be stopped.
+#[derive(Clone, Debug)]
+pub struct CancelRun {
+    /// Its thread.
+    pub thread_id: ThreadId,
+    /// The run.
+    pub run_id: RunId,
+    /// Only if its thread is one of these; others are as good as missing.
+    pub within: MetadataFilter,
+    /// How and why.
+    pub request: CancelRequest,
+    /// The present moment.
+    pub now: Timestamp,
 }
 
 /// What came of asking a run to stop.

@@ -4,8 +4,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::User,
     ids::{AssistantId, CronId, ThreadId},
     json::{Object, RawObject},
+    metadata_filter::MetadataFilter,
     page::{Order, Page, Window},
     runs::{CreatedRun, NewRun},
     storage::Result,
@@ -35,8 +37,11 @@ pub struct Cron {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// Whose it is; empty while there is no authentication.
+    /// The identity of who made it; empty when nobody was asked for one.
     pub user_id: String,
+    /// Who made it, and so whose its runs are. Never shown.
+    #[serde(skip)]
+    pub user: Option<User>,
     /// The next moment of the schedule that nothing was run for.
     pub next_run_date: Option<Timestamp>,
     /// Free annotations.
@@ -66,6 +71,8 @@ pub struct CronQuery {
     pub enabled: Option<bool>,
     /// Metadata must contain this.
     pub metadata: Object,
+    /// Only those that whoever asks may see.
+    pub visible: MetadataFilter,
     /// The column that orders the result.
     pub sort_by: CronSort,
     /// The direction of the order.
@@ -123,8 +130,8 @@ pub enum UpdatedCron {
 /// Stored crons. They go with their thread and with their assistant.
 #[async_trait]
 pub trait Crons: Send + Sync {
-    /// Makes a cron. Says whether its thread, if it has one, exists.
-    async fn create_cron(&self, cron: Cron) -> Result<bool>;
+    /// Makes a cron. Says whether its thread, if it has one, exists and is one of these.
+    async fn create_cron(&self, cron: Cron, within: MetadataFilter) -> Result<bool>;
     /// The cron with this id.
     async fn cron(&self, id: CronId) -> Result<Option<Cron>>;
     /// The crons that match, in order.
@@ -134,8 +141,8 @@ pub trait Crons: Send + Sync {
     /// Replaces a cron that nobody changed since `seen`, its `updated_at` then; its next moment only when the schedule
     /// changed, since a tick may have moved it on meanwhile.
     async fn update_cron(&self, cron: Cron, seen: Timestamp, reschedule: bool) -> Result<UpdatedCron>;
-    /// Deletes a cron. Says whether there was one.
-    async fn delete_cron(&self, id: CronId) -> Result<bool>;
+    /// Deletes a cron, if it is one of these. Says whether there was one.
+    async fn delete_cron(&self, id: CronId, within: MetadataFilter) -> Result<bool>;
     /// Finds crons that are due.
     async fn due_crons(&self, now: Timestamp, limit: u32) -> Result<DueCrons>;
     /// Moves a cron on and makes its run, both or neither. `None`: the moment was treated already.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::{
-    ids::RunId,
+    ids::{RunId, ThreadId},
     runs::{Lease, Run},
     storage::Result,
     stream::{EventId, StreamEvent},
@@ -21,4 +21,11 @@ pub trait Events: Send + Sync {
     async fn keep_events(&self, lease: Lease, first: u64, events: Vec<StreamEvent>) -> Result<()>;
     /// The events behind a place, with their places, in order. Long ones make the page short.
     async fn kept_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>>;
+    /// The place before the first of a block on the tape of a thread, where a run of event streaming begins to speak.
+    async fn begin_block(&self, thread_id: ThreadId) -> Result<u64>;
+    /// The place behind which nothing on the tape of a thread can be yet.
+    async fn tape_end(&self, thread_id: ThreadId) -> Result<u64>;
+    /// The runs of a thread of which something is to be read, in order: those that have begun and go on, and those of which
+    /// events behind a place are kept.
+    async fn told_runs(&self, thread_id: ThreadId, after: u64) -> Result<Vec<Run>>;
 }

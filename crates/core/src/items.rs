@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     json::{Object, RawJson},
+    metadata_filter::MetadataFilter,
     page::Window,
     storage::Result,
     time::Timestamp,
@@ -24,6 +25,13 @@ pub struct Item {
     pub created_at: Timestamp,
     /// When it was last written.
     pub updated_at: Timestamp,
+}
+
+impl Item {
+    /// Whether a filter admits it, by its value.
+    pub fn is_admitted(&self, filter: &MetadataFilter) -> bool {
+        filter.is_empty() || serde_json::from_str(self.value.get()).is_ok_and(|value| filter.admits(&value))
+    }
 }
 
 /// What the project says of how long items are kept.
@@ -104,6 +112,8 @@ pub enum ItemOperation {
         key: String,
         /// Whether its time to live begins anew.
         refresh: bool,
+        /// What its value must be like; others are as good as missing.
+        visible: MetadataFilter,
     },
     /// Write or delete one item.
     Put(ItemPut),
@@ -126,6 +136,8 @@ pub struct ItemPut {
     pub ttl: Option<Duration>,
     /// What its texts mean, when it is to be found by that.
     pub embeddings: Vec<Embedding>,
+    /// What the value must be like of an item that is there already; others are not touched.
+    pub within: MetadataFilter,
 }
 
 /// Which items to find.
@@ -141,6 +153,8 @@ pub struct ItemSearch {
     pub window: Window,
     /// Whether the times to live of what is found begin anew.
     pub refresh: bool,
+    /// What the values must be like; others are as good as missing.
+    pub visible: MetadataFilter,
 }
 
 /// Which namespaces to list.
@@ -163,6 +177,8 @@ pub enum ItemAnswer {
     Item(Option<Item>),
     /// To a put.
     Written,
+    /// To a put of an item that is none of those which it may touch: nothing was changed.
+    Hidden,
     /// To a search.
     Items(Vec<FoundItem>),
     /// To a listing.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    event_streaming::MARKER,
     json::{Object, RawJson},
     stream::StreamMode,
 };
@@ -70,6 +71,17 @@ pub struct RunKwargs {
     pub checkpoint_during: bool,
     /// When checkpoints are written.
     pub durability: Durability,
+    /// Whether an answer to an interrupt that does not wait fails the run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict_resume: bool,
+}
+
+impl RunKwargs {
+    /// Whether the run was asked for by the event streaming protocol, and says its events.
+    pub fn event_streaming(&self) -> bool {
+        let configurable = self.config.get("configurable");
+        configurable.and_then(|configurable| configurable.get(MARKER)).is_some_and(|marker| marker == true)
+    }
 }
 
 #[cfg(test)]

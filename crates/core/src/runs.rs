@@ -11,10 +11,14 @@ pub use crate::{
 };
 
 use crate::{
-    cancel::{CancelCause, CancelRequest, CancelledRun},
+    cancel::{CancelCause, CancelRequest, CancelRun, CancelledRun},
+    event_streaming::lifecycle_of,
     ids::{AssistantId, RunId, ThreadId},
     json::{Object, RawJson},
+    limits::{Counted, PerOwner, QueueFull},
+    metadata_filter::MetadataFilter,
     page::{Page, Window},
+    push_configs::PushConfig,
     retention::ThreadTtl,
     storage::Result,
     stream::StreamEvent,
@@ -133,6 +137,8 @@ pub struct NewRun {
     pub run: Run,
     /// When it may start.
     pub due_at: Timestamp,
+    /// What a thread that exists must be one of; others are as good as missing.
+    pub within: MetadataFilter,
     /// What to do when the thread does not exist: make it with this metadata, or refuse.
     pub create_thread: Option<Object>,
     /// How long a thread is kept that is made for this run.
@@ -143,6 +149,10 @@ pub struct NewRun {
     pub thread_config: Object,
     /// Whether the end of a run may be told to its webhook at all.
     pub webhooks_enabled: bool,
+    /// Where to tell how the run's task stands.
+    pub push_config: Option<PushConfig>,
+    /// How limits count it, where there are any.
+    pub counted: Option<Counted>,
     /// Claimed as it is made, when it is due and nothing else of its thread goes on: who makes it has room for it.
     pub claim: Option<NewLease>,
 }
@@ -164,6 +174,8 @@ pub enum CreatedRun {
     ThreadMissing,
     /// The thread has a pending or running run and the strategy is to refuse.
     ThreadBusy,
+    /// Too many runs wait already.
+    QueueFull(QueueFull),
 }
 
 /// How a run ended.
@@ -184,10 +196,17 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// What the run's stream closes with, if anything.
-    pub fn last_event(&self) -> Option<StreamEvent> {
-        let error = self.error.as_ref().filter(|_| self.status == EndStatus::Error)?;
-        Some(StreamEvent::of("error", error))
+    /// What the stream of its run closes with, if anything.
+    pub fn last_event(&self, run: &Run) -> Option<StreamEvent> {
+        if run.kwargs.event_streaming() {
+            return Some(lifecycle_of(run, self));
+        }
+        self.failure().map(|error| StreamEvent::of("error", error))
+    }
+
+    /// What went wrong, when the run failed.
+    pub fn failure(&self) -> Option<&RunError> {
+        self.error.as_ref().filter(|_| self.status == EndStatus::Error)
     }
 }
 
@@ -254,7 +273,7 @@ pub trait Runs: Send + Sync {
     /// How the queue stands.
     async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats>;
     /// Puts runs that bring their own threads into the queue: all of them or none.
-    async fn create_runs(&self, new: Vec<NewRun>) -> Result<()>;
+    async fn create_runs(&self, new: Vec<NewRun>) -> Result<Result<(), QueueFull>>;
     /// The run with this id on this thread.
     async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>>;
     /// The run with this id.
@@ -265,6 +284,8 @@ pub trait Runs: Send + Sync {
     async fn open_runs(&self, status: Option<RunStatus>) -> Result<Vec<(ThreadId, RunId)>>;
     /// Leases runs that are due.
     async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns>;
+    /// Leases runs that are due, of each user and assistant no more than may be executed at once.
+    async fn claim_runs_within(&self, limits: PerOwner, claim: ClaimRuns) -> Result<ClaimedRuns>;
     /// Keeps leases alive, and says which of their runs are to go on no longer; a lease that was lost stays lost.
     async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<Vec<(RunId, Halt)>>;
     /// Ends a run: its row, its thread and its webhook delivery, or none of these. A temporary thread goes with its run.
@@ -275,17 +296,13 @@ pub trait Runs: Send + Sync {
     /// Takes runs back whose leases ended.
     async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns>;
     /// Ends a pending run, or notes on a running one that it is to stop.
-    async fn cancel_run(
-        &self,
-        thread_id: ThreadId,
-        run_id: RunId,
-        cancel: CancelRequest,
-        now: Timestamp,
-    ) -> Result<CancelledRun>;
+    async fn cancel_run(&self, cancel: CancelRun) -> Result<CancelledRun>;
     /// Why a run is to stop, if somebody asked for it.
     async fn cancel_request(&self, run_id: RunId) -> Result<Option<CancelRequest>>;
-    /// Deletes a run and the checkpoints it wrote. Says where it stood, or `None` when there is no such run.
-    async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<RunStatus>>;
+    /// Deletes a run and the checkpoints it wrote. Says where it stood, or `None` when there is no such run, or its thread
+    /// is none of these.
+    async fn delete_run(&self, thread_id: ThreadId, run_id: RunId, within: MetadataFilter)
+    -> Result<Option<RunStatus>>;
 }
 
 #[cfg(test)]

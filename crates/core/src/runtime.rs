@@ -1,5 +1,7 @@
 //! The contract of whatever executes graphs: processes of the user's language, or a script in tests.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,7 @@ use crate::{
     json::{Object, RawJson},
     runs::{Durability, Lease, PauseAt},
     stream::{StreamEvent, StreamMode},
+    workers::Workers,
 };
 
 /// Executes the user's graphs.
@@ -21,6 +24,8 @@ pub trait GraphRuntime: Send + Sync {
     fn revision(&self) -> String;
     /// How many runs may be executed at once.
     fn slots(&self) -> u32;
+    /// How the processes stand that execute them.
+    fn workers(&self) -> Workers;
     /// Begins a run. Its checkpoints are written under its lease.
     async fn start(&self, job: RunJob) -> Result<Box<dyn RunSession>, RuntimeError>;
     /// Asks a graph something outside any run.
@@ -69,11 +74,31 @@ pub enum StopReason {
     Storage,
 }
 
+/// A language that graphs are written in. What one has written of a thread's state, another one can't read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Language {
+    /// Python.
+    Python,
+    /// TypeScript and JavaScript, which Node executes.
+    Node,
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Python => "Python",
+            Self::Node => "JavaScript",
+        })
+    }
+}
+
 /// A graph of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphInfo {
     /// Its id in the project's configuration.
     pub id: String,
+    /// The language that it is written in.
+    pub language: Language,
     /// What it is for, if the configuration says so.
     pub description: Option<String>,
     /// Why it can't be used, if it could not be loaded.

@@ -1,14 +1,30 @@
 //! The contract of durable facts: one trait for each noun, each method one atomic operation.
 
 use crate::{
-    assistants::Assistants, checkpoints::Checkpoints, crons::Crons, deliveries::Deliveries, events::Events,
-    items::Items, retention::Retention, runs::Runs, threads::Threads, webhook_keys::WebhookKeys, webhooks::Webhooks,
+    agent_task_list::AgentTasks, api_keys::ApiKeys, assistants::Assistants, checkpoints::Checkpoints,
+    connections::Connections, crons::Crons, deliveries::Deliveries, events::Events, items::Items,
+    push_configs::PushConfigs, retention::Retention, runs::Runs, threads::Threads, webhook_keys::WebhookKeys,
+    webhooks::Webhooks,
 };
 
 /// Everything that must survive. Times and ids are arguments, absence is an `Option`, and a method either happens
 /// completely or not at all.
 pub trait Storage:
-    Assistants + Threads + Runs + Events + Crons + Checkpoints + Items + Webhooks + Deliveries + WebhookKeys + Retention
+    Assistants
+    + Threads
+    + Runs
+    + Events
+    + Crons
+    + Checkpoints
+    + Items
+    + Webhooks
+    + Deliveries
+    + AgentTasks
+    + PushConfigs
+    + WebhookKeys
+    + ApiKeys
+    + Retention
+    + Connections
 {
 }
 
@@ -22,8 +38,12 @@ impl<
         + Items
         + Webhooks
         + Deliveries
+        + AgentTasks
+        + PushConfigs
         + WebhookKeys
-        + Retention,
+        + ApiKeys
+        + Retention
+        + Connections,
 > Storage for T
 {
 }

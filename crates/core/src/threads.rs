@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{RunId, ThreadId},
     json::{Object, RawJson},
+    metadata_filter::MetadataFilter,
     page::{Order, Page, Window},
     retention::ThreadTtl,
     storage::Result,
@@ -127,6 +128,8 @@ pub struct ThreadQuery {
     pub ids: Vec<ThreadId>,
     /// Metadata must contain this.
     pub metadata: Object,
+    /// Only those that whoever asks may see.
+    pub visible: MetadataFilter,
     /// Values must contain this.
     pub values: Object,
     /// Only threads with this status.
@@ -185,10 +188,27 @@ pub struct ThreadUpdate {
 /// A change of a thread's row; what is absent stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadPatch {
+    /// Only if it is one of these; others are as good as missing.
+    pub within: MetadataFilter,
     /// Laid over the thread's metadata, key by key at the top level.
     pub metadata: Object,
     /// How long it is kept from now on.
     pub ttl: Option<ThreadTtl>,
+}
+
+/// A thread to be made with the metadata and checkpoints of another, but without its runs.
+#[derive(Clone, Debug)]
+pub struct CopyThread {
+    /// The thread that is copied.
+    pub source: ThreadId,
+    /// Only if it is one of these; others are as good as missing.
+    pub within: MetadataFilter,
+    /// The id of the copy.
+    pub target: ThreadId,
+    /// Laid over the copy's metadata.
+    pub metadata: Object,
+    /// The present moment.
+    pub now: Timestamp,
 }
 
 /// What the checkpoints of a thread occupy.
@@ -244,12 +264,19 @@ pub trait Threads: Send + Sync {
     async fn count_threads(&self, query: ThreadQuery) -> Result<u64>;
     /// Changes a thread's row.
     async fn patch_thread(&self, id: ThreadId, patch: ThreadPatch, now: Timestamp) -> Result<Option<Thread>>;
-    /// Makes a thread with the metadata and checkpoints of another, but without its runs.
-    async fn copy_thread(&self, source: ThreadId, target: ThreadId, now: Timestamp) -> Result<Option<Thread>>;
+    /// Makes a copy of a thread.
+    async fn copy_thread(&self, copy: CopyThread) -> Result<Option<Thread>>;
     /// What the checkpoints of a thread occupy.
     async fn thread_storage(&self, id: ThreadId) -> Result<Option<ThreadStorage>>;
-    /// Writes what a state update left.
-    async fn update_thread(&self, id: ThreadId, update: ThreadUpdate, now: Timestamp) -> Result<UpdatedThread>;
-    /// Deletes the thread with its runs and checkpoints; its webhook deliveries stay. `None`: there is no such thread.
-    async fn delete_thread(&self, id: ThreadId) -> Result<Option<DeletedThread>>;
+    /// Writes what a state update left, if the thread is one of these.
+    async fn update_thread(
+        &self,
+        id: ThreadId,
+        within: MetadataFilter,
+        update: ThreadUpdate,
+        now: Timestamp,
+    ) -> Result<UpdatedThread>;
+    /// Deletes the thread with its runs and checkpoints; its webhook deliveries stay. `None`: there is no such thread,
+    /// or it is none of these.
+    async fn delete_thread(&self, id: ThreadId, within: MetadataFilter) -> Result<Option<DeletedThread>>;
 }

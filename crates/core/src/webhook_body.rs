@@ -3,13 +3,16 @@
 use serde::Serialize;
 
 use crate::{
+    access::User,
     cancel::CancelCause,
     ids::{RunId, ThreadId},
     json::{Object, RawJson, Value, raw},
     runs::{EndStatus, Ending, Run, RunError, RunKwargs},
     threads::ThreadStatus,
     time::Timestamp,
-    webhooks::without_secrets,
+    trace_context::TraceContext,
+    webhook_policy::WebhookHeaders,
+    webhooks::{own_route, without_secrets},
 };
 
 /// A duty to call a URL, with the body frozen when the run ended, so that every attempt sends the same bytes.
@@ -25,6 +28,10 @@ pub struct NewDelivery {
     pub event: String,
     /// Where to send it; may hold a token, so it is never logged.
     pub url: String,
+    /// What it carries besides what all of them do.
+    pub headers: WebhookHeaders,
+    /// Who made the run, where the project's own application is told: nobody else learns that.
+    pub maker: Option<User>,
     /// The JSON to send.
     pub body: RawJson,
     /// When the run ended; the first attempt is due at once.
@@ -44,11 +51,26 @@ pub fn delivery_for(run: &Run, ending: &Ending, thread_seq: u64) -> Option<NewDe
         id: format!("msg_{}_1", run.run_id.0.simple()),
         run_id: run.run_id,
         thread_id: run.thread_id,
+        maker: own_route(&url).and_then(|_| maker(run)),
         url,
+        headers: trace_headers(run),
         event: body.kind.clone(),
         body: within(MAX_BODY, body),
         created_at: ending.at,
     })
+}
+
+/// On whose behalf a run was executed, if anybody was asked who they are.
+fn maker(run: &Run) -> Option<User> {
+    let user = run.kwargs.config.get("configurable")?.get("langgraph_auth_user")?;
+    serde_json::from_value(user.clone()).ok()
+}
+
+/// Has the receiver of a delivery go on with the trace of its run.
+pub(crate) fn trace_headers(run: &Run) -> WebhookHeaders {
+    let trace = TraceContext::of(&run.kwargs.config);
+    let headers = trace.iter().flat_map(TraceContext::headers);
+    WebhookHeaders(headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// The text of a body, without what is large where it would be too long.
@@ -193,6 +215,22 @@ mod tests {
         let delivery = delivery_for(&run, &ending, 1).unwrap();
         assert!(delivery.body.get().contains(odd));
         assert!(!delivery.body.get().contains("secret"));
+    }
+
+    #[test]
+    fn only_the_own_application_learns_who_made_a_run() {
+        let now = Timestamp(0);
+        let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
+        let user = json!({ "identity": "ann", "team": "blue" });
+        run.kwargs.config.insert("configurable".into(), json!({ "langgraph_auth_user": user }));
+        let ending =
+            Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: now };
+        for (url, maker) in [("/done?t=1", Some("ann")), ("https://example.com/done", None)] {
+            run.kwargs.webhook = Some(url.into());
+            let delivery = delivery_for(&run, &ending, 1).unwrap();
+            assert_eq!(delivery.maker.as_ref().map(User::identity), maker);
+            assert!(!delivery.body.get().contains("blue"));
+        }
     }
 
     #[test]

@@ -8,11 +8,16 @@ use std::{
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use crate::webhooks::own_route;
+
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub struct WebhookPolicy {
     /// Whether this machine may be called.
     pub loopback: bool,
+    /// Whether there is an application of the project's own, whose routes URLs without a host name.
+    pub own_app: bool,
     /// Whether private networks may be called.
     pub private: bool,
     /// Networks that may be called whatever they are.
@@ -38,6 +43,7 @@ impl WebhookPolicy {
     pub fn production() -> Self {
         Self {
             loopback: false,
+            own_app: false,
             private: false,
             allowed_cidrs: Vec::new(),
             allowed_domains: Vec::new(),
@@ -66,6 +72,14 @@ pub enum Forbidden {
     Length(usize),
     #[error("the URL must be absolute, such as https://example.com/hook")]
     Relative,
+    #[error(
+        "a URL without a host is a route of the project's own application, which it is called at without credentials; webhooks.url.disable_loopback: false of langgraph.json allows it"
+    )]
+    OwnRoute,
+    #[error(
+        "a URL without a host is a route of http.app, which langgraph.json does not name; the URL must be absolute"
+    )]
+    NoOwnApp,
     #[error("the scheme must be http or https")]
     Scheme,
     #[error("the URL must begin with https; webhooks.url.require_https of langgraph.json says so")]
@@ -96,6 +110,9 @@ impl WebhookPolicy {
         if text.is_empty() || text.len() > self.max_url_length {
             return Err(Forbidden::Length(self.max_url_length));
         }
+        if own_route(text).is_some() {
+            return self.check_own_route();
+        }
         let url = Url::parse(text).map_err(|_| Forbidden::Relative)?;
         match url.scheme() {
             "https" => {}
@@ -118,6 +135,16 @@ impl WebhookPolicy {
             Host::Ipv4(ip) => self.admit(&name, ip.into()),
             Host::Ipv6(ip) => self.admit(&name, ip.into()),
             Host::Domain(domain) => self.admit_name(domain),
+        }
+    }
+
+    /// What goes to the project's own application leaves neither the machine nor the server, so that rules about hosts,
+    /// ports and encryption have nothing to say of it.
+    fn check_own_route(&self) -> Result<(), Forbidden> {
+        match (self.loopback, self.own_app) {
+            (false, _) => Err(Forbidden::OwnRoute),
+            (true, false) => Err(Forbidden::NoOwnApp),
+            (true, true) => Ok(()),
         }
     }
 

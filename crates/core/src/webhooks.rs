@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use url::Url;
+use url::{Position, Url};
 
 use crate::{
+    access::User,
     deliveries::Trigger,
     ids::{LeaseId, RunId},
     storage::Result,
     time::Timestamp,
+    webhook_policy::WebhookHeaders,
 };
 
 /// A delivery that this server may now attempt.
@@ -28,6 +30,10 @@ pub struct ClaimedDelivery {
     pub url: String,
     /// The receiver: scheme, host and port of the URL.
     pub origin: String,
+    /// What it carries besides what all of them do.
+    pub headers: WebhookHeaders,
+    /// Who made the run, where the project's own application is told.
+    pub maker: Option<User>,
     /// What to send.
     pub body: Bytes,
     /// Counts attempts, this one included, from 1.
@@ -165,8 +171,25 @@ pub trait Webhooks: Send + Sync {
     async fn left_alone(&self, now: Timestamp) -> Result<Vec<LeftAlone>>;
 }
 
-/// The receiver that a URL leads to: its scheme, host and port.
+/// What stands for the project's own application among the origins of receivers. It comes before those of all others.
+pub const OWN_APP: &str = "/";
+
+/// The path and query of a URL that names a route of the project's own application: it begins with one slash.
+pub fn own_route(url: &str) -> Option<String> {
+    if !url.starts_with('/') {
+        return None;
+    }
+    // What a URL may look like but is not, such as `/\host`, is told by whether it leads elsewhere.
+    let base = Url::parse("http://own.invalid").ok()?;
+    let url = base.join(url).ok()?;
+    (url.origin() == base.origin()).then(|| url[Position::BeforePath..Position::AfterQuery].to_owned())
+}
+
+/// The receiver that a URL leads to: its scheme, host and port, or [`OWN_APP`].
 pub fn origin(url: &str) -> Option<String> {
+    if own_route(url).is_some() {
+        return Some(OWN_APP.to_owned());
+    }
     let origin = Url::parse(url).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
 }
@@ -182,15 +205,21 @@ pub fn without_secrets(url: &str) -> String {
         let _ = (parsed.set_username(""), parsed.set_password(None));
         return parsed.into();
     }
-    let plain = url.split(['?', '#']).next().unwrap_or_default();
-    match plain.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{host}{path}")
-        }
-        None => plain.to_owned(),
+    shown_though_wrong(url.split(['?', '#']).next().unwrap_or_default())
+}
+
+/// What is no URL may be nearly one: the slashes may be missing, turned around, or have something between them.
+fn shown_though_wrong(plain: &str) -> String {
+    let scheme = plain.find(':').map(|colon| colon + 1).filter(|end| !plain[..*end].contains(['/', '@']));
+    let (scheme, rest) = plain.split_at(scheme.unwrap_or_default());
+    let after = rest.trim_start_matches(|it: char| it == '/' || it == '\\' || it == ' ' || it.is_control());
+    let slashes = &rest[..rest.len() - after.len()];
+    if scheme.is_empty() && slashes.len() < 2 {
+        return plain.to_owned();
     }
+    // Where the host begins can't be known; a secret stands before some `@`.
+    let host = after.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}{slashes}{host}")
 }
 
 #[cfg(test)]
@@ -202,10 +231,34 @@ mod tests {
         for (url, expected) in [
             ("https://user:pw@Example.com:443/a?token=1", Some("https://example.com")),
             ("http://127.1:8080", Some("http://127.0.0.1:8080")),
+            ("/", Some("/")),
+            ("/a?token=1", Some("/")),
+            ("//example.com/a", None),
             ("mailto:a@b.c", None),
             ("nothing", None),
         ] {
             assert_eq!(origin(url).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_route_of_the_own_application_leads_nowhere_else() {
+        for (url, expected) in [
+            ("/done", Some("/done")),
+            ("/done/ä b?x=/y&t=1#f", Some("/done/%C3%A4%20b?x=/y&t=1")),
+            ("/a/../b/./c", Some("/b/c")),
+            ("/a//b", Some("/a//b")),
+            ("/../..", Some("/")),
+            ("//evil.example/x", None),
+            (r"/\evil.example/x", None),
+            ("/\t/evil.example/x", None),
+            ("/\n\\evil.example", None),
+            ("done", None),
+            ("", None),
+            ("?x", None),
+            ("http://own.invalid/x", None),
+        ] {
+            assert_eq!(own_route(url).as_deref(), expected, "{url:?}");
         }
     }
 
@@ -218,7 +271,12 @@ mod tests {
             ("https:/user:pass@example.com/hook", "https://example.com/hook"),
             (r"https:\\user:pass@example.com\hook?a", "https://example.com/hook"),
             ("not a url://user:pass@host/x?token=s", "not a url://host/x"),
+            ("http:user:pass@ho st/x", "http:ho st/x"),
+            ("http:/\t\\user:pass@ho st/x@y", "http:/\t\\y"),
+            ("http:/user:pass@/more@ho st/x", "http:/ho st/x"),
+            ("//user:pass@ho st/x", "//ho st/x"),
             ("/relative?token=s", "/relative"),
+            ("a@b/c:d", "a@b/c:d"),
         ] {
             assert_eq!(without_secrets(url), shown);
         }

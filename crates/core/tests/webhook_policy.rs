@@ -178,7 +178,8 @@ fn what_is_no_url_of_a_host_is_refused() {
     for (url, reason) in [
         ("", Forbidden::Length(65_536)),
         ("not a url", Forbidden::Relative),
-        ("/relative", Forbidden::Relative),
+        ("/relative", Forbidden::NoOwnApp),
+        ("relative", Forbidden::Relative),
         ("//host/x", Forbidden::Relative),
         ("http://", Forbidden::Relative),
         ("http://[::1", Forbidden::Relative),
@@ -191,6 +192,25 @@ fn what_is_no_url_of_a_host_is_refused() {
         assert_eq!(development.check(url), Err(reason), "{url}");
     }
     assert_eq!(development.check(&format!("http://a/{}", "x".repeat(65_536))), Err(Forbidden::Length(65_536)));
+}
+
+#[test]
+fn the_own_application_is_told_where_this_machine_may_be_called() {
+    let rules = |loopback, own_app| WebhookPolicy {
+        loopback,
+        own_app,
+        require_https: true,
+        allowed_domains: vec!["example.com".into()],
+        ..WebhookPolicy::production()
+    };
+    assert_eq!(rules(true, true).check("/done?token=1"), Ok(()));
+    assert_eq!(rules(true, false).check("/done"), Err(Forbidden::NoOwnApp));
+    assert_eq!(rules(false, true).check("/done"), Err(Forbidden::OwnRoute));
+    for elsewhere in ["//example.org/x", r"/\example.org/x", "/\t/example.org/x"] {
+        assert_eq!(rules(true, true).check(elsewhere), Err(Forbidden::Relative), "{elsewhere:?}");
+    }
+    let long = format!("/{}", "x".repeat(65_536));
+    assert_eq!(rules(true, true).check(&long), Err(Forbidden::Length(65_536)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::{
     checkpoints::{Blob, PutCheckpoint},
     ids::{AssistantId, RunId, ThreadId},
     json::Object,
+    metadata_filter::MetadataFilter,
     runs::{Durability, MultitaskStrategy, NewRun, Run, RunKwargs, RunStatus},
     time::Timestamp,
 };
@@ -27,6 +28,7 @@ pub fn new_run(run_id: RunId, thread_id: ThreadId, now: Timestamp) -> NewRun {
         resumable: false,
         checkpoint_during: true,
         durability: Durability::default(),
+        strict_resume: false,
     };
     let run = Run {
         run_id,
@@ -49,11 +51,14 @@ pub fn new_run(run_id: RunId, thread_id: ThreadId, now: Timestamp) -> NewRun {
     NewRun {
         run,
         due_at: now,
+        within: MetadataFilter::default(),
         create_thread: None,
         thread_ttl: None,
         thread_metadata: Object::new(),
         thread_config: Object::new(),
         webhooks_enabled: true,
+        push_config: None,
+        counted: None,
         claim: None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod builders;
 mod clock;
+pub mod fuzzing;
 mod runtime;
 
 pub use builders::{new_run, sample_checkpoint};

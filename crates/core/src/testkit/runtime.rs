@@ -14,10 +14,11 @@ use crate::{
     items::ToEmbed,
     json::{RawJson, raw},
     runtime::{
-        GraphCall, GraphError, GraphInfo, GraphRuntime, RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError,
-        SessionEvent, StopReason,
+        GraphCall, GraphError, GraphInfo, GraphRuntime, Language, RunEnd, RunEndStatus, RunJob, RunSession,
+        RuntimeError, SessionEvent, StopReason,
     },
     stream::StreamEvent,
+    workers::Workers,
 };
 
 /// Hands every run that the engine starts to the test.
@@ -52,10 +53,18 @@ impl ScriptedRuntime {
     /// A project with the graph `echo`, and `broken`, which can't be loaded.
     pub fn start() -> Arc<Self> {
         let error = GraphError { error: "SyntaxError".into(), message: "broken on purpose".into(), traceback: None };
-        let graph = |id: &str, failure| GraphInfo { id: id.into(), description: None, failure };
+        let graph = |id: &str, language, failure| GraphInfo { id: id.into(), language, description: None, failure };
         let (begun, runs) = mpsc::unbounded_channel();
-        let graphs = vec![graph("echo", None), graph("broken", Some(error))];
+        let graphs = vec![graph("echo", Language::Python, None), graph("broken", Language::Python, Some(error))];
         Arc::new(Self { graphs, begun, runs: Mutex::new(runs), gates: BriefMutex::default() })
+    }
+
+    /// The same, with the graph `echo_ts` in another language.
+    pub fn in_two_languages() -> Arc<Self> {
+        let mut project = Arc::into_inner(Self::start()).expect("nobody else has it yet");
+        let twin = GraphInfo { id: "echo_ts".into(), language: Language::Node, ..project.graphs[0].clone() };
+        project.graphs.push(twin);
+        Arc::new(project)
     }
 
     /// Holds the next run that the engine starts, or, after another gate, the one behind it.
@@ -88,6 +97,10 @@ impl GraphRuntime for ScriptedRuntime {
 
     fn slots(&self) -> u32 {
         4
+    }
+
+    fn workers(&self) -> Workers {
+        Workers::default()
     }
 
     async fn start(&self, job: RunJob) -> Result<Box<dyn RunSession>, RuntimeError> {
