@@ -10,6 +10,7 @@ use threadyard_backends::SqliteStorage;
 use threadyard_core::{
     ids::{RunId, ThreadId},
     json::{Object, raw},
+    metadata_filter::MetadataFilter,
     page::Window,
     runs::RunQuery,
     storage::Storage,
@@ -107,7 +108,7 @@ async fn fill(storage: &Arc<dyn Storage>, threads: u64) {
                 outcome: ThreadOutcome { interrupts: raw(&json!({})), error: None },
                 state: None,
             };
-            storage.update_thread(thread(n), update, now).await.unwrap();
+            storage.update_thread(thread(n), MetadataFilter::default(), update, now).await.unwrap();
         });
         if tasks.len() == 256 {
             tasks.join_next().await.unwrap().unwrap();

@@ -5,10 +5,12 @@ use std::{borrow::Cow, collections::HashMap};
 
 use serde::Deserialize;
 use threadyard_core::{
-    checkpoints::Writer,
+    checkpoints::{Write, Writer},
     ids::RunId,
     storage::{Result, StorageError},
 };
+
+use crate::cipher::Place;
 
 /// How a packed document begins; JSON begins otherwise.
 const PACKED: u8 = 1;
@@ -45,6 +47,12 @@ pub(crate) fn whole(table: &'static str, packed: &[u8]) -> Result<Vec<u8>> {
         row: "what is packed".into(),
         why: error.to_string(),
     })
+}
+
+/// Where a pending write of a checkpoint is.
+pub(crate) fn place_of<'a>(ns: &'a str, checkpoint: &'a str, write: &'a Write) -> Place<'a> {
+    let Write { task, index, channel, kind, .. } = write;
+    Place::Write { ns, checkpoint, task, idx: *index, channel, kind }
 }
 
 /// The part of a checkpoint that says which blobs belong to it.

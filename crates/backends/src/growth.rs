@@ -4,9 +4,12 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use quick_cache::{Weighter, sync::Cache};
-use threadyard_core::storage::Result;
+use threadyard_core::{checkpoints::Blob, storage::Result};
 
-use crate::documents;
+use crate::{
+    cipher::{Cipher, Growth, Place},
+    documents,
+};
 
 /// What is longer takes too long to compress while everybody waits for the writer.
 const PACKABLE: usize = 64 << 10;
@@ -96,6 +99,19 @@ impl<'a> Stored<'a> {
         let (packed, data) = (shorter.is_some(), shorter.map_or(data, Cow::Owned));
         let [from, head, copied] = [shared.from, shared.head, shared.length].map(|it| (it as u64).cast_signed());
         Self { data, packed, base, from, head, copied, nth }
+    }
+
+    /// The same, sealed for its place.
+    pub(crate) fn sealed(self, cipher: &Cipher, channel: Channel<'_>, blob: &Blob) -> Result<Self> {
+        let data = cipher.seal(self.place(channel, blob), self.data.clone())?;
+        Ok(Self { data, ..self })
+    }
+
+    /// Where the row of a value is.
+    fn place<'b>(&'b self, channel: Channel<'b>, blob: &'b Blob) -> Place<'b> {
+        let shared = [self.from, self.head, self.copied];
+        let growth = Growth { kind: &blob.kind, base: self.base, shared, packed: self.packed };
+        Place::Blob { ns: channel.ns, channel: channel.name, version: &blob.version, growth }
     }
 }
 

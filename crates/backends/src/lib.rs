@@ -5,9 +5,11 @@
 //! in `tests/contract` runs on every backend.
 
 mod bus;
+mod cipher;
 mod documents;
 mod expiry;
 mod growth;
+mod headers;
 mod item_search;
 mod postgres;
 mod rooms;
@@ -22,6 +24,7 @@ pub use bus::{
     redis_uri::{RedisConfig, RedisUriError},
     shared::{SharedBus, SharedBusConfig},
 };
+pub use cipher::{AesKey, AesKeyError, Cipher, KeyMismatch};
 pub use postgres::{Dedicated, PostgresConfig, PostgresOpenError, PostgresStorage, RootsError, UriError};
-pub use sqlite::{OpenError, SqliteStorage};
+pub use sqlite::{KeyFolder, OpenError, SqliteStorage};
 pub use transfer::{Comparison, Listener, Place, Progress, Step, Sum, Transfer, TransferError, compare, import};

@@ -7,6 +7,7 @@ use threadyard_core::{
     },
     ids::AssistantId,
     json::Object,
+    metadata_filter::MetadataFilter,
     page::{Order, Page, Window},
     storage::{Result, StorageError},
     time::Timestamp,
@@ -16,10 +17,8 @@ use tokio_postgres::Row;
 use super::{
     Client, PostgresStorage,
     failures::Done,
-    metadata,
-    rows::{
-        Parameter, Text, all, both, escaped, execute, first, get, object, one, optional_string, string, time, uuid,
-    },
+    metadata::{self, Wanted},
+    rows::{Parameter, Text, both, escaped, execute, first, get, object, one, optional_string, string, time, uuid},
     sql::Sql,
 };
 
@@ -77,9 +76,10 @@ impl Assistants for PostgresStorage {
              JOIN assistant ON assistant.k = version.assistant",
         );
         sql.with("WHERE assistant.id = ?", id.0);
-        metadata::narrow(&mut sql, "version.metadata", &pattern);
+        let wanted = Wanted { pattern: &pattern, visible: &MetadataFilter::default() };
+        metadata::narrow(&mut sql, "version.metadata", wanted);
         sql.add("ORDER BY version.version DESC");
-        let mut found = metadata::find(&mut client, sql, &pattern, window, version).await?;
+        let mut found = metadata::find(&mut client, sql, wanted, window, version).await?;
         found.truncate(window.limit as usize);
         Ok(Some(found))
     }
@@ -87,33 +87,34 @@ impl Assistants for PostgresStorage {
     async fn select_assistant_version(
         &self,
         id: AssistantId,
+        within: MetadataFilter,
         number: i64,
         now: Timestamp,
     ) -> Result<Option<Assistant>> {
-        self.transact((id, number, now), |client, (id, number, now)| {
-            Box::pin(select_version(client, *id, *number, *now))
+        self.transact((id, within, number, now), |client, (id, within, number, now)| {
+            Box::pin(select_version(client, *id, within, *number, *now))
         })
         .await
     }
 
-    async fn delete_assistant(&self, id: AssistantId) -> Result<bool> {
-        self.transact(id, |client, id| Box::pin(delete(client, *id))).await
+    async fn delete_assistant(&self, id: AssistantId, within: MetadataFilter) -> Result<bool> {
+        self.transact((id, within), |client, (id, within)| Box::pin(delete(client, *id, within))).await
     }
 
     async fn assistant(&self, id: AssistantId) -> Result<Option<Assistant>> {
-        Ok(find(&*self.client().await?, id).await?)
+        Ok(find(&self.client().await?, id).await?)
     }
 
     async fn search_assistants(&self, query: AssistantQuery, window: Window) -> Result<Page<Assistant>> {
         let mut sql = matching("*", &query);
         sql.add(&format!("ORDER BY {} {}, k", column(query.sort_by), direction(query.order)));
-        let found = metadata::find(&mut self.client().await?, sql, &query.metadata, window, assistant).await?;
+        let found = metadata::find(&mut self.client().await?, sql, wanted(&query), window, assistant).await?;
         Ok(Page::from_probe(found, window))
     }
 
     async fn count_assistants(&self, query: AssistantQuery) -> Result<u64> {
         let sql = matching("metadata", &query);
-        Ok(metadata::count(&mut self.client().await?, sql, &query.metadata).await?)
+        Ok(metadata::count(&mut self.client().await?, sql, wanted(&query)).await?)
     }
 }
 
@@ -126,8 +127,12 @@ fn matching(what: &str, query: &AssistantQuery) -> Sql {
     if let Some(name) = &query.name {
         sql.with("AND strpos(lower(name), lower(?::text COLLATE \"C\")) > 0", escaped(name).into_owned());
     }
-    metadata::narrow(&mut sql, "metadata", &query.metadata);
+    metadata::narrow(&mut sql, "metadata", wanted(query));
     sql
+}
+
+fn wanted(query: &AssistantQuery) -> Wanted<'_> {
+    Wanted { pattern: &query.metadata, visible: &query.visible }
 }
 
 async fn find(client: &Client, id: AssistantId) -> Done<Option<Assistant>> {
@@ -172,6 +177,9 @@ async fn patched(client: &Client, id: AssistantId, patch: AssistantPatch, now: T
     let (found, newest) = both(client, (LOCK, &[&id.0]), (newest, &[&id.0])).await?;
     let (Some(found), Some(newest)) = (found.first(), newest.first()) else { return Ok(None) };
     let mut assistant = assistant(found)?;
+    if !patch.within.admits(&assistant.metadata) {
+        return Ok(None);
+    }
     assistant.version = get::<Option<i64>>(newest, 0)?.unwrap_or_default() + 1;
     assistant.graph_id = patch.graph_id.unwrap_or(assistant.graph_id);
     assistant.config = patch.config.unwrap_or(assistant.config);
@@ -191,12 +199,21 @@ async fn patched(client: &Client, id: AssistantId, patch: AssistantPatch, now: T
 
 const LOCK: &str = "SELECT * FROM assistant WHERE id = $1 FOR UPDATE";
 
-async fn select_version(client: &Client, id: AssistantId, number: i64, now: Timestamp) -> Done<Option<Assistant>> {
+async fn select_version(
+    client: &Client,
+    id: AssistantId,
+    within: &MetadataFilter,
+    number: i64,
+    now: Timestamp,
+) -> Done<Option<Assistant>> {
     let wanted = "SELECT version.*, assistant.id FROM assistant_version AS version
          JOIN assistant ON assistant.k = version.assistant WHERE assistant.id = $1 AND version.version = $2";
     let (found, chosen) = both(client, (LOCK, &[&id.0]), (wanted, &[&id.0, &number])).await?;
     let (Some(found), Some(chosen)) = (found.first(), chosen.first()) else { return Ok(None) };
     let (assistant, chosen) = (assistant(found)?, version(chosen)?);
+    if !within.admits(&assistant.metadata) {
+        return Ok(None);
+    }
     let assistant = Assistant {
         version: chosen.version,
         graph_id: chosen.graph_id,
@@ -231,13 +248,16 @@ async fn update(client: &Client, sql: &str, it: &Assistant) -> Done<()> {
     execute(client, sql, &parameters).await.map(drop)
 }
 
-async fn delete(client: &Client, id: AssistantId) -> Done<bool> {
+async fn delete(client: &Client, id: AssistantId, within: &MetadataFilter) -> Done<bool> {
     let sql = "WITH gone AS (DELETE FROM assistant WHERE id = $1 RETURNING k),
              versions AS (DELETE FROM assistant_version WHERE assistant IN (SELECT k FROM gone)),
              crons AS (DELETE FROM cron WHERE assistant_id = $1)
          SELECT count(*) FROM gone";
     // Whoever is changing it is waited for, so that its newest version goes as well.
-    all(client, LOCK, &[&id.0]).await?;
+    let found = first(client, LOCK, &[&id.0]).await?.as_ref().map(assistant).transpose()?;
+    if found.is_some_and(|found| !within.admits(&found.metadata)) {
+        return Ok(false);
+    }
     Ok(get::<i64>(&one(client, sql, &[&id.0]).await?, 0)? == 1)
 }
 

@@ -9,9 +9,12 @@ use tokio_postgres::Row;
 use super::{
     Client,
     failures::Done,
-    rows::{Text, all, execute, first, get, string},
+    rows::{Text, all, execute, first, get, optional_string, string},
 };
-use crate::growth::{Addition, Channel, Head, Heads, Stored, WORTHWHILE, base_of};
+use crate::{
+    cipher::{Cipher, Growth, Place},
+    growth::{Addition, Channel, Head, Heads, Stored, WORTHWHILE, base_of},
+};
 
 /// Values as columns hold them, one list for each column.
 #[derive(Default)]
@@ -29,6 +32,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
+    /// Adds a value, whose data are sealed already.
     pub(super) fn push(&mut self, blob: &'a Blob, stored: Stored<'a>) {
         self.channels.push(Text(&blob.channel));
         self.versions.push(Text(&blob.version));
@@ -139,7 +143,7 @@ pub(super) async fn load(client: &Client, wanted: &[Wanted<'_>]) -> Done<Vec<Opt
     for chain in rows.chunk_by(|one, next| one.get::<_, i64>("place") == next.get::<_, i64>("place")) {
         let place = usize::try_from(get::<i64>(&chain[0], "place")?).unwrap_or_default() - 1;
         if let (Some(slot), Some(wanted)) = (found.get_mut(place), wanted.get(place)) {
-            *slot = Some(put_together(chain, wanted)?);
+            *slot = Some(put_together(client.cipher(), chain, wanted)?);
         }
     }
     Ok(found)
@@ -147,21 +151,26 @@ pub(super) async fn load(client: &Client, wanted: &[Wanted<'_>]) -> Done<Vec<Opt
 
 /// Each value and those that it is made from, in this order.
 const CHAINS: &str = "WITH RECURSIVE chain AS (
-        SELECT place, 0 AS depth, blob.lineage, blob.ns, blob.channel, kind, data, packed, base, base_from, head, copied
+        SELECT place, 0 AS depth, blob.lineage, blob.ns, blob.channel, blob.version, kind, data, packed, base, base_from, head, copied
         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
             AS wanted (lineage, ns, channel, version, place)
         JOIN blob ON blob.lineage = wanted.lineage AND blob.ns = wanted.ns COLLATE \"C\"
             AND blob.channel = wanted.channel COLLATE \"C\" AND blob.version = wanted.version COLLATE \"C\"
-        UNION ALL SELECT place, depth + 1, blob.lineage, blob.ns, blob.channel, blob.kind, blob.data, blob.packed,
-            blob.base, blob.base_from, blob.head, blob.copied
+        UNION ALL SELECT place, depth + 1, blob.lineage, blob.ns, blob.channel, blob.version, blob.kind, blob.data,
+            blob.packed, blob.base, blob.base_from, blob.head, blob.copied
         FROM chain JOIN blob ON blob.lineage = chain.lineage AND blob.ns = chain.ns AND blob.channel = chain.channel
             AND blob.version = chain.base)
-    SELECT place, kind, data, packed, base, base_from, head, copied FROM chain ORDER BY place, depth";
+    SELECT place, version, kind, data, packed, base, base_from, head, copied FROM chain ORDER BY place, depth";
 
-fn put_together(chain: &[Row], wanted: &Wanted<'_>) -> Done<Loaded> {
+fn put_together(cipher: &Cipher, chain: &[Row], wanted: &Wanted<'_>) -> Done<Loaded> {
+    let Channel { ns, name, .. } = wanted.channel;
     let addition = |row: &Row| -> Done<Addition> {
-        let places = [get(row, "base_from")?, get(row, "head")?, get(row, "copied")?];
-        Ok(Addition::unpacked(get(row, "data")?, get(row, "packed")?, places)?)
+        let shared = [get(row, "base_from")?, get(row, "head")?, get(row, "copied")?];
+        let (kind, packed) = (string(row, "kind")?, get(row, "packed")?);
+        let (version, base) = (string(row, "version")?, optional_string(row, "base")?);
+        let growth = Growth { kind: &kind, base: base.as_deref(), shared, packed };
+        let place = Place::Blob { ns, channel: name, version: &version, growth };
+        Ok(Addition::unpacked(cipher.open(place, get(row, "data")?)?, packed, shared)?)
     };
     let (Some(newest), Some(oldest)) = (chain.first(), chain.last()) else {
         return Err(StorageError::Bug("a value without rows".into()).into());
@@ -181,11 +190,14 @@ fn put_together(chain: &[Row], wanted: &Wanted<'_>) -> Done<Loaded> {
 /// Makes a value one that is made from no others, before those go.
 pub(super) async fn make_whole(client: &Client, channel: Channel<'_>, version: &str) -> Done<()> {
     let Some(whole) = load(client, &[Wanted { channel, version }]).await?.pop().flatten() else { return Ok(()) };
+    let Channel { lineage, ns, name } = channel;
+    let growth = Growth { kind: &whole.kind, base: None, shared: [0; 3], packed: false };
+    let data = client.cipher().seal(Place::Blob { ns, channel: name, version, growth }, whole.data)?;
     execute(
         client,
         "UPDATE blob SET data = $5, base = NULL, base_from = 0, head = 0, copied = 0, nth = 0, packed = false
          WHERE lineage = $1 AND ns = $2 AND channel = $3 AND version = $4",
-        &[&channel.lineage, &Text(channel.ns), &Text(channel.name), &Text(version), &whole.data],
+        &[&lineage, &Text(ns), &Text(name), &Text(version), &data],
     )
     .await?;
     Ok(())

@@ -28,7 +28,8 @@ use super::{
     sql::Sql,
 };
 use crate::{
-    documents::{self, named_run, needs_parent, versions},
+    cipher::{Cipher, Place as Sealed},
+    documents::{self, named_run, needs_parent, place_of, versions},
     growth::{Channel, Head, Heads, Stored},
 };
 
@@ -50,7 +51,7 @@ impl Checkpoints for PostgresStorage {
     }
 
     async fn checkpoint(&self, thread: &str, ns: &str, id: Option<&str>) -> Result<Option<CheckpointTuple>> {
-        Ok(find(&*self.client().await?, thread, ns, id).await?)
+        Ok(find(&self.client().await?, thread, ns, id).await?)
     }
 
     async fn list_checkpoints(&self, query: CheckpointQuery) -> Result<Vec<CheckpointTuple>> {
@@ -58,8 +59,9 @@ impl Checkpoints for PostgresStorage {
         let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
         let mut found = Vec::new();
         if limit > 0 {
+            let cipher = client.cipher().clone();
             scan(&mut client, &matching(&query), |row| {
-                if contains(Some(get(row, "checkpoint_metadata")?), &query.filter) {
+                if query.filter.is_empty() || contains(Some(&metadata(&cipher, row)?), &query.filter) {
                     found.push(row.clone());
                 }
                 Ok(found.len() >= limit)
@@ -172,7 +174,9 @@ async fn save(client: &Client, heads: &Arc<Heads>, writer: Writer, put: &PutChec
     for (blob, (nth, base)) in put.blobs.iter().zip(&bases) {
         let stored = Stored::new(&blob.data, base.as_deref(), *nth);
         places.push(stored.nth);
-        columns.push(blob, stored);
+        // A value is sealed wherever its thread is, which may be made only now.
+        let channel = Channel { lineage: 0, ns: &put.ns, name: &blob.channel };
+        columns.push(blob, stored.sealed(client.cipher(), channel, blob)?);
     }
     let lineage = insert(client, writer, put, &columns).await?;
     for (blob, nth) in put.blobs.iter().zip(places).filter(|(blob, _)| blobs::may_grow(blob)) {
@@ -186,6 +190,9 @@ async fn save(client: &Client, heads: &Arc<Heads>, writer: Writer, put: &PutChec
 async fn insert(client: &Client, writer: Writer, put: &PutCheckpoint, columns: &Columns<'_>) -> Done<i64> {
     let (run, lease) = lease(writer);
     let named = named_run(writer, &put.metadata);
+    let place = |column| Sealed::Checkpoint { column, ns: &put.ns, id: &put.id };
+    let checkpoint = client.cipher().seal(place("checkpoint"), documents::pack(&put.checkpoint))?;
+    let metadata = client.cipher().seal(place("metadata"), &*put.metadata)?;
     let parameters: [Parameter<'_>; 20] = [
         &run,
         &lease,
@@ -193,8 +200,8 @@ async fn insert(client: &Client, writer: Writer, put: &PutCheckpoint, columns: &
         &Text(&put.ns),
         &Text(&put.id),
         &put.parent.as_deref().map(Text),
-        &documents::pack(&put.checkpoint),
-        &&*put.metadata,
+        &checkpoint,
+        &metadata,
         &needs_parent(&put.metadata),
         &named.as_deref().map(Text),
         &columns.channels,
@@ -217,7 +224,8 @@ async fn save_writes(client: &Client, writer: Writer, put: &PutWrites) -> Done<(
     let kept = without_repetitions(&put.writes);
     let column = |text: fn(&Write) -> &str| kept.iter().map(|write| Text(text(write))).collect::<Vec<_>>();
     let places: Vec<_> = kept.iter().map(|write| write.index).collect();
-    let data: Vec<_> = kept.iter().map(|write| &*write.data).collect();
+    let sealed = kept.iter().map(|write| client.cipher().seal(place_of(&put.ns, &put.id, write), &write.data[..]));
+    let data = sealed.collect::<Result<Vec<_>>>()?;
     let parameters: [Parameter<'_>; 11] = [
         &run,
         &lease,
@@ -289,7 +297,7 @@ pub(super) async fn tuples(client: &Client, rows: &[Row]) -> Done<Vec<Checkpoint
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut found = rows.iter().map(tuple).collect::<Done<Vec<_>>>()?;
+    let mut found = rows.iter().map(|row| tuple(client.cipher(), row)).collect::<Done<Vec<_>>>()?;
     let mut wanted = Vec::new();
     for (nth, (lineage, tuple)) in found.iter().enumerate() {
         let mut versions: Vec<_> = versions(&tuple.checkpoint)?.into_iter().collect();
@@ -326,28 +334,39 @@ async fn writes(client: &Client, found: &[(i64, CheckpointTuple)]) -> Done<Vec<(
     )
     .await?;
     let write = |row: &Row| {
-        let data: &[u8] = get(row, "data")?;
+        let place = usize::try_from(get::<i64>(row, "place")?).unwrap_or_default() - 1;
         let write = Write {
             task: string(row, "task")?,
             path: string(row, "path")?,
             index: get(row, "idx")?,
             channel: string(row, "channel")?,
             kind: string(row, "kind")?,
-            data: Bytes::copy_from_slice(data),
+            data: Bytes::new(),
         };
-        Ok((usize::try_from(get::<i64>(row, "place")?).unwrap_or_default() - 1, write))
+        let (_, CheckpointTuple { ns, id, .. }) = &found[place];
+        let data = client.cipher().open(place_of(ns, id, &write), get(row, "data")?)?;
+        Ok((place, Write { data: data.into(), ..write }))
     };
     rows.iter().map(write).collect()
 }
 
-fn tuple(row: &Row) -> Done<(i64, CheckpointTuple)> {
+fn metadata(cipher: &Cipher, row: &Row) -> Done<Vec<u8>> {
+    let (ns, id) = (string(row, "checkpoint_ns")?, string(row, "checkpoint_id")?);
+    let place = Sealed::Checkpoint { column: "metadata", ns: &ns, id: &id };
+    Ok(cipher.open(place, get(row, "checkpoint_metadata")?)?)
+}
+
+fn tuple(cipher: &Cipher, row: &Row) -> Done<(i64, CheckpointTuple)> {
+    let (ns, id) = (string(row, "checkpoint_ns")?, string(row, "checkpoint_id")?);
+    let place = Sealed::Checkpoint { column: "checkpoint", ns: &ns, id: &id };
+    let checkpoint = cipher.open(place, get(row, "checkpoint")?)?;
     let tuple = CheckpointTuple {
         thread: string(row, "checkpoint_thread")?,
-        ns: string(row, "checkpoint_ns")?,
-        id: string(row, "checkpoint_id")?,
         parent: optional_string(row, "checkpoint_parent")?,
-        checkpoint: documents::unpack(get(row, "checkpoint")?)?.into(),
-        metadata: get::<Vec<u8>>(row, "checkpoint_metadata")?.into(),
+        checkpoint: documents::unpack(checkpoint)?.into(),
+        metadata: metadata(cipher, row)?.into(),
+        ns,
+        id,
         blobs: Vec::new(),
         writes: Vec::new(),
     };

@@ -3,8 +3,10 @@
 
 use async_trait::async_trait;
 use threadyard_core::{
+    access::User,
     crons::{Cron, CronQuery, CronSort, CronTick, Crons, DueCrons, UpdatedCron},
     ids::{AssistantId, CronId, ThreadId},
+    metadata_filter::MetadataFilter,
     page::{Page, Window},
     runs::CreatedRun,
     storage::Result,
@@ -17,35 +19,49 @@ use super::{
     Client, PostgresStorage,
     assistants::direction,
     failures::Done,
-    metadata,
+    metadata::{self, Wanted},
     rows::{
-        Parameter, Text, both, decoded, execute, first, get, name, object, optional_string, optional_time, string,
+        Parameter, Text, both, execute, first, get, name, object, opened_as, optional_string, optional_time, string,
         time, uuid, word,
     },
     runs,
     sql::Sql,
+    threads,
 };
+use crate::cipher::{Cipher, Place};
 
 #[async_trait]
 impl Crons for PostgresStorage {
-    async fn create_cron(&self, cron: Cron) -> Result<bool> {
-        self.transact(cron, |client, cron| Box::pin(insert(client, cron))).await
+    async fn create_cron(&self, cron: Cron, within: MetadataFilter) -> Result<bool> {
+        self.transact((cron, within), |client, (cron, within)| {
+            Box::pin(async move {
+                if let Some(thread) = cron.thread_id
+                    && !threads::admitted(client, thread, within).await?
+                {
+                    return Ok(false);
+                }
+                insert(client, cron).await
+            })
+        })
+        .await
     }
 
     async fn cron(&self, id: CronId) -> Result<Option<Cron>> {
-        Ok(find(&*self.client().await?, id).await?)
+        Ok(find(&self.client().await?, id).await?)
     }
 
     async fn search_crons(&self, query: CronQuery, window: Window) -> Result<Page<Cron>> {
         let mut sql = matching("*", &query);
         sql.add(&format!("ORDER BY {} {}, k DESC", column(query.sort_by), direction(query.order)));
-        let found = metadata::find(&mut self.client().await?, sql, &query.metadata, window, cron).await?;
+        let mut client = self.client().await?;
+        let cipher = client.cipher().clone();
+        let found = metadata::find(&mut client, sql, wanted(&query), window, |row| cron(&cipher, row)).await?;
         Ok(Page::from_probe(found, window))
     }
 
     async fn count_crons(&self, query: CronQuery) -> Result<u64> {
         let sql = matching("metadata", &query);
-        Ok(metadata::count(&mut self.client().await?, sql, &query.metadata).await?)
+        Ok(metadata::count(&mut self.client().await?, sql, wanted(&query)).await?)
     }
 
     async fn update_cron(&self, cron: Cron, seen: Timestamp, reschedule: bool) -> Result<UpdatedCron> {
@@ -61,9 +77,16 @@ impl Crons for PostgresStorage {
         .await
     }
 
-    async fn delete_cron(&self, id: CronId) -> Result<bool> {
-        self.transact(id, |client, id| {
-            Box::pin(async move { Ok(execute(client, "DELETE FROM cron WHERE id = $1", &[&id.0]).await? == 1) })
+    async fn delete_cron(&self, id: CronId, within: MetadataFilter) -> Result<bool> {
+        self.transact((id, within), |client, (id, within)| {
+            Box::pin(async move {
+                let sql = "SELECT * FROM cron WHERE id = $1 FOR UPDATE";
+                let found = first(client, sql, &[&id.0]).await?.map(|row| cron(client.cipher(), &row)).transpose()?;
+                if found.is_none_or(|found| !within.admits(&found.metadata)) {
+                    return Ok(false);
+                }
+                Ok(execute(client, "DELETE FROM cron WHERE id = $1", &[&id.0]).await? == 1)
+            })
         })
         .await
     }
@@ -74,7 +97,7 @@ impl Crons for PostgresStorage {
         let client = self.client().await?;
         let (due, next) = both(&client, (&due, &[&now.0, &i64::from(limit)]), (&next, &[&now.0])).await?;
         let next_due = next.first().map(|row| optional_time(row, "next")).transpose()?.flatten();
-        Ok(DueCrons { crons: due.iter().map(cron).collect::<Done<_>>()?, next_due })
+        Ok(DueCrons { crons: due.iter().map(|row| cron(client.cipher(), row)).collect::<Done<_>>()?, next_due })
     }
 
     async fn tick_cron(&self, tick: CronTick) -> Result<Option<Option<CreatedRun>>> {
@@ -97,13 +120,23 @@ fn matching(what: &str, query: &CronQuery) -> Sql {
     if let Some(enabled) = query.enabled {
         sql.with("AND enabled = ?", enabled);
     }
-    metadata::narrow(&mut sql, "metadata", &query.metadata);
+    metadata::narrow(&mut sql, "metadata", wanted(query));
     sql
+}
+
+fn wanted(query: &CronQuery) -> Wanted<'_> {
+    Wanted { pattern: &query.metadata, visible: &query.visible }
 }
 
 async fn find(client: &Client, id: CronId) -> Done<Option<Cron>> {
     let found = first(client, "SELECT * FROM cron WHERE id = $1", &[&id.0]).await?;
-    found.as_ref().map(cron).transpose()
+    found.map(|row| cron(client.cipher(), &row)).transpose()
+}
+
+/// What a cron's runs are made from, as its column holds it.
+fn payload_of(cipher: &Cipher, it: &Cron) -> Done<String> {
+    let place = Place::Cron("payload", it.cron_id.0);
+    Ok(cipher.seal_text(place, serde_json::to_string(&it.payload)?)?.into_owned())
 }
 
 /// Makes a cron, unless its thread is not there. Says whether it did.
@@ -111,10 +144,11 @@ async fn insert(client: &Client, it: &Cron) -> Done<bool> {
     // The thread is held, so that it can't be deleted without its cron.
     let sql = "WITH place AS (SELECT 1 FROM thread WHERE id = $3 FOR KEY SHARE)
          INSERT INTO cron (id, assistant_id, thread_id, on_run_completed, end_time, schedule, timezone, enabled,
-             metadata, payload, next_run_at, created_at, updated_at)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+             metadata, payload, next_run_at, created_at, updated_at, auth_user)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
          WHERE $3::uuid IS NULL OR EXISTS (SELECT 1 FROM place)";
-    let parameters: [Parameter<'_>; 13] = [
+    let user = it.user.as_ref().map(serde_json::to_string).transpose()?;
+    let parameters: [Parameter<'_>; 14] = [
         &it.cron_id.0,
         &it.assistant_id.0,
         &it.thread_id.map(|id| id.0),
@@ -124,10 +158,11 @@ async fn insert(client: &Client, it: &Cron) -> Done<bool> {
         &it.timezone.as_deref().map(Text),
         &it.enabled,
         &serde_json::to_string(&it.metadata)?,
-        &serde_json::to_string(&it.payload)?,
+        &payload_of(client.cipher(), it)?,
         &it.next_run_date.map(|time| time.0),
         &it.created_at.0,
         &it.updated_at.0,
+        &user.map(|user| client.cipher().seal_text(Place::Cron("auth_user", it.cron_id.0), user)).transpose()?,
     ];
     Ok(execute(client, sql, &parameters).await? == 1)
 }
@@ -146,13 +181,13 @@ async fn update(client: &Client, it: &Cron, seen: Timestamp, reschedule: bool) -
         &it.timezone.as_deref().map(Text),
         &it.enabled,
         &serde_json::to_string(&it.metadata)?,
-        &serde_json::to_string(&it.payload)?,
+        &payload_of(client.cipher(), it)?,
         &reschedule,
         &it.next_run_date.map(|time| time.0),
         &it.updated_at.0,
         &seen.0,
     ];
-    first(client, sql, &parameters).await?.as_ref().map(cron).transpose()
+    first(client, sql, &parameters).await?.map(|row| cron(client.cipher(), &row)).transpose()
 }
 
 /// Of those who see the same moment, one finds the row as it was.
@@ -170,10 +205,15 @@ async fn move_on(client: &Client, tick: &CronTick) -> Done<Option<Option<Created
     }
 }
 
-fn cron(row: &Row) -> Done<Cron> {
+fn cron(cipher: &Cipher, row: &Row) -> Done<Cron> {
+    let id = uuid(row, "id")?;
     let chosen: Option<&str> = get(row, "on_run_completed")?;
+    let user: Option<User> = match get::<Option<&str>>(row, "auth_user")? {
+        None => None,
+        Some(_) => Some(opened_as(cipher, row, Place::Cron("auth_user", id))?),
+    };
     Ok(Cron {
-        cron_id: CronId(uuid(row, "id")?),
+        cron_id: CronId(id),
         assistant_id: AssistantId(uuid(row, "assistant_id")?),
         thread_id: get::<Option<Uuid>>(row, "thread_id")?.map(ThreadId),
         on_run_completed: chosen.map(|_| word("cron", row, "on_run_completed")).transpose()?,
@@ -183,10 +223,11 @@ fn cron(row: &Row) -> Done<Cron> {
         enabled: get(row, "enabled")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
-        user_id: String::new(),
+        user_id: user.as_ref().map(|user| user.identity().to_owned()).unwrap_or_default(),
+        user,
         next_run_date: optional_time(row, "next_run_at")?,
         metadata: object("cron", row, "metadata")?,
-        payload: decoded("cron", row, "payload")?,
+        payload: opened_as(cipher, row, Place::Cron("payload", id))?,
     })
 }
 

@@ -17,6 +17,7 @@ use super::{
     rows::{all, count, escaped, execute, first, get, one, optional_string, optional_time, string, time, uuid, word},
     sql::Sql,
 };
+use crate::cipher::Place;
 
 #[async_trait]
 impl Deliveries for PostgresStorage {
@@ -24,13 +25,13 @@ impl Deliveries for PostgresStorage {
         let mut sql = matching("SELECT * FROM delivery WHERE true", query);
         sql.with("ORDER BY k DESC LIMIT ?", i64::from(window.limit) + 1);
         sql.with("OFFSET ?", i64::from(window.offset));
-        let rows = all(&*self.client().await?, &sql.text, &sql.parameters()).await?;
+        let rows = all(&self.client().await?, &sql.text, &sql.parameters()).await?;
         Ok(Page::from_probe(rows.iter().map(delivery).collect::<Done<_>>()?, window))
     }
 
     async fn count_deliveries(&self, query: DeliveryQuery) -> Result<u64> {
         let sql = matching("SELECT count(*) FROM delivery WHERE true", query);
-        let found = one(&*self.client().await?, &sql.text, &sql.parameters()).await?;
+        let found = one(&self.client().await?, &sql.text, &sql.parameters()).await?;
         Ok(get::<i64>(&found, 0)?.unsigned_abs())
     }
 
@@ -45,8 +46,9 @@ impl Deliveries for PostgresStorage {
 
     async fn delivery_body(&self, id: String) -> Result<Option<String>> {
         let sql = "SELECT coalesce(body, '') FROM delivery LEFT JOIN delivery_body ON delivery = k WHERE id = $1";
-        let found = first(&*self.client().await?, sql, &[&escaped(&id)]).await?;
-        Ok(found.map(|row| get(&row, 0)).transpose()?)
+        let client = self.client().await?;
+        let Some(found) = first(&client, sql, &[&escaped(&id)]).await? else { return Ok(None) };
+        Ok(Some(client.cipher().open_text(Place::Body(&id), get(&found, 0)?)?))
     }
 
     async fn resend_delivery(&self, id: String, now: Timestamp) -> Result<Steered> {
@@ -73,7 +75,7 @@ impl Deliveries for PostgresStorage {
     }
 
     async fn recovery(&self, id: RecoveryId) -> Result<Option<Recovery>> {
-        Ok(recoveries::find(&*self.client().await?, id).await?)
+        Ok(recoveries::find(&self.client().await?, id).await?)
     }
 
     async fn cancel_delivery(&self, id: String, now: Timestamp) -> Result<Steered> {

@@ -2,27 +2,42 @@
 //!
 //! Whoever locks a thread and its runs locks the thread first.
 
+use std::borrow::Cow;
+
 use futures_util::try_join;
 use threadyard_core::{
-    runs::{EndStatus, Ending, Lease, Run},
+    agent_tasks::is_of_a_task,
+    cancel::{CancelRequest, CancelledRun},
+    ids::{RunId, ThreadId},
+    json::Object,
+    push_configs::{notification_for, task_to_tell},
+    runs::{EndStatus, Ending, Lease, Run, RunKwargs, RunStatus},
     storage::StorageError,
-    threads::ThreadUpdate,
-    webhook_body::delivery_for,
+    time::Timestamp,
+    webhook_body::{NewDelivery, delivery_for},
     webhooks::{origin, without_secrets},
 };
 
 use super::{
     Client, events,
     failures::Done,
-    lineages,
+    lineages, push_configs,
     rows::{Parameter, Text, all, both, execute, first, get, run},
-    threads,
+    threads::{self, Left},
 };
-use crate::saved_state;
+use crate::{
+    cipher::{Cipher, Place},
+    headers,
+};
+
+/// Whether the end of a run concerns its own row and its thread's alone.
+pub(super) fn is_plain(kwargs: &RunKwargs, metadata: &Object) -> bool {
+    kwargs.webhook.is_none() && !kwargs.temporary && !kwargs.event_streaming() && !is_of_a_task(metadata)
+}
 
 /// Whether an ending may concern nothing but the run's row and its thread's.
 pub(super) fn may_be_plain(ending: &Ending) -> bool {
-    ending.status != EndStatus::Rollback && ending.last_event().is_none()
+    ending.status != EndStatus::Rollback && ending.failure().is_none()
 }
 
 /// The row of a plain run whose lease is held, and that of its thread.
@@ -37,10 +52,17 @@ const ENDED: &str = "SELECT EXISTS (
         SELECT 1 FROM run WHERE run.thread = ended.thread AND id <> $1 AND status IN ('pending', 'running')
     ) AS others_wait FROM ended";
 
+/// A run that ends, and its thread.
+pub(super) struct Ended {
+    pub(super) lease: Lease,
+    pub(super) thread_id: ThreadId,
+}
+
 /// Ends a run whose lease is held with a single statement, if nothing else has to be done. Says whether it did, and
 /// whether other runs wait for the thread.
-pub(super) async fn finish_plainly(client: &Client, lease: Lease, ending: &Ending) -> Done<Option<bool>> {
-    let error = ending.error.as_ref().map(serde_json::to_string).transpose()?;
+pub(super) async fn finish_plainly(client: &Client, ended: &Ended, ending: &Ending) -> Done<Option<bool>> {
+    let Ended { lease, thread_id } = ended;
+    let error = error_of(client.cipher(), lease.run_id, ending)?;
     let status = ending.status.run_status().as_str();
     let row: [Parameter<'_>; 5] = [&lease.run_id.0, &lease.lease_id.0, &status, &error, &ending.at.0];
     let ended = if let Some(update) = &ending.thread {
@@ -52,15 +74,9 @@ pub(super) async fn finish_plainly(client: &Client, lease: Lease, ending: &Endin
                      FROM ended WHERE thread.k = ended.thread)
                  {ENDED}"
         );
-        let ThreadUpdate { status, values, outcome, state } = update;
-        let thread: [Parameter<'_>; 6] = [
-            &status.as_str(),
-            &values.as_ref().map(|it| it.get()),
-            &outcome.interrupts.get(),
-            &outcome.error.as_ref().map(|it| it.get()),
-            &saved_state::kept(update),
-            &state.as_ref().map(|saved| saved.revision.as_str()),
-        ];
+        let Left { values, interrupts, error, state } = Left::of(client.cipher(), *thread_id, update)?;
+        let thread: [Parameter<'_>; 6] =
+            [&update.status.as_str(), &values, &interrupts, &error, &state, &threads::revision(update)];
         first(client, &sql, &[&row[..], &thread].concat()).await?
     } else {
         let sql = format!(
@@ -84,7 +100,7 @@ pub(super) async fn finish(client: &Client, lease: Lease, ending: &Ending) -> Do
     let (thread, held) =
         both(client, (thread, &[&lease.run_id.0]), (held, &[&lease.run_id.0, &lease.lease_id.0])).await?;
     let held = held.first().ok_or(StorageError::LeaseLost)?;
-    let (ended, others_wait) = (run(held)?, get::<bool>(held, "accompanied")?);
+    let (ended, others_wait) = (run(client.cipher(), held)?, get::<bool>(held, "accompanied")?);
     match thread.first() {
         Some(thread) if ended.kwargs.temporary && !others_wait => {
             announce(client, &ended, ending).await?;
@@ -104,6 +120,27 @@ pub(super) async fn end(client: &Client, run: &Run, ending: &Ending) -> Done<()>
     leave(client, run, ending).await
 }
 
+/// Ends a pending run, or notes on a running one that it is to stop.
+pub(super) async fn cancel(
+    client: &Client,
+    found: &Run,
+    request: &CancelRequest,
+    now: Timestamp,
+) -> Done<CancelledRun> {
+    match found.status {
+        RunStatus::Pending => {
+            end(client, found, &request.ending(now)).await?;
+            Ok(CancelledRun::Ended)
+        }
+        RunStatus::Running => {
+            let sql = "UPDATE run SET cancel = coalesce(cancel, $2) WHERE id = $1";
+            execute(client, sql, &[&found.run_id.0, &serde_json::to_string(request)?]).await?;
+            Ok(CancelledRun::Stopping)
+        }
+        _ => Ok(CancelledRun::Finished),
+    }
+}
+
 /// Ends a run whose thread stays.
 async fn leave(client: &Client, run: &Run, ending: &Ending) -> Done<()> {
     if ending.status == EndStatus::Rollback {
@@ -112,7 +149,7 @@ async fn leave(client: &Client, run: &Run, ending: &Ending) -> Done<()> {
         execute(client, "DELETE FROM run WHERE id = $1", &[&run.run_id.0]).await?;
         return Ok(());
     }
-    let error = ending.error.as_ref().map(serde_json::to_string).transpose()?;
+    let error = error_of(client.cipher(), run.run_id, ending)?;
     let status = ending.status.run_status().as_str();
     let parameters: [Parameter<'_>; 4] = [&run.run_id.0, &status, &error, &ending.at.0];
     let row = execute(
@@ -130,6 +167,12 @@ async fn leave(client: &Client, run: &Run, ending: &Ending) -> Done<()> {
     Ok(())
 }
 
+/// The error that a run ended with, as its column holds it.
+fn error_of(cipher: &Cipher, run: RunId, ending: &Ending) -> Done<Option<String>> {
+    let Some(error) = &ending.error else { return Ok(None) };
+    Ok(Some(cipher.seal_text(Place::Run("error", run.0), serde_json::to_string(error)?)?.into_owned()))
+}
+
 /// Whether a thread has more to do once this run has ended. A temporary one that does is kept for whoever asked for that.
 pub(super) async fn has_other_runs(client: &Client, run: &Run) -> Done<bool> {
     let sql = "SELECT 1 FROM run WHERE thread = (SELECT k FROM thread WHERE id = $1) AND id <> $2
@@ -137,32 +180,50 @@ pub(super) async fn has_other_runs(client: &Client, run: &Run) -> Done<bool> {
     Ok(first(client, sql, &[&run.thread_id.0, &run.run_id.0]).await?.is_some())
 }
 
-/// Writes the delivery of the run's webhook. Its id comes from the run, so a repeated ending adds nothing.
+/// Writes the deliveries that the end of a run gives rise to: that of its webhook, and those of its task's push configs.
 async fn announce(client: &Client, run: &Run, ending: &Ending) -> Done<()> {
-    if run.kwargs.webhook.is_none() {
-        return Ok(());
+    if run.kwargs.webhook.is_some() {
+        let next = "UPDATE thread SET ends_told = ends_told + 1 WHERE id = $1 RETURNING ends_told";
+        let thread_seq = first(client, next, &[&run.thread_id.0]).await?.map(|row| get::<i64>(&row, 0)).transpose()?;
+        if let Some(delivery) = delivery_for(run, ending, thread_seq.unwrap_or(1).unsigned_abs()) {
+            tell(client, &delivery).await?;
+        }
     }
-    let next = "UPDATE thread SET ends_told = ends_told + 1 WHERE id = $1 RETURNING ends_told";
-    let thread_seq = first(client, next, &[&run.thread_id.0]).await?.map(|row| get::<i64>(&row, 0)).transpose()?;
-    let Some(delivery) = delivery_for(run, ending, thread_seq.unwrap_or(1).unsigned_abs()) else { return Ok(()) };
+    if let Some(task) = task_to_tell(run) {
+        for config in push_configs::of_task(client, task).await? {
+            tell(client, &notification_for(&config, run, ending)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a delivery. Its id comes from the run, so a repeated ending adds nothing.
+async fn tell(client: &Client, delivery: &NewDelivery) -> Done<()> {
     let (shown_url, origin) = (without_secrets(&delivery.url), origin(&delivery.url).unwrap_or_default());
-    let parameters: [Parameter<'_>; 9] = [
+    let sealed = |column, text| client.cipher().seal_text(Place::Delivery(column, &delivery.id), text);
+    let url = sealed("url", Cow::from(&delivery.url))?;
+    let headers = headers::kept(&delivery.headers)?.map(|it| sealed("headers", it.into())).transpose()?;
+    let body = client.cipher().seal_text(Place::Body(&delivery.id), delivery.body.get())?;
+    let maker = headers::kept_maker(delivery.maker.as_ref())?.map(|it| sealed("maker", it.into())).transpose()?;
+    let parameters: [Parameter<'_>; 11] = [
         &delivery.id,
         &delivery.run_id.0,
         &delivery.thread_id.0,
         &delivery.event,
-        &Text(&delivery.url),
+        &Text(&url),
         &Text(&shown_url),
         &Text(&origin),
         &delivery.created_at.0,
-        &delivery.body.get(),
+        &body,
+        &headers,
+        &maker,
     ];
     all(
         client,
         "WITH told AS (
              INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, state, next_attempt_at,
-                 created_at, scheduled_from)
-             SELECT $1, $2, $3, $4, $5, $6, $7, 'pending', $8, $8, $8 FROM run WHERE id = $2 AND webhooks_enabled
+                 created_at, scheduled_from, headers, maker)
+             SELECT $1, $2, $3, $4, $5, $6, $7, 'pending', $8, $8, $8, $10, $11 FROM run WHERE id = $2 AND webhooks_enabled
              ON CONFLICT (id) DO NOTHING RETURNING k)
          INSERT INTO delivery_body (delivery, body) SELECT k, $9 FROM told",
         &parameters,

@@ -1,11 +1,12 @@
 //! Kept events in PostgreSQL.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
 use threadyard_core::{
+    event_streaming::BLOCK,
     events::Events,
-    ids::RunId,
+    ids::{RunId, ThreadId},
     runs::{Ending, Lease, Run},
     storage::{Result, StorageError},
     stream::StreamEvent,
@@ -16,8 +17,9 @@ use tokio_postgres::Row;
 use super::{
     Client, PostgresStorage,
     failures::Done,
-    rows::{Text, all, execute, first, get, one, string},
+    rows::{Text, all, execute, first, get, one, run, string},
 };
+use crate::cipher::{Cipher, Place};
 
 /// A page ends behind the event that makes it this long, so that a reader holds little of what is kept.
 const PAGE_BYTES: i64 = 1 << 20;
@@ -45,20 +47,55 @@ impl Events for PostgresStorage {
                      ORDER BY seq LIMIT $4) AS next) AS page
              WHERE before < $3 ORDER BY seq";
         let rows = all(&client, sql, &[&run_id.0, &after, &PAGE_BYTES, &PAGE_EVENTS]).await?;
-        Ok(rows.iter().map(event).collect::<Done<_>>()?)
+        Ok(rows.iter().map(|row| event(client.cipher(), run_id, row)).collect::<Done<_>>()?)
+    }
+
+    async fn begin_block(&self, thread_id: ThreadId) -> Result<u64> {
+        let sql = "UPDATE thread SET tapes = tapes + 1 WHERE id = $1 RETURNING tapes";
+        let tapes = first(&self.client().await?, sql, &[&thread_id.0]).await?;
+        let tapes = tapes.map(|row| get::<i64>(&row, 0)).transpose()?;
+        // A thread that was deleted has no more to say than this run, whose events are not kept any more.
+        Ok((tapes.unwrap_or(1).unsigned_abs() - 1) * BLOCK)
+    }
+
+    async fn tape_end(&self, thread_id: ThreadId) -> Result<u64> {
+        let sql = "SELECT tapes FROM thread WHERE id = $1";
+        let tapes = first(&self.client().await?, sql, &[&thread_id.0]).await?;
+        let tapes = tapes.map(|row| get::<i64>(&row, 0)).transpose()?;
+        Ok(tapes.unwrap_or_default().unsigned_abs() * BLOCK)
+    }
+
+    async fn told_runs(&self, thread_id: ThreadId, after: u64) -> Result<Vec<Run>> {
+        let sql = "WITH home AS (SELECT k FROM thread WHERE id = $1)
+             SELECT * FROM run WHERE k IN (
+                 SELECT run.k FROM run, home WHERE thread = home.k AND status IN ('pending', 'running') AND attempt > 0
+                 UNION
+                 SELECT run.k FROM run, home WHERE thread = home.k AND events_kept
+                     AND EXISTS (SELECT 1 FROM event WHERE event.run = run.k AND seq > $2))
+             ORDER BY k";
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let client = self.client().await?;
+        let rows = all(&client, sql, &[&thread_id.0, &after]).await?;
+        Ok(rows.iter().map(|row| run(client.cipher(), row)).collect::<Done<_>>()?)
     }
 }
 
-fn event(row: &Row) -> Done<(u64, StreamEvent)> {
+fn event(cipher: &Cipher, run: RunId, row: &Row) -> Done<(u64, StreamEvent)> {
     let name: Arc<str> = string(row, "name")?.into();
-    let data: Vec<u8> = get(row, "data")?;
+    let data = cipher.open(Place::Event { run: run.0, name: &name }, get(row, "data")?)?;
     Ok((get::<i64>(row, "seq")?.cast_unsigned(), StreamEvent { name, data: data.into() }))
+}
+
+/// What an event holds, as its column holds it.
+fn sealed<'a>(cipher: &Cipher, run: RunId, event: &'a StreamEvent) -> Result<Cow<'a, [u8]>> {
+    cipher.seal(Place::Event { run: run.0, name: &event.name }, &event.data[..])
 }
 
 /// Adds to what a run has said, unless that is there already.
 async fn keep(client: &Client, lease: Lease, place: u64, events: &[StreamEvent]) -> Done<()> {
     let names: Vec<_> = events.iter().map(|event| Text(&event.name)).collect();
-    let data: Vec<_> = events.iter().map(|event| &event.data[..]).collect();
+    let seal = |event| sealed(client.cipher(), lease.run_id, event);
+    let data = events.iter().map(seal).collect::<Result<Vec<_>>>()?;
     let held = first(
         client,
         "WITH held AS (
@@ -86,10 +123,19 @@ pub(super) async fn counts(client: &Client, runs: &[uuid::Uuid]) -> Done<Vec<(Ru
 
 /// Adds what the stream of a run closes with.
 pub(super) async fn close(client: &Client, run: &Run, ending: &Ending) -> Done<()> {
-    let Some(event) = ending.last_event().filter(|_| run.kwargs.resumable) else { return Ok(()) };
-    let sql = "INSERT INTO event (run, seq, name, data)
-         SELECT k, (SELECT coalesce(max(seq), 0) + 1 FROM event WHERE run = k), $2, $3 FROM run WHERE id = $1 AND events_kept";
-    execute(client, sql, &[&run.run_id.0, &Text(&event.name), &&event.data[..]]).await?;
+    let Some(event) = ending.last_event(run).filter(|_| run.kwargs.resumable) else { return Ok(()) };
+    // A run of event streaming that never began has no block yet: who waits for its end hears of it all the same.
+    let sql = "WITH place AS (
+             SELECT k, thread, (SELECT max(seq) FROM event WHERE run = run.k) AS said
+             FROM run WHERE id = $1 AND events_kept),
+         block AS (
+             UPDATE thread SET tapes = tapes + 1 WHERE $4 AND k = (SELECT thread FROM place WHERE said IS NULL)
+             RETURNING (tapes - 1) * $5 AS begins)
+         INSERT INTO event (run, seq, name, data)
+         SELECT k, coalesce(said, (SELECT begins FROM block), 0) + 1, $2, $3 FROM place";
+    let (streams, block) = (run.kwargs.event_streaming(), BLOCK.cast_signed());
+    let data = sealed(client.cipher(), run.run_id, &event)?;
+    execute(client, sql, &[&run.run_id.0, &Text(&event.name), &data, &streams, &block]).await?;
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use deadpool_postgres::Object;
 use futures_util::future::try_join_all;
 use threadyard_core::{
     items::{FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, Items, NamespaceQuery},
@@ -21,7 +20,10 @@ use super::{
     sql::Sql,
     vectors,
 };
-use crate::item_search::{listed, satisfies};
+use crate::{
+    cipher::{Cipher, Place as Sealed},
+    item_search::{listed, satisfies},
+};
 
 /// No item lives for longer: what is later than all times can't be stored.
 const LONGEST: i64 = i64::MAX / 2;
@@ -32,8 +34,15 @@ impl Items for PostgresStorage {
         if operations.iter().any(is_about_meaning) {
             self.prepare_vectors().await?;
         }
-        let (answers, refreshed) = read(&mut self.client().await?, &operations, now).await?;
-        let writes = Writes::new(&operations, refreshed);
+        let (mut answers, refreshed) = read(&mut self.client().await?, &operations, now).await?;
+        if operations.iter().any(is_held_to_some) {
+            let hidden = self.transact((operations, refreshed, now), |client, (operations, refreshed, now)| {
+                Box::pin(write_within(client, operations, refreshed, *now))
+            });
+            hidden.await?.into_iter().for_each(|nth| answers[nth] = ItemAnswer::Hidden);
+            return Ok(answers);
+        }
+        let writes = Writes::new(puts(&operations).map(|(_, put)| put), refreshed);
         match writes.statements() {
             0 => {}
             1 => self.at_once((writes, now), |client, (writes, now)| Box::pin(write(client, writes, *now))).await?,
@@ -51,12 +60,25 @@ fn is_about_meaning(operation: &ItemOperation) -> bool {
     }
 }
 
+/// Whether an operation is a write that may not touch every item.
+fn is_held_to_some(operation: &ItemOperation) -> bool {
+    matches!(operation, ItemOperation::Put(put) if !put.within.is_empty())
+}
+
+/// The writes of a batch, with their places in it.
+fn puts(operations: &[ItemOperation]) -> impl Iterator<Item = (usize, &ItemPut)> {
+    operations.iter().enumerate().filter_map(|(nth, operation)| match operation {
+        ItemOperation::Put(put) => Some((nth, put)),
+        _ => None,
+    })
+}
+
 /// The namespace and the key of an item.
 type Place = (Vec<String>, String);
 
 /// Answers the reads, and tells which items' times to live begin anew.
 async fn read(
-    client: &mut Object,
+    client: &mut Client,
     operations: &[ItemOperation],
     now: Timestamp,
 ) -> Done<(Vec<ItemAnswer>, BTreeSet<Place>)> {
@@ -69,8 +91,8 @@ async fn read(
     let mut refreshed = BTreeSet::new();
     for operation in operations {
         answers.push(match operation {
-            ItemOperation::Get { refresh, .. } => {
-                let found = gotten.next().flatten();
+            ItemOperation::Get { refresh, visible, .. } => {
+                let found = gotten.next().flatten().filter(|it| it.item.is_admitted(visible));
                 note(&mut refreshed, *refresh, found.iter());
                 ItemAnswer::Item(found.map(|it| it.item))
             }
@@ -100,10 +122,9 @@ struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
-    fn new(operations: &'a [ItemOperation], refreshed: BTreeSet<Place>) -> Self {
+    fn new(puts: impl Iterator<Item = &'a ItemPut>, refreshed: BTreeSet<Place>) -> Self {
         let mut writes = Self { refreshed, deleted: BTreeSet::new(), kept: BTreeMap::new() };
-        for operation in operations {
-            let ItemOperation::Put(put) = operation else { continue };
+        for put in puts {
             let place = (put.namespace.clone(), put.key.clone());
             if put.value.is_some() {
                 writes.kept.insert(place, put);
@@ -135,6 +156,44 @@ fn columns<'a>(places: impl Iterator<Item = &'a Place>) -> (Vec<String>, Vec<Tex
 fn literal(namespace: &[String]) -> String {
     let quoted = |label: &String| format!("\"{}\"", escaped(label).replace('\\', r"\\").replace('"', "\\\""));
     format!("{{{}}}", namespace.iter().map(quoted).collect::<Vec<_>>().join(","))
+}
+
+/// Writes what of a batch may be written, and says which of its operations may not.
+async fn write_within(
+    client: &Client,
+    operations: &[ItemOperation],
+    refreshed: &BTreeSet<Place>,
+    now: Timestamp,
+) -> Done<BTreeSet<usize>> {
+    let mut hidden = BTreeSet::new();
+    for (nth, put) in puts(operations).filter(|(_, put)| !put.within.is_empty()) {
+        if !held(client, put, now).await? {
+            hidden.insert(nth);
+        }
+    }
+    let allowed = puts(operations).filter(|(nth, _)| !hidden.contains(nth)).map(|(_, put)| put);
+    write(client, &Writes::new(allowed, refreshed.clone()), now).await?;
+    Ok(hidden)
+}
+
+/// Holds the place of an item until the end of the transaction, and says whether the write may touch what is there.
+async fn held(client: &Client, put: &ItemPut, now: Timestamp) -> Done<bool> {
+    let labels: Vec<_> = put.namespace.iter().map(|label| Text(label)).collect();
+    let found = "SELECT *, NULL::double precision AS score FROM item WHERE namespace = $1 AND key = $2 FOR UPDATE";
+    let made = "INSERT INTO item (namespace, key, value, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)
+         ON CONFLICT DO NOTHING";
+    loop {
+        if let Some(row) = first(client, found, &[&labels, &Text(&put.key)]).await? {
+            let is_over = get::<Option<i64>>(&row, "expires_at")?.is_some_and(|at| at <= now.0);
+            return Ok(is_over || item(client.cipher(), &row)?.is_admitted(&put.within));
+        }
+        // Somebody else's item may come to be there at the same time.
+        let Some(value) = &put.value else { return Ok(true) };
+        let value = client.cipher().seal_text(place(put), value.get())?;
+        if execute(client, made, &[&labels, &Text(&put.key), &value, &now.0]).await? == 1 {
+            return Ok(true);
+        }
+    }
 }
 
 async fn write(client: &Client, writes: &Writes<'_>, now: Timestamp) -> Done<()> {
@@ -183,7 +242,11 @@ async fn put(client: &Client, writes: &Writes<'_>, now: Timestamp) -> Done<()> {
              ttl = excluded.ttl, expires_at = excluded.expires_at,
              created_at = CASE WHEN item.expires_at <= $5 THEN $5 ELSE item.created_at END";
     let (namespaces, keys) = columns(writes.kept.keys());
-    let values: Vec<_> = writes.kept.values().map(|put| put.value.as_ref().map(|value| value.get())).collect();
+    let sealed = writes.kept.values().map(|put| {
+        let value = put.value.as_ref().map(|value| value.get());
+        value.map(|value| client.cipher().seal_text(place(put), value)).transpose()
+    });
+    let values = sealed.collect::<Result<Vec<_>>>()?;
     let ttls: Vec<_> = writes.kept.values().map(|put| put.ttl.map(ttl)).collect();
     execute(client, sql, &[&namespaces, &keys, &values, &ttls, &now.0]).await?;
     if !writes.has_meaning() {
@@ -200,6 +263,11 @@ async fn put(client: &Client, writes: &Writes<'_>, now: Timestamp) -> Done<()> {
     Ok(())
 }
 
+/// Where the value of an item is.
+fn place(put: &ItemPut) -> Sealed<'_> {
+    Sealed::Item { namespace: &put.namespace, key: &put.key }
+}
+
 fn ttl(ttl: std::time::Duration) -> i64 {
     i64::try_from(ttl.as_micros()).unwrap_or(LONGEST).min(LONGEST)
 }
@@ -211,8 +279,12 @@ struct Found {
     expires: bool,
 }
 
-fn found(row: &Row) -> Done<Found> {
-    Ok(Found { item: item(row)?, score: get(row, "score")?, expires: get::<Option<i64>>(row, "ttl")?.is_some() })
+fn found(cipher: &Cipher, row: &Row) -> Done<Found> {
+    Ok(Found {
+        item: item(cipher, row)?,
+        score: get(row, "score")?,
+        expires: get::<Option<i64>>(row, "ttl")?.is_some(),
+    })
 }
 
 async fn get_item(client: &Client, namespace: &[String], key: &str, now: Timestamp) -> Done<Option<Found>> {
@@ -220,22 +292,24 @@ async fn get_item(client: &Client, namespace: &[String], key: &str, now: Timesta
          WHERE namespace = $1 AND key = $2 AND (expires_at IS NULL OR expires_at > $3)";
     let labels: Vec<_> = namespace.iter().map(|label| Text(label)).collect();
     let parameters: [Parameter<'_>; 3] = [&labels, &Text(key), &now.0];
-    first(client, sql, &parameters).await?.as_ref().map(found).transpose()
+    first(client, sql, &parameters).await?.map(|row| found(client.cipher(), &row)).transpose()
 }
 
 /// Looks at one value after the other, in the order that is asked for, until the page is full.
-async fn search(client: &mut Object, search: &ItemSearch, now: Timestamp) -> Done<Vec<Found>> {
+async fn search(client: &mut Client, search: &ItemSearch, now: Timestamp) -> Done<Vec<Found>> {
     let mut sql = candidates(search, now);
     let window = search.window;
-    if search.filter.is_empty() {
+    if search.filter.is_empty() && search.visible.is_empty() {
         sql.with("LIMIT ?", i64::from(window.limit));
         sql.with("OFFSET ?", i64::from(window.offset));
-        return all(client, &sql.text, &sql.parameters()).await?.iter().map(found).collect();
+        let rows = all(client, &sql.text, &sql.parameters()).await?;
+        return rows.iter().map(|row| found(client.cipher(), row)).collect();
     }
+    let cipher = client.cipher().clone();
     let (mut page, mut passed_over) = (Vec::new(), window.offset);
     scan(client, &sql, |row| {
-        let found = found(row)?;
-        if satisfies(&found.item, &search.filter)? {
+        let found = found(&cipher, row)?;
+        if found.item.is_admitted(&search.visible) && satisfies(&found.item, &search.filter)? {
             match passed_over.checked_sub(1) {
                 Some(left) => passed_over = left,
                 None => page.push(found),
@@ -293,18 +367,13 @@ fn labels(row: &Row) -> Done<Vec<String>> {
     Ok(get::<Vec<&str>>(row, "namespace")?.into_iter().map(unescaped).collect())
 }
 
-fn item(row: &Row) -> Done<Item> {
-    let key = string(row, "key")?;
-    let value = raw_from_text(get(row, "value")?).map_err(|error| StorageError::Corrupt {
+fn item(cipher: &Cipher, row: &Row) -> Done<Item> {
+    let (namespace, key) = (labels(row)?, string(row, "key")?);
+    let value = cipher.open_text(Sealed::Item { namespace: &namespace, key: &key }, get(row, "value")?)?;
+    let value = raw_from_text(value).map_err(|error| StorageError::Corrupt {
         table: "item",
         row: key.clone(),
         why: error.to_string(),
     })?;
-    Ok(Item {
-        namespace: labels(row)?,
-        key,
-        value,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
+    Ok(Item { namespace, key, value, created_at: time(row, "created_at")?, updated_at: time(row, "updated_at")? })
 }

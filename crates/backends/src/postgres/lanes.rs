@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::Pool;
 use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
@@ -23,7 +22,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Client,
+    Client, Pool,
     failures::{Done, Failure},
     stopped,
     transaction::{self, Undone, Work, once, transact},
@@ -190,7 +189,7 @@ async fn serve(pool: Pool, mut queue: Queue) {
 
 /// Does a group in one transaction, or else one by one. Fails when the database can't be reached.
 async fn together(pool: &Pool, group: Vec<Box<dyn Operation>>) -> Result<(), StorageError> {
-    let connection = match transaction::connection(pool).await {
+    let connection = match pool.get().await {
         Ok(connection) => connection,
         Err(refused) => return Err(refuse(group, refused)),
     };
@@ -229,7 +228,7 @@ async fn one_by_one(pool: &Pool, group: Vec<Box<dyn Operation>>) -> Result<(), S
         };
         let unavailable = matches!(outcome, Err(StorageError::Unavailable(_)));
         operation.answer(outcome);
-        if unavailable && let Err(refused) = transaction::connection(pool).await {
+        if unavailable && let Err(refused) = pool.get().await {
             return Err(refuse(group.collect(), refused));
         }
     }

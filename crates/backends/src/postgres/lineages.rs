@@ -21,6 +21,7 @@ use super::{
     rows::{Parameter, Text, all, execute, first, get, one, optional_string, string},
 };
 use crate::{
+    cipher::{Cipher, Place},
     documents::{self, named_run, versions},
     growth::Channel,
 };
@@ -99,8 +100,10 @@ pub(super) async fn keep_latest(client: &Client, thread: &str) -> Done<()> {
 /// Deletes the blobs and writes of a thread that no checkpoint refers to any more.
 async fn sweep(client: &Client, lineage: i64) -> Done<()> {
     let mut kept = HashSet::new();
-    for row in all(client, "SELECT ns, checkpoint FROM checkpoint WHERE lineage = $1", &[&lineage]).await? {
-        let (ns, checkpoint) = (string(&row, "ns")?, documents::unpack(get(&row, "checkpoint")?)?);
+    for row in all(client, "SELECT ns, id, checkpoint FROM checkpoint WHERE lineage = $1", &[&lineage]).await? {
+        let (ns, id) = (string(&row, "ns")?, string(&row, "id")?);
+        let place = Place::Checkpoint { column: "checkpoint", ns: &ns, id: &id };
+        let checkpoint = documents::unpack(client.cipher().open(place, get(&row, "checkpoint")?)?)?;
         kept.extend(versions(&checkpoint)?.into_iter().map(|(channel, version)| (ns.clone(), channel, version)));
     }
     let rows = all(client, "SELECT ns, channel, version, base FROM blob WHERE lineage = $1", &[&lineage]).await?;
@@ -142,7 +145,7 @@ pub(super) async fn copy(client: &Client, source: &str, target: &str, renamed: O
         return Err(StorageError::Bug("a thread can't be copied onto itself".into()).into());
     }
     let rows = all(client, "SELECT ns, id, metadata, named_run FROM checkpoint WHERE lineage = $1", &[&from]).await?;
-    let copies = rows.iter().map(|row| metadata(row, renamed)).collect::<Done<Vec<_>>>()?;
+    let copies = rows.iter().map(|row| metadata(client.cipher(), row, renamed)).collect::<Done<Vec<_>>>()?;
     let ns: Vec<&str> = rows.iter().map(|row| get(row, "ns")).collect::<Done<_>>()?;
     let ids: Vec<&str> = rows.iter().map(|row| get(row, "id")).collect::<Done<_>>()?;
     let metadata: Vec<_> = copies.iter().map(|(metadata, _)| &metadata[..]).collect();
@@ -179,8 +182,10 @@ const COPY_WRITES: &str = "INSERT INTO pending_write (lineage, ns, checkpoint, t
          kind = excluded.kind, data = excluded.data";
 
 /// The metadata of a copy, and the run that they name: no run wrote it.
-fn metadata(row: &Row, renamed: Option<&str>) -> Done<(Vec<u8>, Option<String>)> {
-    let mut metadata: Vec<u8> = get(row, "metadata")?;
+fn metadata(cipher: &Cipher, row: &Row, renamed: Option<&str>) -> Done<(Vec<u8>, Option<String>)> {
+    let (ns, id) = (string(row, "ns")?, string(row, "id")?);
+    let place = Place::Checkpoint { column: "metadata", ns: &ns, id: &id };
+    let mut metadata = cipher.open(place, get(row, "metadata")?)?;
     let named = optional_string(row, "named_run")?.or_else(|| named_run(Writer::Call, &metadata));
     if let Some(thread) = renamed
         && let Ok(mut fields) = serde_json::from_slice::<RawObject>(&metadata)
@@ -189,7 +194,7 @@ fn metadata(row: &Row, renamed: Option<&str>) -> Done<(Vec<u8>, Option<String>)>
         *name = raw(&thread);
         metadata = serde_json::to_vec(&fields)?;
     }
-    Ok((metadata, named))
+    Ok((cipher.seal(place, metadata)?.into_owned(), named))
 }
 
 /// What the checkpoints of a thread occupy.

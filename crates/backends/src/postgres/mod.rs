@@ -1,9 +1,12 @@
 //! PostgreSQL: a pool of connections, a few lanes that write in groups, integer keys inside and UUIDs outside.
 
+mod agent_tasks;
+mod api_keys;
 mod assistants;
 mod blobs;
 mod checkpoints;
 mod config;
+mod connection;
 mod crons;
 mod deliveries;
 mod due;
@@ -11,9 +14,12 @@ mod ending;
 mod events;
 mod failures;
 mod items;
+mod known_keys;
 mod lanes;
+mod limits;
 mod lineages;
 mod metadata;
+mod push_configs;
 mod queue;
 mod recoveries;
 mod retention;
@@ -37,26 +43,28 @@ use std::{
     sync::Arc,
 };
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use quick_cache::sync::Cache;
 use threadyard_core::{
-    ids::RunId,
+    api_keys::ApiKeys,
+    connections::{ConnectionState, Connections},
+    ids::{RunId, ThreadId},
     runs::{Lease, Run},
     storage::{Result, StorageError},
     time::Timestamp,
 };
 
 pub(crate) use self::transfer::RestingPostgres;
-use self::{config::PATIENCE, lanes::Lanes, transaction::Work};
 pub use self::{
     config::{Dedicated, PostgresConfig, UriError},
     schema::PostgresOpenError,
     tls::RootsError,
 };
-use crate::growth::Heads;
-
-/// A connection of the pool.
-type Client = deadpool_postgres::ClientWrapper;
+use self::{
+    connection::{Client, Pool},
+    lanes::Lanes,
+    transaction::Work,
+};
+use crate::{cipher::Cipher, growth::Heads};
 
 /// How many groups are written at once.
 const LANES: usize = 3;
@@ -67,6 +75,8 @@ const HOMES: usize = 16_384;
 pub struct PostgresStorage {
     /// For whatever is not written on a lane.
     pool: Pool,
+    /// What the lanes write on.
+    lanes_pool: Pool,
     lanes: Lanes,
     heads: Arc<Heads>,
     /// The runs that were claimed here.
@@ -78,22 +88,42 @@ pub struct PostgresStorage {
 struct Home {
     /// The place of its writes in the order of those to its thread.
     key: u64,
+    /// Its thread, unless it is not known here.
+    thread: Option<ThreadId>,
     /// Whether its end may concern its own row and its thread's alone.
     plain: bool,
 }
 
 impl PostgresStorage {
-    /// Opens the database, and first brings its tables up to date. Leases stay: other servers may hold them.
+    /// Opens the database, and first brings its tables up to date. Leases stay: other servers may hold them. What is written
+    /// stays as it is.
     pub async fn open(config: &PostgresConfig) -> std::result::Result<Self, PostgresOpenError> {
+        Self::open_with(config, &Cipher::none()).await
+    }
+
+    /// As `open`, and encrypts what is written from now on.
+    pub async fn open_with(config: &PostgresConfig, cipher: &Cipher) -> std::result::Result<Self, PostgresOpenError> {
         schema::migrate(config).await?;
+        schema::with_connection(config, async |client| known_keys::admit(&client, cipher).await).await?;
+        Self::start(config, cipher).await
+    }
+
+    /// The API keys in a database, which are not encrypted.
+    pub async fn api_keys_of(config: &PostgresConfig) -> std::result::Result<impl ApiKeys + use<>, PostgresOpenError> {
+        schema::migrate(config).await?;
+        Self::start(config, &Cipher::none()).await
+    }
+
+    async fn start(config: &PostgresConfig, cipher: &Cipher) -> std::result::Result<Self, PostgresOpenError> {
         if let Some(source) = transfer::unfinished(config).await? {
             return Err(PostgresOpenError::Unfinished(source));
         }
         // However many read, who writes does not wait behind them for a connection.
         let lanes = LANES.min(config.max_connections() / 2).max(1);
-        let pool = self::pool(config, config.max_connections().saturating_sub(lanes).max(1))?;
-        let lanes = Lanes::start(lanes, &self::pool(config, lanes)?);
-        Ok(Self { pool, lanes, heads: Arc::new(Heads::new()), homes: Cache::new(HOMES) })
+        let pool = Pool::new(config, config.max_connections().saturating_sub(lanes).max(1), cipher)?;
+        let lanes_pool = Pool::new(config, lanes, cipher)?;
+        let lanes = Lanes::start(lanes, &lanes_pool);
+        Ok(Self { pool, lanes_pool, lanes, heads: Arc::new(Heads::new()), homes: Cache::new(HOMES) })
     }
 
     /// Brings the tables up to date. Says which migrations that took.
@@ -117,8 +147,8 @@ impl PostgresStorage {
     }
 
     /// A connection to read on, or to do a single statement on.
-    async fn client(&self) -> Result<Object> {
-        transaction::connection(&self.pool).await
+    async fn client(&self) -> Result<Client> {
+        self.pool.get().await
     }
 
     /// Does something in a transaction of its own. It may be done again, so that it must not change what it captures.
@@ -149,28 +179,35 @@ impl PostgresStorage {
 
     /// Remembers where the writes for a run belong that was claimed here.
     fn note_home(&self, run: &Run) {
-        let home = Home { key: lane_key(&run.thread_id.to_string()), plain: runs::is_plain(&run.kwargs) };
+        let home = Home {
+            key: lane_key(&run.thread_id.to_string()),
+            thread: Some(run.thread_id),
+            plain: ending::is_plain(&run.kwargs, &run.metadata),
+        };
         self.homes.insert(run.run_id, home);
     }
 
     /// Where the writes of the holder of a lease belong. Of a run that was claimed elsewhere nobody writes here.
     fn home(&self, lease: Lease) -> Home {
-        let unknown = || Home { key: lane_key(&lease.run_id.to_string()), plain: true };
+        let unknown = || Home { key: lane_key(&lease.run_id.to_string()), thread: None, plain: true };
         self.homes.get(&lease.run_id).unwrap_or_else(unknown)
     }
 }
 
-fn pool(config: &PostgresConfig, size: usize) -> std::result::Result<Pool, PostgresOpenError> {
-    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(config.driver().clone(), config.tls(), recycling);
-    Pool::builder(manager)
-        .max_size(size)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(PATIENCE))
-        .create_timeout(Some(PATIENCE))
-        .recycle_timeout(Some(PATIENCE))
-        .build()
-        .map_err(|error| PostgresOpenError::Unreachable(error.to_string()))
+impl Connections for PostgresStorage {
+    fn connections(&self) -> Vec<ConnectionState> {
+        [("read", &self.pool), ("write", &self.lanes_pool)].map(|(purpose, pool)| state(purpose, pool)).into()
+    }
+}
+
+fn state(purpose: &'static str, pool: &Pool) -> ConnectionState {
+    let status = pool.status();
+    ConnectionState {
+        purpose,
+        limit: status.max_size as u64,
+        busy: status.size.saturating_sub(status.available) as u64,
+        waiting: status.waiting as u64,
+    }
 }
 
 /// The place in the order of writes of what concerns a thread, by its name.

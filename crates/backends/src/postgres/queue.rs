@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use futures_util::try_join;
+use futures_util::{TryFutureExt, try_join};
 use threadyard_core::{
     cancel::CancelRequest,
     ids::RunId,
     json::{Object, RawJson},
+    limits::PerOwner,
     runs::{ClaimRuns, ClaimedRun, ClaimedRuns, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease, QueueStats, Run},
     storage::StorageError,
     time::Timestamp,
@@ -18,23 +19,28 @@ use super::{
     Client,
     checkpoints::{COLUMNS, tuples},
     ending, events,
-    failures::Done,
+    failures::{Done, Failure},
+    limits,
     rows::{Parameter, all, execute, get, json, object, one, run, uuid},
 };
-use crate::expiry::last_word;
+use crate::{cipher::Cipher, expiry::last_word};
 
-/// Takes the oldest due run of each thread that has none running, with the newest checkpoint of the thread's root
-/// namespace. A run that another server is just taking is passed over, and the thread's next one is not taken in its
-/// place.
-fn claiming() -> String {
-    format!(
-    "WITH due AS (
-         SELECT k FROM run AS due WHERE status = 'pending' AND due_at <= $1
-             AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')
+/// The oldest due run of each thread that has none running. A run that another server is just taking is passed over, and
+/// the thread's next one is not taken in its place. Nor is it where the run before it has no delay and is only not yet due
+/// by this server's clock: servers' clocks differ, and the order within a thread is not theirs to change.
+const OLDEST: &str = "SELECT k FROM run AS due WHERE status = 'pending' AND due_at <= $1
              AND NOT EXISTS (
-                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'pending' AND run.due_at <= $1
-                     AND run.k < due.k)
-         ORDER BY due_at, k LIMIT $2 FOR UPDATE OF due SKIP LOCKED),
+                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.status IN ('pending', 'running')
+                     AND (run.status = 'running' OR run.k < due.k AND run.due_at + 0 <= greatest($1, run.created_at)) OFFSET 0)
+         ORDER BY due_at, k LIMIT $2";
+/// Those that were chosen one by one, and that nobody has taken since.
+const CHOSEN: &str = "SELECT k FROM run AS due WHERE k = ANY($2::bigint[]) AND status = 'pending'
+             AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')";
+
+/// Takes these runs, with the newest checkpoint of the thread's root namespace.
+fn claiming(due: &str) -> String {
+    format!(
+    "WITH due AS ({due} FOR UPDATE OF due SKIP LOCKED),
      taken AS (
          UPDATE run SET status = 'running', attempt = attempt + 1, lease_id = $3, lease_until = $4,
              started_at = coalesce(started_at, $1), updated_at = $1
@@ -47,19 +53,34 @@ fn claiming() -> String {
     )
 }
 
+/// Whatever statistics say of a queue that has just become long, its index is walked until there are enough: a bitmap
+/// would be of all of it, and so would be what `OFFSET 0` and `+ 0` keep from becoming a join.
+const WALKING: &str = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
+
 pub(super) async fn claim(client: &Client, claim: &ClaimRuns) -> Done<ClaimedRuns> {
-    let limit = i64::from(claim.limit);
-    let parameters: [Parameter<'_>; 4] = [&claim.now.0, &limit, &claim.lease_id.0, &claim.until.0];
+    take(client, OLDEST, &i64::from(claim.limit), claim).await
+}
+
+/// As `claim`, of each user and assistant no more than these.
+pub(super) async fn claim_within(client: &Client, limits: PerOwner, claim: &ClaimRuns) -> Done<ClaimedRuns> {
+    let chosen = limits::due(client, claim, limits).await?;
+    take(client, CHOSEN, &chosen, claim).await
+}
+
+/// Takes runs, of which the second parameter says which.
+async fn take(client: &Client, due: &str, which: Parameter<'_>, claim: &ClaimRuns) -> Done<ClaimedRuns> {
+    let parameters: [Parameter<'_>; 4] = [&claim.now.0, which, &claim.lease_id.0, &claim.until.0];
     let later = "SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at > $1";
-    let sql = claiming();
-    let (rows, later) = try_join!(all(client, &sql, &parameters), one(client, later, &parameters[..1]))?;
+    let sql = claiming(due);
+    let walking = client.batch_execute(WALKING).map_err(Failure::from);
+    let ((), rows, later) = try_join!(walking, all(client, &sql, &parameters), one(client, later, &parameters[..1]))?;
     let runs = if rows.is_empty() { Vec::new() } else { equipped(client, rows, claim).await? };
     Ok(ClaimedRuns { runs, next_due: get::<Option<i64>>(&later, 0)?.map(Timestamp) })
 }
 
 /// Claimed runs with what their holder needs to begin.
 async fn equipped(client: &Client, rows: Vec<Row>, claim: &ClaimRuns) -> Done<Vec<ClaimedRun>> {
-    let runs = rows.iter().map(run).collect::<Done<Vec<_>>>()?;
+    let runs = rows.iter().map(|row| run(client.cipher(), row)).collect::<Done<Vec<_>>>()?;
     let metadata = rows.iter().map(|row| object("run", row, "thread_metadata")).collect::<Done<Vec<_>>>()?;
     let has_head = |row: &Row| matches!(row.try_get::<_, Option<i64>>("checkpoint_lineage"), Ok(Some(_)));
     let heads: Vec<_> = rows.into_iter().filter(has_head).collect();
@@ -147,7 +168,7 @@ pub(super) async fn expire(client: &Client, expire: ExpireLeases) -> Done<Expire
     let sql = "SELECT * FROM run WHERE status = 'running' AND lease_until <= $1 ORDER BY k FOR UPDATE SKIP LOCKED";
     let mut expired = ExpiredRuns::default();
     for row in all(client, sql, &[&expire.now.0]).await? {
-        let (stale, cancel) = with_cancel(&row)?;
+        let (stale, cancel) = with_cancel(client.cipher(), &row)?;
         match last_word(&stale, cancel, expire) {
             Some(ending) => {
                 ending::end(client, &stale, &ending).await?;
@@ -165,7 +186,7 @@ pub(super) async fn expire(client: &Client, expire: ExpireLeases) -> Done<Expire
     Ok(expired)
 }
 
-fn with_cancel(row: &Row) -> Done<(Run, Option<CancelRequest>)> {
+fn with_cancel(cipher: &Cipher, row: &Row) -> Done<(Run, Option<CancelRequest>)> {
     let cancel = json("run", row, "cancel")?.map(|text| serde_json::from_str(text.get())).transpose()?;
-    Ok((run(row)?, cancel))
+    Ok((run(cipher, row)?, cancel))
 }

@@ -54,7 +54,8 @@ async fn sweep_deliveries(client: &Client, before: DeliveryTimes<Timestamp>, lim
              SELECT k FROM delivery WHERE finished_at < $1 AND NOT erased ORDER BY finished_at LIMIT $2
              FOR UPDATE SKIP LOCKED),
          bodies AS (DELETE FROM delivery_body USING over WHERE delivery = k)
-         UPDATE delivery SET erased = true, url = shown_url FROM over WHERE delivery.k = over.k RETURNING delivery.k";
+         UPDATE delivery SET erased = true, url = shown_url, headers = NULL, maker = NULL
+         FROM over WHERE delivery.k = over.k RETURNING delivery.k";
     let sweep = "WITH over AS (
              SELECT k FROM delivery WHERE finished_at < $1 ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          DELETE FROM delivery USING over WHERE delivery.k = over.k RETURNING delivery.k";

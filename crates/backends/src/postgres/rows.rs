@@ -23,6 +23,7 @@ use super::{
     Client,
     failures::{Done, is_outdated},
 };
+use crate::cipher::{Cipher, Place};
 
 /// What stands for a `$n`.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -117,6 +118,20 @@ pub(super) fn json(table: &'static str, row: &Row, column: &str) -> Done<Option<
     text.map(raw_from_text).transpose().map_err(|error| corrupt(table, row, format!("{column}: {error}")).into())
 }
 
+/// A sealed column that holds JSON nobody looks into, or null.
+pub(super) fn opened(cipher: &Cipher, row: &Row, place: Place<'_>) -> Done<Option<RawJson>> {
+    let Some(stored) = get(row, place.column())? else { return Ok(None) };
+    let opened = raw_from_text(cipher.open_text(place, stored)?);
+    opened.map(Some).map_err(|error| corrupt(place.table(), row, format!("{}: {error}", place.column())).into())
+}
+
+/// A sealed column that holds JSON of a known shape.
+pub(super) fn opened_as<T: DeserializeOwned>(cipher: &Cipher, row: &Row, place: Place<'_>) -> Done<T> {
+    let opened = cipher.open_text(place, get(row, place.column())?)?;
+    serde_json::from_str(&opened)
+        .map_err(|error| corrupt(place.table(), row, format!("{}: {error}", place.column())).into())
+}
+
 /// A word of one of our enums, for a column.
 pub(super) fn name(word: &impl serde::Serialize) -> Done<String> {
     match serde_json::to_value(word)? {
@@ -130,16 +145,17 @@ fn corrupt(table: &'static str, row: &Row, why: String) -> StorageError {
     StorageError::Corrupt { table, row: id.to_string(), why }
 }
 
-pub(super) fn run(row: &Row) -> Done<Run> {
+pub(super) fn run(cipher: &Cipher, row: &Row) -> Done<Run> {
+    let id = uuid(row, "id")?;
     Ok(Run {
-        run_id: RunId(uuid(row, "id")?),
+        run_id: RunId(id),
         thread_id: ThreadId(uuid(row, "thread_id")?),
         assistant_id: AssistantId(uuid(row, "assistant_id")?),
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         status: word("run", row, "status")?,
         metadata: object("run", row, "metadata")?,
-        kwargs: decoded("run", row, "kwargs")?,
+        kwargs: opened_as(cipher, row, Place::Run("kwargs", id))?,
         multitask_strategy: word("run", row, "multitask")?,
         langsmith_session_name: None,
         graph_id: string(row, "graph_id")?,
@@ -147,7 +163,7 @@ pub(super) fn run(row: &Row) -> Done<Run> {
         uncounted: count(row, "uncounted")?,
         shared_losses: count(row, "shared_losses")?,
         started_at: optional_time(row, "started_at")?,
-        error: json("run", row, "error")?,
+        error: opened(cipher, row, Place::Run("error", id))?,
     })
 }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::try_join;
 use threadyard_core::{
-    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelRun, CancelledRun},
     checkpoints::CheckpointTuple,
     ids::{LeaseId, RunId, ThreadId},
     json::Object,
+    limits::{PerOwner, QueueFull},
+    metadata_filter::MetadataFilter,
     page::{Page, Window},
     runs::{
         ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease,
-        MultitaskStrategy, NewLease, NewRun, QueueStats, Run, RunKwargs, RunQuery, RunStatus, Runs,
+        MultitaskStrategy, NewLease, NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
     },
     storage::Result,
     time::Timestamp,
@@ -21,19 +23,27 @@ use threadyard_core::{
 use tokio_postgres::Row;
 
 use super::{
-    Client, PostgresStorage, checkpoints, ending,
+    Client, PostgresStorage, checkpoints,
+    ending::{self, Ended},
     failures::Done,
-    lane_key, lineages, queue,
-    rows::{Parameter, Text, all, both, decoded, execute, first, get, name, run, uuid},
+    lane_key, limits, lineages, push_configs, queue,
+    rows::{Parameter, Text, all, both, decoded, escaped, execute, first, get, name, run, uuid},
     thread_search::tags,
     threads::{self, Locked},
 };
+use crate::cipher::Place;
 
 #[async_trait]
 impl Runs for PostgresStorage {
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
         let key = lane_key(&new.run.thread_id.to_string());
-        let created = self.lanes.write(key, new, |client, new| Box::pin(create(client, new))).await?;
+        let is_counted = new.counted.as_ref().is_some_and(|counted| counted.pending.limits());
+        let created = if is_counted {
+            // In a group, others would be counted before this one is there.
+            self.transact(new, |client, new| Box::pin(create(client, new))).await?
+        } else {
+            self.lanes.write(key, new, |client, new| Box::pin(create(client, new))).await?
+        };
         if let CreatedRun::Created { claimed: Some(claimed), .. } = &created {
             self.note_home(&claimed.run);
         }
@@ -41,16 +51,20 @@ impl Runs for PostgresStorage {
     }
 
     async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats> {
-        Ok(queue::stats(&*self.client().await?, now).await?)
+        Ok(queue::stats(&self.client().await?, now).await?)
     }
 
-    async fn create_runs(&self, new: Vec<NewRun>) -> Result<()> {
+    async fn create_runs(&self, new: Vec<NewRun>) -> Result<Result<(), QueueFull>> {
         self.transact(new, |client, new| {
             Box::pin(async move {
-                for new in new {
-                    create(client, new).await?;
+                let all: Vec<_> = new.iter().collect();
+                if let Some(full) = limits::full(client, &all).await? {
+                    return Ok(Err(full));
                 }
-                Ok(())
+                for new in new {
+                    put(client, new).await?;
+                }
+                Ok(Ok(()))
             })
         })
         .await
@@ -58,13 +72,11 @@ impl Runs for PostgresStorage {
 
     async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<Run>> {
         let sql = "SELECT * FROM run WHERE id = $1 AND thread_id = $2";
-        let found = first(&*self.client().await?, sql, &[&run_id.0, &thread_id.0]).await?;
-        Ok(found.as_ref().map(run).transpose()?)
+        self.one_run(sql, &[&run_id.0, &thread_id.0]).await
     }
 
     async fn run_by_id(&self, run_id: RunId) -> Result<Option<Run>> {
-        let found = first(&*self.client().await?, "SELECT * FROM run WHERE id = $1", &[&run_id.0]).await?;
-        Ok(found.as_ref().map(run).transpose()?)
+        self.one_run("SELECT * FROM run WHERE id = $1", &[&run_id.0]).await
     }
 
     async fn search_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>> {
@@ -73,20 +85,31 @@ impl Runs for PostgresStorage {
         let (limit, offset) = (i64::from(window.limit) + 1, i64::from(window.offset));
         let status = query.status.map(RunStatus::as_str);
         let parameters: [Parameter<'_>; 4] = [&query.thread_id.0, &status, &limit, &offset];
-        let rows = all(&*self.client().await?, sql, &parameters).await?;
-        Ok(Page::from_probe(rows.iter().map(run).collect::<Done<_>>()?, window))
+        let client = self.client().await?;
+        let rows = all(&client, sql, &parameters).await?;
+        let runs = rows.iter().map(|row| run(client.cipher(), row)).collect::<Done<_>>()?;
+        Ok(Page::from_probe(runs, window))
     }
 
     async fn open_runs(&self, status: Option<RunStatus>) -> Result<Vec<(ThreadId, RunId)>> {
         let sql = "SELECT thread_id, id FROM run
              WHERE status IN ('pending', 'running') AND ($1::text IS NULL OR status = $1) ORDER BY k";
-        let rows = all(&*self.client().await?, sql, &[&status.map(RunStatus::as_str)]).await?;
+        let rows = all(&self.client().await?, sql, &[&status.map(RunStatus::as_str)]).await?;
         let ids = |row: &Row| Ok((ThreadId(uuid(row, "thread_id")?), RunId(uuid(row, "id")?)));
         Ok(rows.iter().map(ids).collect::<Done<_>>()?)
     }
 
     async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns> {
         let claimed = self.transact(claim, |client, claim| Box::pin(queue::claim(client, claim))).await?;
+        claimed.runs.iter().for_each(|claimed| self.note_home(&claimed.run));
+        Ok(claimed)
+    }
+
+    async fn claim_runs_within(&self, limits: PerOwner, claim: ClaimRuns) -> Result<ClaimedRuns> {
+        let work = (limits, claim);
+        let claimed = self
+            .transact(work, |client, (limits, claim)| Box::pin(queue::claim_within(client, *limits, claim)))
+            .await?;
         claimed.runs.iter().for_each(|claimed| self.note_home(&claimed.run));
         Ok(claimed)
     }
@@ -101,9 +124,10 @@ impl Runs for PostgresStorage {
     async fn finish_run(&self, lease: Lease, ending: Ending) -> Result<bool> {
         let home = self.home(lease);
         let input = Arc::new((lease, ending));
-        if home.plain && ending::may_be_plain(&input.1) {
-            let plainly = self.lanes.write_at_once(home.key, input.clone(), |client, input| {
-                Box::pin(ending::finish_plainly(client, input.0, &input.1))
+        if let Some(thread_id) = home.thread.filter(|_| home.plain && ending::may_be_plain(&input.1)) {
+            let work = (Ended { lease, thread_id }, input.clone());
+            let plainly = self.lanes.write_at_once(home.key, work, |client, (ended, input)| {
+                Box::pin(ending::finish_plainly(client, ended, &input.1))
             });
             if let Some(others_wait) = plainly.await? {
                 return Ok(others_wait);
@@ -124,45 +148,59 @@ impl Runs for PostgresStorage {
         self.transact(expire, |client, expire| Box::pin(queue::expire(client, *expire))).await
     }
 
-    async fn cancel_run(
-        &self,
-        thread_id: ThreadId,
-        run_id: RunId,
-        request: CancelRequest,
-        now: Timestamp,
-    ) -> Result<CancelledRun> {
+    async fn cancel_run(&self, cancel_run: CancelRun) -> Result<CancelledRun> {
+        let CancelRun { thread_id, run_id, within, request, now } = cancel_run;
         let key = lane_key(&thread_id.to_string());
         self.lanes
-            .write(key, (thread_id, run_id, request, now), |client, (thread_id, run_id, request, now)| {
-                Box::pin(async move {
-                    match lock(client, *thread_id, *run_id).await? {
-                        None => Ok(CancelledRun::Missing),
-                        Some(found) => cancel(client, &found, request, *now).await,
-                    }
-                })
-            })
+            .write(
+                key,
+                (thread_id, run_id, within, request, now),
+                |client, (thread_id, run_id, within, request, now)| {
+                    Box::pin(async move {
+                        if !threads::admitted(client, *thread_id, within).await? {
+                            return Ok(CancelledRun::Missing);
+                        }
+                        match lock(client, *thread_id, *run_id).await? {
+                            None => Ok(CancelledRun::Missing),
+                            Some(found) => ending::cancel(client, &found, request, *now).await,
+                        }
+                    })
+                },
+            )
             .await
     }
 
     async fn cancel_request(&self, run_id: RunId) -> Result<Option<CancelRequest>> {
         let sql = "SELECT id, cancel FROM run WHERE id = $1 AND cancel IS NOT NULL";
-        let found = first(&*self.client().await?, sql, &[&run_id.0]).await?;
+        let found = first(&self.client().await?, sql, &[&run_id.0]).await?;
         Ok(found.map(|row| decoded("run", &row, "cancel")).transpose()?)
     }
 
-    async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<RunStatus>> {
+    async fn delete_run(
+        &self,
+        thread_id: ThreadId,
+        run_id: RunId,
+        within: MetadataFilter,
+    ) -> Result<Option<RunStatus>> {
         let key = lane_key(&thread_id.to_string());
         self.lanes
-            .write(key, (thread_id, run_id), |client, (thread_id, run_id)| {
-                Box::pin(delete(client, *thread_id, *run_id))
+            .write(key, (thread_id, run_id, within), |client, (thread_id, run_id, within)| {
+                Box::pin(async move {
+                    if !threads::admitted(client, *thread_id, within).await? {
+                        return Ok(None);
+                    }
+                    delete(client, *thread_id, *run_id).await
+                })
             })
             .await
     }
 }
 
-/// Whether the end of a run concerns its own row and its thread's alone.
-pub(super) fn is_plain(kwargs: &RunKwargs) -> bool {
-    kwargs.webhook.is_none() && !kwargs.temporary
+impl PostgresStorage {
+    async fn one_run(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Option<Run>> {
+        let client = self.client().await?;
+        Ok(first(&client, sql, parameters).await?.map(|row| run(client.cipher(), &row)).transpose()?)
+    }
 }
 
 /// A run that nobody else can change until the end of the transaction, as nobody can its thread.
@@ -170,7 +208,7 @@ async fn lock(client: &Client, thread_id: ThreadId, run_id: RunId) -> Done<Optio
     let thread = "SELECT k FROM thread WHERE id = $1 FOR NO KEY UPDATE";
     let found = "SELECT * FROM run WHERE id = $1 AND thread_id = $2 FOR UPDATE";
     let (_, found) = both(client, (thread, &[&thread_id.0]), (found, &[&run_id.0, &thread_id.0])).await?;
-    found.first().map(run).transpose()
+    found.first().map(|row| run(client.cipher(), row)).transpose()
 }
 
 async fn delete(client: &Client, thread_id: ThreadId, run_id: RunId) -> Done<Option<RunStatus>> {
@@ -190,12 +228,28 @@ async fn delete(client: &Client, thread_id: ThreadId, run_id: RunId) -> Done<Opt
 }
 
 pub(super) async fn create(client: &Client, new: &NewRun) -> Done<CreatedRun> {
+    match limits::full(client, &[new]).await? {
+        Some(full) => Ok(CreatedRun::QueueFull(full)),
+        None => put(client, new).await,
+    }
+}
+
+async fn put(client: &Client, new: &NewRun) -> Done<CreatedRun> {
+    let created = make(client, new).await?;
+    if let (CreatedRun::Created { .. }, Some(config)) = (&created, &new.push_config) {
+        push_configs::keep(client, config).await?;
+    }
+    Ok(created)
+}
+
+async fn make(client: &Client, new: &NewRun) -> Done<CreatedRun> {
     if let Some(metadata) = &new.create_thread
         && let Some(claimed) = insert_with_thread(client, new, metadata).await?
     {
         return Ok(CreatedRun::Created { ended: Vec::new(), stopping: Vec::new(), claimed });
     }
-    let Some(thread) = threads::lock(client, new.run.thread_id).await? else {
+    let thread = threads::lock(client, new.run.thread_id).await?;
+    let Some(thread) = thread.filter(|thread| new.within.admits(&thread.metadata)) else {
         return Ok(CreatedRun::ThreadMissing);
     };
     let Some((ended, stopping)) = make_room(client, thread.k, new).await? else {
@@ -227,29 +281,13 @@ async fn make_room(client: &Client, thread: i64, new: &NewRun) -> Done<Option<(V
     let sql = "SELECT * FROM run WHERE thread = $1 AND status IN ('pending', 'running') ORDER BY k FOR UPDATE";
     let (mut ended, mut stopping) = (Vec::new(), Vec::new());
     for row in all(client, sql, &[&thread]).await? {
-        let open = run(&row)?;
-        match cancel(client, &open, &request, new.run.created_at).await? {
+        let open = run(client.cipher(), &row)?;
+        match ending::cancel(client, &open, &request, new.run.created_at).await? {
             CancelledRun::Ended => ended.push(open.run_id),
             _ => stopping.push(open.run_id),
         }
     }
     Ok(Some((ended, stopping)))
-}
-
-/// Ends a pending run, or notes on a running one that it is to stop.
-async fn cancel(client: &Client, found: &Run, request: &CancelRequest, now: Timestamp) -> Done<CancelledRun> {
-    match found.status {
-        RunStatus::Pending => {
-            ending::end(client, found, &request.ending(now)).await?;
-            Ok(CancelledRun::Ended)
-        }
-        RunStatus::Running => {
-            let sql = "UPDATE run SET cancel = coalesce(cancel, $2) WHERE id = $1";
-            execute(client, sql, &[&found.run_id.0, &serde_json::to_string(request)?]).await?;
-            Ok(CancelledRun::Stopping)
-        }
-        _ => Ok(CancelledRun::Finished),
-    }
 }
 
 /// A claim that came with the making of its run.
@@ -271,11 +309,12 @@ impl Claim {
 /// What both ways of inserting a run end with. The run begins at once where it has a lease and its place is free.
 const RUN: &str =
     "INSERT INTO run (id, thread, thread_id, assistant_id, graph_id, multitask, metadata, kwargs, plain,
-        webhooks_enabled, due_at, created_at, updated_at, events_kept, status, attempt, started_at, lease_id, lease_until)
+        webhooks_enabled, due_at, created_at, updated_at, events_kept, status, attempt, started_at, lease_id, lease_until,
+        user_id)
     SELECT $1, k, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12,
         CASE WHEN begins THEN 'running' ELSE 'pending' END, CASE WHEN begins THEN 1 ELSE 0 END,
         CASE WHEN begins THEN $11::bigint END, CASE WHEN begins THEN $13::uuid END,
-        CASE WHEN begins THEN $14::bigint END
+        CASE WHEN begins THEN $14::bigint END, $15
     FROM (SELECT k, is_free AND $13::uuid IS NOT NULL AS begins FROM place) AS here
     RETURNING status = 'running' AS is_claimed";
 
@@ -284,14 +323,15 @@ async fn insert(client: &Client, thread: &Locked, new: &NewRun) -> Done<Option<C
     let merged = thread.merged(&new.thread_metadata);
     let sql = format!(
         "WITH place AS (
-             UPDATE thread SET metadata = coalesce($16, metadata), tags = coalesce($17, tags), config = $18,
+             UPDATE thread SET metadata = coalesce($17, metadata), tags = coalesce($18, tags), config = $19,
                  updated_at = $11, expires_at = $11 + ttl
-             WHERE k = $15 RETURNING k, NOT EXISTS (
-                 SELECT 1 FROM run WHERE thread = $15 AND status IN ('pending', 'running')) AS is_free)
+             WHERE k = $16 RETURNING k, NOT EXISTS (
+                 SELECT 1 FROM run WHERE thread = $16 AND status IN ('pending', 'running')) AS is_free)
          {RUN}"
     );
     let metadata = merged.as_ref().map(serde_json::to_string).transpose()?;
-    let (tags, config) = (merged.as_ref().map(tags), serde_json::to_string(&new.thread_config)?);
+    let (tags, config) =
+        (merged.as_ref().map(tags), threads::config_of(client.cipher(), new.run.thread_id, &new.thread_config)?);
     Ok(insert_as(client, &sql, new, &[&thread.k, &metadata, &tags, &config]).await?.flatten())
 }
 
@@ -304,11 +344,12 @@ async fn insert_with_thread(client: &Client, new: &NewRun, metadata: &Object) ->
         "WITH place AS (
              INSERT INTO thread (id, metadata, tags, config, rest_status, created_at, updated_at, state_updated_at, ttl,
                  ttl_strategy, expires_at)
-             VALUES ($2, $15, $16, $17, 'idle', $11, $11, $11, $18, $19, $11::bigint + $18::bigint)
+             VALUES ($2, $16, $17, $18, 'idle', $11, $11, $11, $19, $20, $11::bigint + $19::bigint)
              ON CONFLICT (id) DO NOTHING RETURNING k, true AS is_free)
          {RUN}"
     );
-    let (text, config) = (serde_json::to_string(&metadata)?, serde_json::to_string(&new.thread_config)?);
+    let text = serde_json::to_string(&metadata)?;
+    let config = threads::config_of(client.cipher(), new.run.thread_id, &new.thread_config)?;
     let made = insert_as(client, &sql, new, &[&text, &tags(&metadata), &config, &ttl, &strategy]).await?;
     Ok(made.map(|claim| claim.map(|claim| claim.of(new, metadata))))
 }
@@ -317,21 +358,24 @@ async fn insert_with_thread(client: &Client, new: &NewRun, metadata: &Object) ->
 async fn insert_as(client: &Client, sql: &str, new: &NewRun, more: &[Parameter<'_>]) -> Done<Option<Option<Claim>>> {
     let run = &new.run;
     let lease = new.claim.filter(|_| new.due_at <= run.created_at);
-    let parameters: [Parameter<'_>; 14] = [
+    let kwargs = client.cipher().seal_text(Place::Run("kwargs", run.run_id.0), serde_json::to_string(&run.kwargs)?)?;
+    let user = new.counted.as_ref().map(|counted| escaped(&counted.user));
+    let parameters: [Parameter<'_>; 15] = [
         &run.run_id.0,
         &run.thread_id.0,
         &run.assistant_id.0,
         &Text(&run.graph_id),
         &name(&run.multitask_strategy)?,
         &serde_json::to_string(&run.metadata)?,
-        &serde_json::to_string(&run.kwargs)?,
-        &is_plain(&run.kwargs),
+        &kwargs,
+        &ending::is_plain(&run.kwargs, &run.metadata),
         &new.webhooks_enabled,
         &new.due_at.0,
         &run.created_at.0,
         &run.kwargs.resumable,
         &lease.map(|lease| lease.lease_id.0),
         &lease.map(|lease| lease.until.0),
+        &user,
     ];
     let parameters = [&parameters[..], more].concat();
     let Some(NewLease { lease_id, .. }) = lease else {

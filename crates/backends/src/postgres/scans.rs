@@ -1,6 +1,5 @@
 //! Rows that are looked at here, some at a time, until there are enough: what they contain is ours to judge.
 
-use deadpool_postgres::Object;
 use threadyard_core::{
     filter,
     json::{Object as Fields, Value},
@@ -8,6 +7,7 @@ use threadyard_core::{
 use tokio_postgres::Row;
 
 use super::{
+    Client,
     failures::{Done, is_outdated},
     sql::Sql,
 };
@@ -16,7 +16,7 @@ use super::{
 const ROWS: i32 = 200;
 
 /// Shows the rows of a query until `look` has seen enough and says so.
-pub(super) async fn scan(client: &mut Object, sql: &Sql, mut look: impl FnMut(&Row) -> Done<bool>) -> Done<()> {
+pub(super) async fn scan(client: &mut Client, sql: &Sql, mut look: impl FnMut(&Row) -> Done<bool>) -> Done<()> {
     // Rows are sent as they are asked for only within a transaction. Dropping it ends it.
     let transaction = client.transaction().await?;
     let statement = transaction.prepare_cached(&sql.text).await?;

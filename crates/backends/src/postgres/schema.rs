@@ -6,6 +6,7 @@ use futures_util::future::{Either, select};
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{config::PostgresConfig, failures::said};
+use crate::cipher::KeyMismatch;
 
 mod embedded {
     refinery::embed_migrations!("src/postgres/migrations");
@@ -34,6 +35,9 @@ pub enum PostgresOpenError {
          database and start over"
     )]
     Unfinished(String),
+    /// What is in it was encrypted with keys that are not here.
+    #[error(transparent)]
+    Keys(#[from] KeyMismatch),
     /// Its tables could not be made or changed.
     #[error("the tables of the PostgreSQL database can't be brought up to date: {0}")]
     Migration(String),

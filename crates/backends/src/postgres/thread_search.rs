@@ -4,7 +4,6 @@
 //! that is asked for until there are enough; a search whose threads turn out to lie far behind goes by its rarest field
 //! after all.
 
-use deadpool_postgres::Object as Connection;
 use sha2::{Digest, Sha256};
 use threadyard_core::{
     ids::ThreadId,
@@ -18,10 +17,12 @@ use uuid::Uuid;
 use super::{
     Client,
     failures::Done,
-    rows::{all, first, get, one},
+    metadata::{self, Wanted},
+    rows::{all, first, get, one, opened},
     scans::{contains, scan, understood},
     sql::Sql,
 };
+use crate::cipher::{Cipher, Place};
 
 /// So many threads are few.
 const FEW: i64 = 200;
@@ -74,9 +75,9 @@ fn tag(key: &str, value: &Value) -> i64 {
 }
 
 /// The threads of a page, in order, and the one behind it.
-pub(super) async fn keys(client: &mut Connection, query: &ThreadQuery, window: Window) -> Done<Vec<i64>> {
+pub(super) async fn keys(client: &mut Client, query: &ThreadQuery, window: Window) -> Done<Vec<i64>> {
     let (limit, offset) = (window.limit as usize + 1, window.offset as usize);
-    if query.metadata.is_empty() && query.values.is_empty() {
+    if query.metadata.is_empty() && query.values.is_empty() && query.visible.is_empty() {
         let mut sql = candidates(&among(client, query).await?, query);
         ordered(&mut sql, query);
         sql.with("LIMIT ?", i64::from(window.limit) + 1);
@@ -94,20 +95,21 @@ pub(super) async fn keys(client: &mut Connection, query: &ThreadQuery, window: W
 }
 
 /// How many threads match.
-pub(super) async fn count(client: &mut Connection, query: &ThreadQuery) -> Done<u64> {
+pub(super) async fn count(client: &mut Client, query: &ThreadQuery) -> Done<u64> {
     let among = match among(client, query).await? {
         Among::All(Some(tag)) => Among::Tag(tag),
         among => among,
     };
     let mut sql = candidates(&among, query);
-    if query.metadata.is_empty() && query.values.is_empty() {
+    if query.metadata.is_empty() && query.values.is_empty() && query.visible.is_empty() {
         sql.text = format!("SELECT count(*) FROM ({}) AS found", sql.text);
         let count: i64 = get(&one(client, &sql.text, &sql.parameters()).await?, 0)?;
         return Ok(count.unsigned_abs());
     }
     let mut count = 0;
+    let cipher = client.cipher().clone();
     scan(client, &sql, |row| {
-        count += u64::from(matches(row, query)?);
+        count += u64::from(matches(&cipher, row, query)?);
         Ok(false)
     })
     .await?;
@@ -153,21 +155,21 @@ async fn fewer(client: &Client, tag: Option<i64>, query: &ThreadQuery) -> Done<A
 }
 
 async fn select(
-    client: &mut Connection,
+    client: &mut Client,
     among: &Among,
     query: &ThreadQuery,
     (limit, offset): (usize, usize),
 ) -> Done<Vec<i64>> {
     let mut sql = candidates(among, query);
     ordered(&mut sql, query);
-    let mut page = Page::new(limit, offset);
+    let mut page = Page::new(limit, offset, client.cipher());
     scan(client, &sql, |row| page.look(row, query)).await?;
     Ok(page.keys)
 }
 
 /// Reads threads in order until there are enough. `None` when they lie too far behind.
 async fn read_in_order(
-    client: &mut Connection,
+    client: &mut Client,
     query: &ThreadQuery,
     limit: usize,
     offset: usize,
@@ -176,7 +178,7 @@ async fn read_in_order(
     ordered(&mut sql, query);
     // With a limit the planner takes the index that has the order.
     sql.with("LIMIT ?", i64::try_from(READ_IN_ORDER).unwrap_or(i64::MAX));
-    let (mut page, mut read) = (Page::new(limit, offset), 0);
+    let (mut page, mut read) = (Page::new(limit, offset, client.cipher()), 0);
     let mut full = false;
     scan(client, &sql, |row| {
         read += 1;
@@ -192,16 +194,17 @@ struct Page {
     keys: Vec<i64>,
     limit: usize,
     passed_over: usize,
+    cipher: Cipher,
 }
 
 impl Page {
-    fn new(limit: usize, offset: usize) -> Self {
-        Self { keys: Vec::new(), limit, passed_over: offset }
+    fn new(limit: usize, offset: usize, cipher: &Cipher) -> Self {
+        Self { keys: Vec::new(), limit, passed_over: offset, cipher: cipher.clone() }
     }
 
     /// Takes a thread if it matches. Says whether there are enough.
     fn look(&mut self, row: &Row, query: &ThreadQuery) -> Done<bool> {
-        if !matches(row, query)? {
+        if !matches(&self.cipher, row, query)? {
             return Ok(false);
         }
         match self.passed_over.checked_sub(1) {
@@ -212,26 +215,31 @@ impl Page {
     }
 }
 
-fn matches(row: &Row, query: &ThreadQuery) -> Done<bool> {
-    for (column, pattern) in [("metadata", &query.metadata), ("state_values", &query.values)] {
-        if !pattern.is_empty() && !contains(get::<Option<&str>>(row, column)?.map(str::as_bytes), pattern) {
-            return Ok(false);
-        }
+fn matches(cipher: &Cipher, row: &Row, query: &ThreadQuery) -> Done<bool> {
+    if !query.visible.is_empty() && !metadata::admits(&query.visible, get(row, "metadata")?) {
+        return Ok(false);
     }
-    Ok(true)
+    if !query.metadata.is_empty() && !contains(Some(get::<&str>(row, "metadata")?.as_bytes()), &query.metadata) {
+        return Ok(false);
+    }
+    if query.values.is_empty() {
+        return Ok(true);
+    }
+    let values = opened(cipher, row, Place::Thread("state_values", get(row, "id")?))?;
+    Ok(contains(values.as_ref().map(|values| values.get().as_bytes()), &query.values))
 }
 
 /// The threads among which a search looks, as far as the database can tell.
 fn candidates(among: &Among, query: &ThreadQuery) -> Sql {
     let mut sql = Sql::new("SELECT k");
-    if !query.metadata.is_empty() {
+    if !query.metadata.is_empty() || !query.visible.is_empty() {
         sql.add(", metadata");
     }
     if !query.values.is_empty() {
         // Values may be long: those that don't matter stay where they are.
         let pattern = understood(&query.values).to_string();
-        let wanted = "json_has(state_values, ?::text::jsonb) IS NOT FALSE";
-        sql.with(&format!(", CASE WHEN {wanted} THEN state_values END AS state_values"), pattern);
+        let wanted = "starts_with(state_values, '~') OR json_has(state_values, ?::text::jsonb) IS NOT FALSE";
+        sql.with(&format!(", id, CASE WHEN {wanted} THEN state_values END AS state_values"), pattern);
     }
     match among {
         Among::Ids(ids) => sql.with("FROM thread WHERE id = ANY(?)", ids.clone()),
@@ -241,6 +249,7 @@ fn candidates(among: &Among, query: &ThreadQuery) -> Sql {
         }
         Among::All(_) => sql.add("FROM thread WHERE true"),
     }
+    metadata::narrow(&mut sql, "metadata", Wanted { pattern: &Object::new(), visible: &query.visible });
     match query.status {
         None => {}
         Some(ThreadStatus::Busy) => sql.add(&format!("AND {BUSY}")),

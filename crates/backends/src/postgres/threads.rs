@@ -1,17 +1,20 @@
 //! Threads in PostgreSQL. Whether a thread is busy is never stored: it follows from its runs.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use futures_util::try_join;
 use threadyard_core::{
     ids::{RunId, ThreadId},
     json::Object,
+    metadata_filter::MetadataFilter,
     page::{Page, Window},
     retention::ThreadTtl,
     runs::RunStatus,
     storage::{Result, StorageError},
     threads::{
-        CreatedThread, DeletedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome, ThreadPatch,
-        ThreadQuery, ThreadStatus, ThreadStorage, ThreadUpdate, ThreadValues, Threads, UpdatedThread,
+        CopyThread, CreatedThread, DeletedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome,
+        ThreadPatch, ThreadQuery, ThreadStatus, ThreadStorage, ThreadUpdate, ThreadValues, Threads, UpdatedThread,
     },
     time::Timestamp,
 };
@@ -21,10 +24,13 @@ use super::{
     Client, PostgresStorage,
     failures::Done,
     lane_key, lineages,
-    rows::{Parameter, all, execute, first, get, json, name, object, time, uuid, word},
+    rows::{Parameter, all, execute, first, get, name, object, opened, opened_as, time, uuid, word},
     thread_search::{self, tags},
 };
-use crate::saved_state;
+use crate::{
+    cipher::{Cipher, Place},
+    saved_state,
+};
 
 /// What of a thread is shown, with its derived status.
 const THREAD: &str = "SELECT k, id, created_at, updated_at, state_updated_at, metadata, config, state_values, copied,
@@ -50,16 +56,16 @@ impl Threads for PostgresStorage {
     }
 
     async fn thread(&self, id: ThreadId) -> Result<Option<Thread>> {
-        Ok(find(&*self.client().await?, id).await?)
+        Ok(find(&self.client().await?, id).await?)
     }
 
     async fn thread_head(&self, id: ThreadId) -> Result<Option<ThreadHead>> {
-        let sql = "SELECT id, metadata, state, state_revision, CASE WHEN state LIKE ',%' THEN state_values END AS state_values,
+        let sql = "SELECT id, metadata, state, state_revision, CASE WHEN state LIKE ',%' OR state LIKE '~%' THEN state_values END AS state_values,
                  CASE WHEN EXISTS (
                      SELECT 1 FROM run WHERE run.thread = thread.k AND run.status IN ('pending', 'running')
                  ) THEN 'busy' ELSE rest_status END AS derived_status FROM thread WHERE id = $1";
-        let found = first(&*self.client().await?, sql, &[&id.0]).await?;
-        Ok(found.as_ref().map(head).transpose()?)
+        let client = self.client().await?;
+        Ok(first(&client, sql, &[&id.0]).await?.map(|row| head(client.cipher(), &row)).transpose()?)
     }
 
     async fn search_threads(&self, query: ThreadQuery, window: Window) -> Result<Page<Thread>> {
@@ -67,7 +73,7 @@ impl Threads for PostgresStorage {
         let keys = thread_search::keys(&mut client, &query, window).await?;
         let sql = format!("{THREAD} WHERE k = ANY($1) ORDER BY array_position($1, k)");
         let found = all(&client, &sql, &[&keys]).await?;
-        Ok(Page::from_probe(found.iter().map(thread).collect::<Done<_>>()?, window))
+        Ok(Page::from_probe(found.iter().map(|row| thread(client.cipher(), row)).collect::<Done<_>>()?, window))
     }
 
     async fn count_threads(&self, query: ThreadQuery) -> Result<u64> {
@@ -82,11 +88,8 @@ impl Threads for PostgresStorage {
             .await
     }
 
-    async fn copy_thread(&self, source: ThreadId, target: ThreadId, now: Timestamp) -> Result<Option<Thread>> {
-        self.transact((source, target, now), |client, (source, target, now)| {
-            Box::pin(copy(client, *source, *target, *now))
-        })
-        .await
+    async fn copy_thread(&self, it: CopyThread) -> Result<Option<Thread>> {
+        self.transact(it, |client, it| Box::pin(copy(client, it))).await
     }
 
     async fn thread_storage(&self, id: ThreadId) -> Result<Option<ThreadStorage>> {
@@ -97,7 +100,25 @@ impl Threads for PostgresStorage {
         }
     }
 
-    async fn update_thread(&self, id: ThreadId, update: ThreadUpdate, now: Timestamp) -> Result<UpdatedThread> {
+    async fn update_thread(
+        &self,
+        id: ThreadId,
+        within: MetadataFilter,
+        update: ThreadUpdate,
+        now: Timestamp,
+    ) -> Result<UpdatedThread> {
+        if !within.is_empty() {
+            return self
+                .transact((id, within, update, now), |client, (id, within, update, now)| {
+                    Box::pin(async move {
+                        if !admitted(client, *id, within).await? {
+                            return Ok(UpdatedThread::Missing);
+                        }
+                        leave(client, *id, update, *now).await
+                    })
+                })
+                .await;
+        }
         self.lanes
             .write_at_once(lane_key(&id.to_string()), (id, update, now), |client, (id, update, now)| {
                 Box::pin(leave(client, *id, update, *now))
@@ -105,14 +126,20 @@ impl Threads for PostgresStorage {
             .await
     }
 
-    async fn delete_thread(&self, id: ThreadId) -> Result<Option<DeletedThread>> {
-        self.lanes.write(lane_key(&id.to_string()), id, |client, id| Box::pin(delete(client, *id))).await
+    async fn delete_thread(&self, id: ThreadId, within: MetadataFilter) -> Result<Option<DeletedThread>> {
+        self.lanes
+            .write(lane_key(&id.to_string()), (id, within), |client, (id, within)| {
+                Box::pin(async move {
+                    if admitted(client, *id, within).await? { delete(client, *id).await } else { Ok(None) }
+                })
+            })
+            .await
     }
 }
 
 async fn find(client: &Client, id: ThreadId) -> Done<Option<Thread>> {
     let found = first(client, &format!("{THREAD} WHERE id = $1"), &[&id.0]).await?;
-    found.as_ref().map(thread).transpose()
+    found.map(|row| thread(client.cipher(), &row)).transpose()
 }
 
 fn gone(id: ThreadId) -> StorageError {
@@ -155,7 +182,8 @@ pub(super) fn ttl(ttl: Option<ThreadTtl>) -> Done<(Option<i64>, Option<String>)>
 }
 
 async fn patched(client: &Client, id: ThreadId, patch: &ThreadPatch, now: Timestamp) -> Done<Option<Thread>> {
-    let Some(locked) = lock(client, id).await? else { return Ok(None) };
+    let locked = lock(client, id).await?.filter(|locked| patch.within.admits(&locked.metadata));
+    let Some(locked) = locked else { return Ok(None) };
     let merged = locked.merged(&patch.metadata);
     let (ttl, strategy) = ttl(patch.ttl)?;
     execute(
@@ -188,6 +216,15 @@ pub(super) async fn lock(client: &Client, id: ThreadId) -> Done<Option<Locked>> 
     Ok(Some(Locked { k: get(&row, "k")?, metadata: object("thread", &row, "metadata")? }))
 }
 
+/// Whether a thread may be touched by whoever is held to these, until the end of the transaction; the question of one that
+/// is not there is left open.
+pub(super) async fn admitted(client: &Client, id: ThreadId, within: &MetadataFilter) -> Done<bool> {
+    if within.is_empty() {
+        return Ok(true);
+    }
+    Ok(lock(client, id).await?.is_none_or(|locked| within.admits(&locked.metadata)))
+}
+
 impl Locked {
     /// The thread's metadata with these laid over, unless that changes nothing.
     pub(super) fn merged(&self, metadata: &Object) -> Option<Object> {
@@ -198,7 +235,11 @@ impl Locked {
 }
 
 /// Copies a thread with its checkpoints, whose metadata then name the copy.
-async fn copy(client: &Client, source: ThreadId, target: ThreadId, now: Timestamp) -> Done<Option<Thread>> {
+async fn copy(client: &Client, it: &CopyThread) -> Done<Option<Thread>> {
+    let CopyThread { source, target, now, .. } = *it;
+    if !admitted(client, source, &it.within).await? {
+        return Ok(None);
+    }
     let made = execute(
         client,
         "INSERT INTO thread (id, metadata, tags, config, rest_status, created_at, updated_at, state_updated_at, copied,
@@ -212,11 +253,16 @@ async fn copy(client: &Client, source: ThreadId, target: ThreadId, now: Timestam
     }
     let (from, to) = (source.to_string(), target.to_string());
     lineages::copy(client, &from, &to, Some(&to)).await?;
+    if !it.metadata.is_empty() {
+        let overlay = ThreadPatch { metadata: it.metadata.clone(), ..ThreadPatch::default() };
+        return patched(client, target, &overlay, now).await;
+    }
     find(client, target).await
 }
 
 /// Writes what a run or a state update leaves on its thread.
 pub(super) async fn leave(client: &Client, id: ThreadId, update: &ThreadUpdate, now: Timestamp) -> Done<UpdatedThread> {
+    let sealed = Left::of(client.cipher(), id, update)?;
     let changed = execute(
         client,
         "UPDATE thread SET rest_status = $2, state_values = coalesce($3, state_values), interrupts = $4, error = $5,
@@ -225,16 +271,42 @@ pub(super) async fn leave(client: &Client, id: ThreadId, update: &ThreadUpdate, 
         &[
             &id.0,
             &update.status.as_str(),
-            &update.values.as_ref().map(|it| it.get()),
-            &update.outcome.interrupts.get(),
-            &update.outcome.error.as_ref().map(|it| it.get()),
-            &saved_state::kept(update),
+            &sealed.values,
+            &sealed.interrupts,
+            &sealed.error,
+            &sealed.state,
             &revision(update),
             &now.0,
         ],
     )
     .await?;
     Ok(if changed == 1 { UpdatedThread::Done } else { UpdatedThread::Missing })
+}
+
+/// What is left on a thread, as its columns hold it.
+pub(super) struct Left<'a> {
+    pub(super) values: Option<Cow<'a, str>>,
+    pub(super) interrupts: Cow<'a, str>,
+    pub(super) error: Option<Cow<'a, str>>,
+    pub(super) state: Option<Cow<'a, str>>,
+}
+
+impl<'a> Left<'a> {
+    pub(super) fn of(cipher: &Cipher, id: ThreadId, update: &'a ThreadUpdate) -> Result<Self> {
+        let seal = |column, text: &'a str| cipher.seal_text(Place::Thread(column, id.0), text);
+        let some = |column, text: Option<&'a str>| text.map(|text| seal(column, text)).transpose();
+        Ok(Self {
+            values: some("state_values", update.values.as_ref().map(|it| it.get()))?,
+            interrupts: seal("interrupts", update.outcome.interrupts.get())?,
+            error: some("error", update.outcome.error.as_ref().map(|it| it.get()))?,
+            state: some("state", saved_state::kept(update))?,
+        })
+    }
+}
+
+/// A thread's config as its column holds it.
+pub(super) fn config_of(cipher: &Cipher, id: ThreadId, config: &Object) -> Done<String> {
+    Ok(cipher.seal_text(Place::Thread("config", id.0), serde_json::to_string(config)?)?.into_owned())
 }
 
 pub(super) fn revision(update: &ThreadUpdate) -> Option<&str> {
@@ -280,20 +352,22 @@ pub(super) async fn delete_locked(client: &Client, k: i64, id: ThreadId) -> Done
     Ok(open)
 }
 
-fn thread(row: &Row) -> Done<Thread> {
-    let outcome = match json("thread", row, "interrupts")? {
-        Some(interrupts) => Some(ThreadOutcome { interrupts, error: json("thread", row, "error")? }),
+fn thread(cipher: &Cipher, row: &Row) -> Done<Thread> {
+    let id = uuid(row, "id")?;
+    let read = |column| opened(cipher, row, Place::Thread(column, id));
+    let outcome = match read("interrupts")? {
+        Some(interrupts) => Some(ThreadOutcome { interrupts, error: read("error")? }),
         None => None,
     };
     Ok(Thread {
-        thread_id: ThreadId(uuid(row, "id")?),
+        thread_id: ThreadId(id),
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         state_updated_at: time(row, "state_updated_at")?,
         metadata: object("thread", row, "metadata")?,
         status: word("thread", row, "derived_status")?,
-        config: object("thread", row, "config")?,
-        values: match json("thread", row, "state_values")? {
+        config: opened_as(cipher, row, Place::Thread("config", id))?,
+        values: match read("state_values")? {
             Some(values) => ThreadValues::Known(values),
             None if get(row, "copied")? => ThreadValues::Unknown,
             None => ThreadValues::None,
@@ -302,9 +376,14 @@ fn thread(row: &Row) -> Done<Thread> {
     })
 }
 
-fn head(row: &Row) -> Done<ThreadHead> {
-    let values: Option<&str> = get(row, "state_values")?;
-    let state = get::<Option<&str>>(row, "state")?.map(|kept| saved_state::whole(kept, values)).transpose()?;
+fn head(cipher: &Cipher, row: &Row) -> Done<ThreadHead> {
+    let id = uuid(row, "id")?;
+    let read = |column| {
+        let open = |stored| cipher.open_text(Place::Thread(column, id), stored);
+        Done::Ok(get::<Option<String>>(row, column)?.map(open).transpose()?)
+    };
+    let (values, state) = (read("state_values")?, read("state")?);
+    let state = state.map(|kept| saved_state::whole(&kept, values.as_deref())).transpose()?;
     let state = state.zip(get(row, "state_revision")?);
     Ok(ThreadHead {
         status: word("thread", row, "derived_status")?,

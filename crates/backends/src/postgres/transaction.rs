@@ -5,13 +5,12 @@
 
 use std::{ops::Deref, time::Duration};
 
-use deadpool_postgres::{Object, Pool};
 use futures_util::future::{BoxFuture, join};
 use threadyard_core::storage::{Result, StorageError};
 use tokio::time::timeout;
 
 use super::{
-    Client,
+    Client, Pool,
     failures::{Done, Failure, failure},
 };
 
@@ -36,11 +35,6 @@ pub(super) enum Undone {
     Unknown(StorageError),
 }
 
-/// A connection, or the news after a bounded time that there is none.
-pub(super) async fn connection(pool: &Pool) -> Result<Object> {
-    pool.get().await.map_err(|error| StorageError::Unavailable(error.to_string()))
-}
-
 /// Does something in a transaction of its own, again if others were in its way.
 ///
 /// What was undone may be done again whatever it is. What broke in the middle of its commit is left to the caller, who
@@ -54,7 +48,7 @@ pub(super) async fn transact<I: ?Sized + Sync, T: Send>(
     let mut tries = 0;
     loop {
         tries += 1;
-        match run(connection(pool).await?, BEGIN, input, &work).await {
+        match run(pool.get().await?, BEGIN, input, &work).await {
             Ok(value) => return Ok(value),
             Err(Undone::Failed(failed)) if failed.passes() && tries < TRIES => {}
             Err(Undone::Failed(failed)) => return Err(failed.into()),
@@ -72,7 +66,7 @@ pub(super) async fn once<I: ?Sized + Sync, T: Send>(
     let mut tries = 0;
     loop {
         tries += 1;
-        let open = Open(Some(connection(pool).await?));
+        let open = Open(Some(pool.get().await?));
         let outcome = work(&open, input).await;
         // What waits too long goes on waiting there.
         if !matches!(outcome, Err(Failure::Found(StorageError::Unavailable(_)))) {
@@ -88,7 +82,7 @@ pub(super) async fn once<I: ?Sized + Sync, T: Send>(
 
 /// Does something between `opening` and a commit. The first statements travel together with `opening`.
 pub(super) async fn run<I: ?Sized + Sync, T: Send>(
-    connection: Object,
+    connection: Client,
     opening: &str,
     input: &I,
     work: impl for<'c> FnOnce(&'c Client, &'c I) -> Work<'c, T>,
@@ -111,7 +105,7 @@ pub(super) async fn run<I: ?Sized + Sync, T: Send>(
 }
 
 /// A connection in use. One that is dropped in the middle of something does not go back to the pool.
-struct Open(Option<Object>);
+struct Open(Option<Client>);
 
 impl Open {
     /// Gives the connection back.
@@ -130,6 +124,8 @@ impl Deref for Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.take().map(Object::take);
+        if let Some(client) = self.0.take() {
+            client.end();
+        }
     }
 }

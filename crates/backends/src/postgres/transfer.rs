@@ -6,7 +6,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use deadpool_postgres::{Object, Pool};
 use futures_util::{
     StreamExt, TryStreamExt, stream,
     stream::{BoxStream, Fuse},
@@ -15,20 +14,23 @@ use threadyard_core::storage::StorageError;
 use tokio_postgres::{RowStream, binary_copy::BinaryCopyInWriter, error::SqlState};
 
 use super::{
-    Client,
+    Client, Pool,
     config::PostgresConfig,
     failures::Done,
-    pool,
+    known_keys,
     rows::{Parameter, all, execute, first, get, one},
     schema::{self, PostgresOpenError},
     transaction::{self, Work},
     transfer_rows::{Derived, Stored, derived, derived_columns, expression, values},
     vectors,
 };
-use crate::transfer::{
-    Begun, Extent, Mark, Origin, Resting, TransferError, Use,
-    tables::{EMBEDDINGS, Kind, MADE_AT_START, TABLES, Table},
-    values::{Batch, Key, Value},
+use crate::{
+    cipher::Cipher,
+    transfer::{
+        Begun, Extent, Mark, Origin, Resting, TransferError, Use, sealing,
+        tables::{EMBEDDINGS, Kind, MADE_AT_START, TABLES, Table},
+        values::{Batch, Key, Value},
+    },
 };
 
 type Result<T, E = TransferError> = std::result::Result<T, E>;
@@ -48,23 +50,27 @@ const MARKS: &str = "CREATE TABLE transfer (
 /// A database that no server is connected to.
 pub(crate) struct RestingPostgres {
     name: String,
+    config: PostgresConfig,
+    cipher: Cipher,
     pool: Pool,
     /// All that is read is of one moment, unless it is also written.
-    snapshot: Option<Arc<Object>>,
+    snapshot: Option<Arc<Client>>,
 }
 
 impl RestingPostgres {
     /// Opens a database that nobody uses.
-    pub(crate) async fn open(config: &PostgresConfig, wanted: Use) -> Result<Self> {
+    pub(crate) async fn open(config: &PostgresConfig, wanted: Use, cipher: &Cipher) -> Result<Self> {
         let name = config.place();
         let servers = config.application().to_owned();
         let config = config.named(APPLICATION);
-        let pool = pool(&config, 2)?;
+        let pool = Pool::new(&config, 2, cipher)?;
         if wanted == Use::Read && !has_tables(&config).await? {
             return Err(TransferError::Missing(name));
         }
         schema::migrate(&config).await?;
-        let client = transaction::connection(&pool).await?;
+        let known = schema::with_connection(&config, async |client| known_keys::known(&client).await).await?;
+        cipher.admit(&known).map_err(|source| TransferError::Keys { name: name.clone(), source })?;
+        let client = pool.get().await?;
         if wanted == Use::Read {
             let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
             client.batch_execute(begin).await.map_err(|error| super::failures::failure(&error))?;
@@ -73,13 +79,13 @@ impl RestingPostgres {
             return Err(TransferError::InUse { name, by });
         }
         let snapshot = (wanted == Use::Read).then(|| Arc::new(client));
-        Ok(Self { name, pool, snapshot })
+        Ok(Self { name, config, cipher: cipher.clone(), pool, snapshot })
     }
 
-    async fn client(&self) -> Result<Arc<Object>> {
+    async fn client(&self) -> Result<Arc<Client>> {
         match &self.snapshot {
             Some(snapshot) => Ok(snapshot.clone()),
-            None => Ok(Arc::new(transaction::connection(&self.pool).await?)),
+            None => Ok(Arc::new(self.pool.get().await?)),
         }
     }
 
@@ -145,8 +151,8 @@ impl Resting for RestingPostgres {
         }
         let rows = stream(&client, table, after).await.map_err(StorageError::from)?;
         // The connection stays out of the pool for as long as it is read from.
-        let next = move |(client, mut rows)| async move {
-            let batch = batch(&mut rows, table).await.map_err(StorageError::from)?;
+        let next = move |(client, mut rows): (Arc<Client>, _)| async move {
+            let batch = batch(client.cipher(), &mut rows, table).await.map_err(StorageError::from)?;
             Ok((!batch.rows.is_empty()).then_some((batch, (client, rows))))
         };
         Ok(stream::try_unfold((client, Box::pin(rows.fuse())), next).boxed())
@@ -164,6 +170,11 @@ impl Resting for RestingPostgres {
 
     async fn begin(&self, origin: &Origin) -> Result<()> {
         self.transact(origin.clone(), |client, origin| Box::pin(begin(client, origin))).await
+    }
+
+    async fn note_key(&self) -> Result<()> {
+        let admit = async |client| known_keys::admit(&client, &self.cipher).await;
+        Ok(schema::with_connection(&self.config, admit).await?)
     }
 
     async fn admit_embeddings(&self) -> Result<Result<(), String>> {
@@ -270,7 +281,9 @@ async fn copy(client: &Client, table: &'static Table, batch: &Batch) -> Done<()>
     let sink = client.copy_in(&format!("COPY {} ({names}) FROM STDIN (FORMAT binary)", table.name)).await?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, &types));
     for row in &batch.rows {
-        let stored: Vec<_> = row.iter().zip(table.columns).map(|(value, (_, kind))| Stored(value, *kind)).collect();
+        let mut sealed = row.clone();
+        sealing::seal(client.cipher(), table, &mut sealed)?;
+        let stored: Vec<_> = sealed.iter().zip(table.columns).map(|(value, (_, kind))| Stored(value, *kind)).collect();
         let derived: Vec<Derived> = derived(table, row)?;
         let stored = stored.iter().map(|it| it as Parameter<'_>);
         let row: Vec<_> = stored.chain(derived.iter().map(|it| it as Parameter<'_>)).collect();
@@ -300,10 +313,11 @@ async fn stream(client: &Client, table: &'static Table, after: Option<Key>) -> D
     Ok(client.query_raw(&sql, after.iter().map(|it| it as Parameter<'_>)).await?)
 }
 
-async fn batch(rows: &mut Pin<Box<Fuse<RowStream>>>, table: &'static Table) -> Done<Batch> {
+async fn batch(cipher: &Cipher, rows: &mut Pin<Box<Fuse<RowStream>>>, table: &'static Table) -> Done<Batch> {
     let mut batch = Batch::default();
     while let Some(row) = rows.try_next().await? {
         let mut read = values(table, &row)?;
+        sealing::open(cipher, table, &mut read)?;
         let key = if table.key == 0 { vec![Value::Text(get(&row, "place")?)] } else { read[..table.key].to_vec() };
         table.lay_to_rest(&mut read);
         if batch.push(read, key) {
@@ -316,7 +330,8 @@ async fn batch(rows: &mut Pin<Box<Fuse<RowStream>>>, table: &'static Table) -> D
 fn select(table: &Table) -> String {
     let columns: Vec<_> = table.columns.iter().map(expression).collect();
     let place = if table.key == 0 { ", ctid::text AS place" } else { "" };
-    format!("SELECT {}{place} FROM {}", columns.join(", "), table.name)
+    let owner = sealing::owner(table).map(|(owner, _)| format!(", {owner}")).unwrap_or_default();
+    format!("SELECT {}{owner}{place} FROM {}", columns.join(", "), table.name)
 }
 
 fn order(table: &Table, direction: &str) -> String {

@@ -11,14 +11,15 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
+    ending::is_plain,
     failures::Done,
     rows::{Text, get, unescaped},
-    runs::is_plain,
     thread_search::tags,
 };
 use crate::{
     documents::needs_parent,
     transfer::{
+        sealing,
         tables::{Column, Kind, Table},
         values::{Row, Value},
     },
@@ -70,7 +71,8 @@ pub(super) fn expression((name, kind): &Column) -> String {
 
 /// What a row of a table holds.
 pub(super) fn values(table: &Table, row: &PostgresRow) -> Done<Row> {
-    table.columns.iter().enumerate().map(|(place, (_, kind))| value(row, place, *kind)).collect()
+    let owner = sealing::owner(table);
+    table.columns.iter().chain(&owner).enumerate().map(|(place, (_, kind))| value(row, place, *kind)).collect()
 }
 
 fn value(row: &PostgresRow, place: usize, kind: Kind) -> Done<Value> {
@@ -132,9 +134,10 @@ pub(super) fn derived(table: &Table, row: &Row) -> Done<Vec<Derived>> {
             let metadata: Object = serde_json::from_str(metadata).map_err(|error| unreadable(error.to_string()))?;
             vec![Derived::Tags(tags(&metadata))]
         }
-        ("run", _, Some(Value::Text(kwargs))) => {
+        ("run", Some(Value::Text(metadata)), Some(Value::Text(kwargs))) => {
             let kwargs = serde_json::from_str(kwargs).map_err(|error| unreadable(error.to_string()))?;
-            vec![Derived::Flag(is_plain(&kwargs))]
+            let metadata = serde_json::from_str(metadata).map_err(|error| unreadable(error.to_string()))?;
+            vec![Derived::Flag(is_plain(&kwargs, &metadata))]
         }
         ("checkpoint", Some(Value::Bytes(metadata)), _) => vec![Derived::Flag(needs_parent(metadata))],
         _ => Vec::new(),

@@ -1,11 +1,10 @@
 //! Vectors in PostgreSQL: the extension `vector` holds and compares them. A database need not have it as long as nobody
 //! looks for items by their meaning.
 
-use deadpool_postgres::Pool;
 use threadyard_core::storage::{Result, StorageError};
 
 use super::{
-    Client, PostgresStorage,
+    Client, Pool, PostgresStorage,
     failures::Done,
     rows::{all, get, one},
     transaction,
@@ -47,7 +46,7 @@ impl PostgresStorage {
 /// Makes the table of vectors unless it is there.
 pub(super) async fn prepare(pool: &Pool) -> Result<()> {
     let installed: bool = {
-        let client = transaction::connection(pool).await?;
+        let client = pool.get().await?;
         if is_there(&client).await? {
             return Ok(());
         }

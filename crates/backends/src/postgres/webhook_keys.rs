@@ -17,7 +17,7 @@ use super::{
 #[async_trait]
 impl WebhookKeys for PostgresStorage {
     async fn webhook_keys(&self, first: MasterKey, now: Timestamp) -> Result<Vec<WebhookKey>> {
-        let found = signing(&*self.client().await?, now).await?;
+        let found = signing(&self.client().await?, now).await?;
         if !found.is_empty() {
             return Ok(found);
         }

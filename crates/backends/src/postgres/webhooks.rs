@@ -23,6 +23,10 @@ use super::{
     lane_key,
     rows::{Parameter, Text, all, count, escaped, execute, first, get, string, time, uuid},
 };
+use crate::{
+    cipher::{Cipher, Place},
+    headers,
+};
 
 /// So many deliveries are settled at once when none is to be sent any more.
 const SKIPPED: i64 = 5_000;
@@ -30,7 +34,7 @@ const SKIPPED: i64 = 5_000;
 #[async_trait]
 impl Webhooks for PostgresStorage {
     async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries> {
-        let chosen = due::choose(&*self.client().await?, &claim).await?;
+        let chosen = due::choose(&self.client().await?, &claim).await?;
         if chosen.deliveries.is_empty() {
             return Ok(ClaimedDeliveries { next_due: chosen.next_due, more: chosen.more, ..Default::default() });
         }
@@ -60,7 +64,7 @@ impl Webhooks for PostgresStorage {
     async fn waiting(&self) -> Result<Vec<Waiting>> {
         let sql = "SELECT origin, count(*) AS deliveries, min(next_attempt_at) AS due FROM delivery
              WHERE state = 'pending' GROUP BY origin ORDER BY origin";
-        let rows = all(&*self.client().await?, sql, &[]).await?;
+        let rows = all(&self.client().await?, sql, &[]).await?;
         let waiting = |row: &Row| {
             let deliveries = get::<i64>(row, "deliveries")?.unsigned_abs();
             Ok(Waiting { origin: string(row, "origin")?, deliveries, due: time(row, "due")? })
@@ -107,7 +111,7 @@ const TAKE: &str = "WITH due AS (
         UPDATE delivery SET attempts = delivery.attempts + 1, lease_id = $4, next_attempt_at = $5,
             manual = manual + (resent_from IS NOT NULL)::integer + coalesce(scheduled, 0)::integer
         FROM taken LEFT JOIN losses ON losses.delivery = taken.k WHERE delivery.k = taken.k
-        RETURNING delivery.k, nth, id, run_id, event, created_at, url, origin, body, delivery.attempts, manual,
+        RETURNING delivery.k, nth, id, run_id, event, created_at, url, origin, headers, maker, body, delivery.attempts, manual,
             resent_from IS NOT NULL AS resent, coalesce(lost, 0) AS lost),
     noted AS (
         INSERT INTO delivery_attempt (delivery, n, \"trigger\", state, started_at)
@@ -128,7 +132,7 @@ async fn take(client: &Client, claim: &ClaimDeliveries, chosen: &Chosen) -> Done
     };
     for row in &rows {
         claimed.lost += get::<i64>(row, "lost")?.unsigned_abs();
-        claimed.deliveries.push(delivery(row, claim)?);
+        claimed.deliveries.push(delivery(client.cipher(), row, claim)?);
     }
     if !rows.is_empty() {
         claimed.next_due = claimed.next_due.into_iter().chain([claim.until]).min();
@@ -136,16 +140,25 @@ async fn take(client: &Client, claim: &ClaimDeliveries, chosen: &Chosen) -> Done
     Ok(claimed)
 }
 
-fn delivery(row: &Row, claim: &ClaimDeliveries) -> Done<ClaimedDelivery> {
+fn delivery(cipher: &Cipher, row: &Row, claim: &ClaimDeliveries) -> Done<ClaimedDelivery> {
+    let id = string(row, "id")?;
+    let url = cipher.open_text(Place::Delivery("url", &id), string(row, "url")?)?;
+    let headers: Option<String> = get(row, "headers")?;
+    let headers = headers.map(|stored| cipher.open_text(Place::Delivery("headers", &id), stored)).transpose()?;
+    let maker: Option<String> = get(row, "maker")?;
+    let maker = maker.map(|stored| cipher.open_text(Place::Delivery("maker", &id), stored)).transpose()?;
+    let body = cipher.open_text(Place::Body(&id), get(row, "body")?)?;
     let attempt = count(row, "attempts")?;
     Ok(ClaimedDelivery {
-        id: string(row, "id")?,
         run_id: RunId(uuid(row, "run_id")?),
         event: string(row, "event")?,
         created_at: time(row, "created_at")?,
-        url: string(row, "url")?,
+        url,
         origin: string(row, "origin")?,
-        body: get::<String>(row, "body")?.into(),
+        headers: headers::whole(headers.as_deref())?,
+        maker: headers::whole_maker(maker.as_deref())?,
+        body: body.into(),
+        id,
         attempt,
         scheduled: attempt.saturating_sub(count(row, "manual")?),
         trigger: if get(row, "resent")? { Trigger::Resend } else { Trigger::Schedule },

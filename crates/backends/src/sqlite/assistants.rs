@@ -1,20 +1,21 @@
 //! Assistants in SQLite.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params, types::ToSql};
+use rusqlite::{Row, params, types::ToSql};
 use threadyard_core::{
     assistants::{
         Assistant, AssistantPatch, AssistantQuery, AssistantSort, AssistantVersion, Assistants, CreatedAssistant,
     },
     ids::AssistantId,
     json::Object,
+    metadata_filter::MetadataFilter,
     page::{Order, Page, Window},
     storage::Result,
     time::Timestamp,
 };
 
 use super::{
-    Done, SqliteStorage,
+    Connection, Done, SqliteStorage,
     rows::{all, first, key, object, time, uuid},
 };
 
@@ -46,7 +47,8 @@ impl Assistants for SqliteStorage {
     ) -> Result<Option<Assistant>> {
         self.writer
             .write(move |connection| {
-                let Some(mut assistant) = find(connection, id)? else { return Ok(None) };
+                let found = find(connection, id)?.filter(|found| patch.within.admits(&found.metadata));
+                let Some(mut assistant) = found else { return Ok(None) };
                 assistant.version = newest_version(connection, id)? + 1;
                 assistant.graph_id = patch.graph_id.unwrap_or(assistant.graph_id);
                 assistant.config = patch.config.unwrap_or(assistant.config);
@@ -88,12 +90,14 @@ impl Assistants for SqliteStorage {
     async fn select_assistant_version(
         &self,
         id: AssistantId,
+        within: MetadataFilter,
         number: i64,
         now: Timestamp,
     ) -> Result<Option<Assistant>> {
         self.writer
             .write(move |connection| {
-                let Some(assistant) = find(connection, id)? else { return Ok(None) };
+                let found = find(connection, id)?.filter(|found| within.admits(&found.metadata));
+                let Some(assistant) = found else { return Ok(None) };
                 let mut query = connection.prepare_cached(
                     "SELECT version.*, assistant.id FROM assistant_version AS version
                      JOIN assistant ON assistant.k = version.assistant WHERE assistant.id = ?1 AND version.version = ?2",
@@ -116,9 +120,12 @@ impl Assistants for SqliteStorage {
             .await
     }
 
-    async fn delete_assistant(&self, id: AssistantId) -> Result<bool> {
+    async fn delete_assistant(&self, id: AssistantId, within: MetadataFilter) -> Result<bool> {
         self.writer
             .write(move |connection| {
+                if find(connection, id)?.is_some_and(|found| !within.admits(&found.metadata)) {
+                    return Ok(false);
+                }
                 connection
                     .prepare_cached(
                         "DELETE FROM assistant_version WHERE assistant = (SELECT k FROM assistant WHERE id = ?1)",
@@ -139,13 +146,15 @@ impl Assistants for SqliteStorage {
         self.readers
             .read(move |connection| {
                 let sql = format!(
-                    "SELECT * FROM assistant WHERE {MATCHES} ORDER BY {} {}, k LIMIT ?4 OFFSET ?5",
+                    "SELECT * FROM assistant WHERE {MATCHES} ORDER BY {} {}, k LIMIT ?5 OFFSET ?6",
                     column(query.sort_by),
                     direction(query.order)
                 );
                 let metadata = serde_json::to_string(&query.metadata)?;
                 let limit = i64::from(window.limit) + 1;
-                let parameters: [&dyn ToSql; 5] = [&metadata, &query.graph_id, &query.name, &limit, &window.offset];
+                let visible = serde_json::to_string(&query.visible)?;
+                let parameters: [&dyn ToSql; 6] =
+                    [&metadata, &query.graph_id, &query.name, &visible, &limit, &window.offset];
                 let rows = all(&mut connection.prepare_cached(&sql)?, &parameters, assistant)?;
                 Ok(Page::from_probe(rows, window))
             })
@@ -157,9 +166,10 @@ impl Assistants for SqliteStorage {
             .read(move |connection| {
                 let sql = format!("SELECT count(*) FROM assistant WHERE {MATCHES}");
                 let metadata = serde_json::to_string(&query.metadata)?;
-                let count: i64 = connection
-                    .prepare_cached(&sql)?
-                    .query_row(params![metadata, query.graph_id, query.name], |row| row.get(0))?;
+                let count: i64 = connection.prepare_cached(&sql)?.query_row(
+                    params![metadata, query.graph_id, query.name, serde_json::to_string(&query.visible)?],
+                    |row| row.get(0),
+                )?;
                 Ok(count.unsigned_abs())
             })
             .await
@@ -167,7 +177,7 @@ impl Assistants for SqliteStorage {
 }
 
 const MATCHES: &str = "json_has(metadata, ?1) AND (?2 IS NULL OR graph_id = ?2)
-    AND (?3 IS NULL OR instr(lower(name), lower(?3)) > 0)";
+    AND (?3 IS NULL OR instr(lower(name), lower(?3)) > 0) AND json_admits(metadata, ?4)";
 
 fn find(connection: &Connection, id: AssistantId) -> Done<Option<Assistant>> {
     let mut query = connection.prepare_cached("SELECT * FROM assistant WHERE id = ?1")?;

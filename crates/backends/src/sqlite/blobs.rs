@@ -2,29 +2,33 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use threadyard_core::{checkpoints::Blob, storage::StorageError};
 
-use super::{Done, rows::first};
-use crate::growth::{Addition, Channel, Head, Heads, Stored, WORTHWHILE, base_of};
+use super::{Connection, Done, rows::first};
+use crate::{
+    cipher::{Growth, Place},
+    growth::{Addition, Channel, Head, Heads, Stored, WORTHWHILE, base_of},
+};
 
 /// Stores a value unless there is one of this version.
 pub(super) fn save(connection: &Connection, heads: &Heads, channel: Channel<'_>, blob: &Blob) -> Done<()> {
     if blob.data.len() < WORTHWHILE {
-        return insert(connection, channel, blob, &Stored::new(&blob.data, None, 0));
+        return insert(connection, channel, blob, Stored::new(&blob.data, None, 0));
     }
     let before = head(connection, heads, channel, &blob.version)?;
     let nth = before.as_ref().map_or(0, |head| head.nth + 1);
     let base = before.map(|head| base(connection, channel, head, nth)).transpose()?.flatten();
     let stored = Stored::new(&blob.data, base.as_deref(), nth);
-    insert(connection, channel, blob, &stored)?;
-    heads.insert(channel, Head { version: blob.version.clone(), data: blob.data.clone(), nth: stored.nth });
+    let nth = stored.nth;
+    insert(connection, channel, blob, stored)?;
+    heads.insert(channel, Head { version: blob.version.clone(), data: blob.data.clone(), nth });
     Ok(())
 }
 
-fn insert(connection: &Connection, channel: Channel<'_>, blob: &Blob, stored: &Stored<'_>) -> Done<()> {
+fn insert(connection: &Connection, channel: Channel<'_>, blob: &Blob, stored: Stored<'_>) -> Done<()> {
     let Channel { lineage, ns, name } = channel;
-    let Stored { data, packed, base, from, head, copied, nth } = stored;
+    let Stored { data, packed, base, from, head, copied, nth } = stored.sealed(connection.cipher(), channel, blob)?;
     connection
         .prepare_cached(
             "INSERT INTO blob (lineage, ns, channel, version, kind, data, base, base_from, head, copied, nth, packed)
@@ -100,8 +104,12 @@ pub(super) fn load(connection: &Connection, channel: Channel<'_>, version: &str)
     let mut wanted = version.to_owned();
     loop {
         let row = first(&mut query, &[&lineage, &ns, &name, &wanted], |row| {
-            let addition = Addition::unpacked(row.get(1)?, row.get(7)?, [row.get(3)?, row.get(4)?, row.get(5)?])?;
-            Ok((row.get::<_, String>(0)?, addition, row.get::<_, Option<String>>(2)?, row.get::<_, u32>(6)?))
+            let (kind, base) = (row.get::<_, String>(0)?, row.get::<_, Option<String>>(2)?);
+            let (shared, packed) = ([row.get(3)?, row.get(4)?, row.get(5)?], row.get(7)?);
+            let growth = Growth { kind: &kind, base: base.as_deref(), shared, packed };
+            let place = Place::Blob { ns, channel: name, version: &wanted, growth };
+            let addition = Addition::unpacked(connection.cipher().open(place, row.get(1)?)?, packed, shared)?;
+            Ok((kind, addition, base, row.get::<_, u32>(6)?))
         })?;
         let Some((kind, addition, base, nth)) = row else {
             // Values that stay inline in the checkpoint have no blob.
@@ -124,12 +132,15 @@ pub(super) fn load(connection: &Connection, channel: Channel<'_>, version: &str)
 
 /// Makes a value one that is made from no others, before those go.
 pub(super) fn make_whole(connection: &Connection, channel: Channel<'_>, version: &str) -> Done<()> {
-    let Some(Loaded { data, .. }) = load(connection, channel, version)? else { return Ok(()) };
+    let Some(Loaded { kind, data, .. }) = load(connection, channel, version)? else { return Ok(()) };
+    let Channel { lineage, ns, name } = channel;
+    let growth = Growth { kind: &kind, base: None, shared: [0; 3], packed: false };
+    let data = connection.cipher().seal(Place::Blob { ns, channel: name, version, growth }, data)?;
     connection
         .prepare_cached(
             "UPDATE blob SET data = ?5, base = NULL, base_from = 0, head = 0, copied = 0, nth = 0, packed = 0
              WHERE lineage = ?1 AND ns = ?2 AND channel = ?3 AND version = ?4",
         )?
-        .execute(params![channel.lineage, channel.ns, channel.name, version, data])?;
+        .execute(params![lineage, ns, name, version, data])?;
     Ok(())
 }

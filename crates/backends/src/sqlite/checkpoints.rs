@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{
-    Connection, OptionalExtension, Row, params,
+    OptionalExtension, Row, params,
     types::{ToSql, Value},
 };
 use threadyard_core::{
@@ -17,13 +17,14 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage,
+    Connection, Done, SqliteStorage,
     blobs::{self, Loaded},
     lineages, queue,
     rows::{all, first, key, lineage_key, lineage_name},
 };
 use crate::{
-    documents::{self, named_run, versions},
+    cipher::Place,
+    documents::{self, named_run, place_of, versions},
     growth::{Channel, Heads},
 };
 
@@ -101,21 +102,15 @@ fn save(connection: &Connection, heads: &Heads, writer: Writer, put: &PutCheckpo
         let channel = Channel { lineage, ns: &put.ns, name: &blob.channel };
         blobs::save(connection, heads, channel, blob)?;
     }
+    let place = |column| Place::Checkpoint { column, ns: &put.ns, id: &put.id };
+    let checkpoint = connection.cipher().seal(place("checkpoint"), documents::pack(&put.checkpoint))?;
+    let metadata = connection.cipher().seal(place("metadata"), &*put.metadata)?;
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, run, named_run)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![
-            lineage,
-            put.ns,
-            put.id,
-            put.parent,
-            documents::pack(&put.checkpoint),
-            &*put.metadata,
-            run,
-            named
-        ])?;
+        .execute(params![lineage, put.ns, put.id, put.parent, checkpoint, metadata, run, named])?;
     Ok(())
 }
 
@@ -129,18 +124,9 @@ fn save_writes(connection: &Connection, writer: Writer, put: &PutWrites) -> Done
              data = excluded.data WHERE excluded.idx < 0",
     )?;
     for write in &put.writes {
-        let place = (lineage, &put.ns, &put.id, &write.task, write.index);
-        insert.execute(params![
-            place.0,
-            place.1,
-            place.2,
-            place.3,
-            place.4,
-            write.path,
-            write.channel,
-            write.kind,
-            &*write.data
-        ])?;
+        let Write { task, path, index, channel, kind, data } = write;
+        let data = connection.cipher().seal(place_of(&put.ns, &put.id, write), &**data)?;
+        insert.execute(params![lineage, put.ns, put.id, task, index, path, channel, kind, data])?;
     }
     Ok(())
 }
@@ -156,16 +142,15 @@ struct Stored {
     metadata: Vec<u8>,
 }
 
-fn stored(row: &Row<'_>) -> Done<Stored> {
-    Ok(Stored {
-        lineage: row.get("lineage")?,
-        thread: row.get("thread")?,
-        ns: row.get("ns")?,
-        id: row.get("id")?,
-        parent: row.get("parent")?,
-        checkpoint: documents::unpack(row.get("checkpoint")?)?,
-        metadata: row.get("metadata")?,
-    })
+fn stored(connection: &Connection, row: &Row<'_>) -> Done<Stored> {
+    let (ns, id): (String, String) = (row.get("ns")?, row.get("id")?);
+    let opened = |column| {
+        let place = Place::Checkpoint { column, ns: &ns, id: &id };
+        Done::Ok(connection.cipher().open(place, row.get(column)?)?)
+    };
+    let (checkpoint, metadata) = (documents::unpack(opened("checkpoint")?)?, opened("metadata")?);
+    let (lineage, thread, parent) = (row.get("lineage")?, row.get("thread")?, row.get("parent")?);
+    Ok(Stored { lineage, thread, ns, id, parent, checkpoint, metadata })
 }
 
 const CHECKPOINT: &str =
@@ -182,21 +167,21 @@ pub(super) fn find(
         "{CHECKPOINT} WHERE lineage.thread = ?1 AND ns = ?2 AND {} ORDER BY id DESC LIMIT 1",
         if id.is_some() { "id = ?3" } else { "?3 IS NULL" }
     );
-    let found = first(&mut connection.prepare_cached(&sql)?, &[&thread, &ns, &id], stored)?;
+    let found = first(&mut connection.prepare_cached(&sql)?, &[&thread, &ns, &id], |row| stored(connection, row))?;
     found.map(|row| tuple(connection, row)).transpose()
 }
 
 fn list(connection: &Connection, query: &CheckpointQuery) -> Done<Vec<CheckpointTuple>> {
     let sql = format!(
         "{CHECKPOINT} WHERE (?1 IS NULL OR lineage.thread = ?1) AND (?2 IS NULL OR ns = ?2) AND (?3 IS NULL OR id < ?3)
-             AND json_has(CAST(metadata AS TEXT), ?4)
+             AND json_has(opened_metadata(ns, id, metadata), ?4)
          ORDER BY id DESC LIMIT ?5"
     );
     let thread = query.thread.as_deref().map(lineage_key);
     let filter = serde_json::to_string(&query.filter)?;
     let limit = query.limit.map_or(-1, i64::from);
     let parameters: [&dyn ToSql; 5] = [&thread, &query.ns, &query.before, &filter, &limit];
-    let rows = all(&mut connection.prepare_cached(&sql)?, &parameters, stored)?;
+    let rows = all(&mut connection.prepare_cached(&sql)?, &parameters, |row| stored(connection, row))?;
     rows.into_iter().map(|row| tuple(connection, row)).collect()
 }
 
@@ -206,15 +191,12 @@ fn tuple(connection: &Connection, row: Stored) -> Done<CheckpointTuple> {
         "SELECT task, path, idx, channel, kind, data FROM pending_write
          WHERE lineage = ?1 AND ns = ?2 AND checkpoint = ?3 ORDER BY path, task, idx",
     )?;
-    let writes = all(&mut query, &[&row.lineage, &row.ns, &row.id], |row| {
-        Ok(Write {
-            task: row.get(0)?,
-            path: row.get(1)?,
-            index: row.get(2)?,
-            channel: row.get(3)?,
-            kind: row.get(4)?,
-            data: Bytes::from(row.get::<_, Vec<u8>>(5)?),
-        })
+    let writes = all(&mut query, &[&row.lineage, &row.ns, &row.id], |found| {
+        let (task, path, index) = (found.get(0)?, found.get(1)?, found.get(2)?);
+        let (channel, kind) = (found.get(3)?, found.get(4)?);
+        let write = Write { task, path, index, channel, kind, data: Bytes::new() };
+        let data = connection.cipher().open(place_of(&row.ns, &row.id, &write), found.get(5)?)?;
+        Ok(Write { data: data.into(), ..write })
     })?;
     Ok(CheckpointTuple {
         thread: lineage_name(row.thread)?,

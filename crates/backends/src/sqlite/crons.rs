@@ -1,10 +1,15 @@
 //! Crons in SQLite. Moving one on and making its run is one transaction, so that no moment counts twice or not at all.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params, types::ToSql};
+use rusqlite::{
+    Row, params,
+    types::{ToSql, ValueRef},
+};
 use threadyard_core::{
+    access::User,
     crons::{Cron, CronQuery, CronSort, CronTick, Crons, DueCrons, UpdatedCron},
     ids::{AssistantId, CronId, ThreadId},
+    metadata_filter::MetadataFilter,
     page::{Page, Window},
     runs::CreatedRun,
     storage::Result,
@@ -12,19 +17,25 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage,
+    Connection, Done, SqliteStorage,
     assistants::direction,
-    rows::{all, decoded, first, key, name, object, time, uuid, word},
-    runs,
+    rows::{all, first, key, name, object, opened_as, time, uuid, word},
+    runs, threads,
 };
+use crate::cipher::Place;
 
 #[async_trait]
 impl Crons for SqliteStorage {
-    async fn create_cron(&self, cron: Cron) -> Result<bool> {
+    async fn create_cron(&self, cron: Cron, within: MetadataFilter) -> Result<bool> {
         self.writer
             .write(move |connection| {
                 let mut threads = connection.prepare_cached("SELECT 1 FROM thread WHERE id = ?1")?;
                 if cron.thread_id.is_some_and(|id| !threads.exists([key(id)]).unwrap_or_default()) {
+                    return Ok(false);
+                }
+                if let Some(thread) = cron.thread_id
+                    && !threads::admitted(connection, thread, &within)?
+                {
                     return Ok(false);
                 }
                 insert(connection, &cron).map(|()| true)
@@ -40,15 +51,18 @@ impl Crons for SqliteStorage {
         self.readers
             .read(move |connection| {
                 let sql = format!(
-                    "SELECT * FROM cron WHERE {MATCHES} ORDER BY {} {}, k DESC LIMIT ?5 OFFSET ?6",
+                    "SELECT * FROM cron WHERE {MATCHES} ORDER BY {} {}, k DESC LIMIT ?6 OFFSET ?7",
                     column(query.sort_by),
                     direction(query.order)
                 );
-                let (assistant, thread, metadata) = filter(&query)?;
+                let (assistant, thread, metadata, visible) = filter(&query)?;
                 let limit = i64::from(window.limit) + 1;
-                let parameters: [&dyn ToSql; 6] =
-                    [&assistant, &thread, &query.enabled, &metadata, &limit, &window.offset];
-                Ok(Page::from_probe(all(&mut connection.prepare_cached(&sql)?, &parameters, cron)?, window))
+                let parameters: [&dyn ToSql; 7] =
+                    [&assistant, &thread, &query.enabled, &metadata, &visible, &limit, &window.offset];
+                Ok(Page::from_probe(
+                    all(&mut connection.prepare_cached(&sql)?, &parameters, |row| cron(connection, row))?,
+                    window,
+                ))
             })
             .await
     }
@@ -57,10 +71,10 @@ impl Crons for SqliteStorage {
         self.readers
             .read(move |connection| {
                 let sql = format!("SELECT count(*) FROM cron WHERE {MATCHES}");
-                let (assistant, thread, metadata) = filter(&query)?;
+                let (assistant, thread, metadata, visible) = filter(&query)?;
                 let count: i64 = connection
                     .prepare_cached(&sql)?
-                    .query_row(params![assistant, thread, query.enabled, metadata], |row| row.get(0))?;
+                    .query_row(params![assistant, thread, query.enabled, metadata, visible], |row| row.get(0))?;
                 Ok(count.unsigned_abs())
             })
             .await
@@ -79,9 +93,12 @@ impl Crons for SqliteStorage {
             .await
     }
 
-    async fn delete_cron(&self, id: CronId) -> Result<bool> {
+    async fn delete_cron(&self, id: CronId, within: MetadataFilter) -> Result<bool> {
         self.writer
             .write(move |connection| {
+                if find(connection, id)?.is_none_or(|found| !within.admits(&found.metadata)) {
+                    return Ok(false);
+                }
                 Ok(connection.prepare_cached("DELETE FROM cron WHERE id = ?1")?.execute([key(id)])? == 1)
             })
             .await
@@ -96,7 +113,7 @@ impl Crons for SqliteStorage {
                 let mut next = connection
                     .prepare_cached(&format!("SELECT min(next_run_at) FROM cron WHERE {OPEN} AND next_run_at > ?1"))?;
                 Ok(DueCrons {
-                    crons: all(&mut due, &[&now.0, &limit], cron)?,
+                    crons: all(&mut due, &[&now.0, &limit], |row| cron(connection, row))?,
                     next_due: next.query_row([now.0], |row| row.get::<_, Option<i64>>(0))?.map(Timestamp),
                 })
             })
@@ -119,26 +136,36 @@ impl Crons for SqliteStorage {
 }
 
 const MATCHES: &str = "(?1 IS NULL OR assistant_id = ?1) AND (?2 IS NULL OR thread_id = ?2)
-    AND (?3 IS NULL OR enabled = ?3) AND json_has(metadata, ?4)";
+    AND (?3 IS NULL OR enabled = ?3) AND json_has(metadata, ?4) AND json_admits(metadata, ?5)";
 /// Of crons that still have something to do.
 const OPEN: &str = "enabled AND next_run_at IS NOT NULL AND (end_time IS NULL OR next_run_at <= end_time)";
 
-type Filter = (Option<[u8; 16]>, Option<[u8; 16]>, String);
+type Filter = (Option<[u8; 16]>, Option<[u8; 16]>, String, String);
 
 fn filter(query: &CronQuery) -> Done<Filter> {
-    Ok((query.assistant_id.map(key), query.thread_id.map(key), serde_json::to_string(&query.metadata)?))
+    let (metadata, visible) = (serde_json::to_string(&query.metadata)?, serde_json::to_string(&query.visible)?);
+    Ok((query.assistant_id.map(key), query.thread_id.map(key), metadata, visible))
 }
 
 fn find(connection: &Connection, id: CronId) -> Done<Option<Cron>> {
-    first(&mut connection.prepare_cached("SELECT * FROM cron WHERE id = ?1")?, &[&key(id)], cron)
+    let mut query = connection.prepare_cached("SELECT * FROM cron WHERE id = ?1")?;
+    first(&mut query, &[&key(id)], |row| cron(connection, row))
+}
+
+/// What a cron's runs are made from, as its column holds it.
+fn payload_of(connection: &Connection, it: &Cron) -> Done<String> {
+    let place = Place::Cron("payload", it.cron_id.0);
+    Ok(connection.cipher().seal_text(place, serde_json::to_string(&it.payload)?)?.into_owned())
 }
 
 fn insert(connection: &Connection, it: &Cron) -> Done<()> {
+    let place = Place::Cron("auth_user", it.cron_id.0);
+    let user = it.user.as_ref().map(serde_json::to_string).transpose()?;
     connection
         .prepare_cached(
             "INSERT INTO cron (id, assistant_id, thread_id, on_run_completed, end_time, schedule, timezone, enabled,
-                 metadata, payload, next_run_at, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 metadata, payload, next_run_at, created_at, updated_at, auth_user)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             key(it.cron_id),
@@ -150,10 +177,11 @@ fn insert(connection: &Connection, it: &Cron) -> Done<()> {
             it.timezone,
             it.enabled,
             serde_json::to_string(&it.metadata)?,
-            serde_json::to_string(&it.payload)?,
+            payload_of(connection, it)?,
             it.next_run_date.map(|time| time.0),
             it.created_at.0,
             it.updated_at.0,
+            user.map(|user| connection.cipher().seal_text(place, user)).transpose()?,
         ])?;
     Ok(())
 }
@@ -175,7 +203,7 @@ fn update(connection: &Connection, it: &Cron, seen: Timestamp, reschedule: bool)
             it.timezone,
             it.enabled,
             serde_json::to_string(&it.metadata)?,
-            serde_json::to_string(&it.payload)?,
+            payload_of(connection, it)?,
             reschedule,
             it.next_run_date.map(|time| time.0),
             it.updated_at.0,
@@ -184,12 +212,17 @@ fn update(connection: &Connection, it: &Cron, seen: Timestamp, reschedule: bool)
     Ok(changed == 1)
 }
 
-fn cron(row: &Row<'_>) -> Done<Cron> {
+fn cron(connection: &Connection, row: &Row<'_>) -> Done<Cron> {
+    let id = uuid(row, "id")?;
     let moment = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp));
     let thread: Option<[u8; 16]> = row.get("thread_id")?;
     let chosen: Option<String> = row.get("on_run_completed")?;
+    let user: Option<User> = match row.get_ref("auth_user")? {
+        ValueRef::Null => None,
+        _ => Some(opened_as(connection, row, Place::Cron("auth_user", id))?),
+    };
     Ok(Cron {
-        cron_id: CronId(uuid(row, "id")?),
+        cron_id: CronId(id),
         assistant_id: AssistantId(uuid(row, "assistant_id")?),
         thread_id: thread.map(|id| ThreadId(uuid::Uuid::from_bytes(id))),
         on_run_completed: chosen.map(|_| word("cron", row, "on_run_completed")).transpose()?,
@@ -199,10 +232,11 @@ fn cron(row: &Row<'_>) -> Done<Cron> {
         enabled: row.get("enabled")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
-        user_id: String::new(),
+        user_id: user.as_ref().map(|user| user.identity().to_owned()).unwrap_or_default(),
+        user,
         next_run_date: moment("next_run_at")?,
         metadata: object("cron", row, "metadata")?,
-        payload: decoded("cron", row, "payload")?,
+        payload: opened_as(connection, row, Place::Cron("payload", id))?,
     })
 }
 

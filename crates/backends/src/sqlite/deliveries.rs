@@ -1,7 +1,7 @@
 //! Deliveries in SQLite, as people see and steer them. What sends them is in `webhooks.rs`.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use threadyard_core::{
     deliveries::{Attempt, Deliveries, Delivery, DeliveryQuery, DeliveryState, Recovery, Steered},
     ids::{RecoveryId, RunId, ThreadId},
@@ -11,10 +11,11 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage, recoveries,
+    Connection, Done, SqliteStorage, recoveries,
     rows::{all, first, key, time, uuid, word},
     sql::Sql,
 };
+use crate::cipher::Place;
 
 #[async_trait]
 impl Deliveries for SqliteStorage {
@@ -60,7 +61,7 @@ impl Deliveries for SqliteStorage {
                 let mut query = connection.prepare_cached(
                     "SELECT coalesce(body, '') FROM delivery LEFT JOIN delivery_body ON delivery = k WHERE id = ?1",
                 )?;
-                first(&mut query, &[&id], |row| Ok(row.get(0)?))
+                first(&mut query, &[&id], |row| Ok(connection.cipher().open_text(Place::Body(&id), row.get(0)?)?))
             })
             .await
     }

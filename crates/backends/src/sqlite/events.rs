@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use threadyard_core::{
+    event_streaming::BLOCK,
     events::Events,
-    ids::RunId,
+    ids::{RunId, ThreadId},
     runs::{Ending, Lease, Run},
     storage::Result,
     stream::StreamEvent,
@@ -14,9 +15,10 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage, queue,
-    rows::{all, key},
+    Connection, Done, SqliteStorage, queue,
+    rows::{all, first, key, run},
 };
+use crate::cipher::Place;
 
 /// A page ends behind the event that makes it this long, so that a reader holds little of what is kept.
 const PAGE_BYTES: usize = 1 << 20;
@@ -35,6 +37,46 @@ impl Events for SqliteStorage {
     async fn kept_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>> {
         self.readers.read(move |connection| page(connection, run_id, after)).await
     }
+
+    async fn begin_block(&self, thread_id: ThreadId) -> Result<u64> {
+        self.writer.write(move |connection| begin_block(connection, thread_id)).await
+    }
+
+    async fn tape_end(&self, thread_id: ThreadId) -> Result<u64> {
+        self.readers
+            .look_up(move |connection| {
+                let mut query = connection.prepare_cached("SELECT tapes FROM thread WHERE id = ?1")?;
+                let tapes = first(&mut query, &[&key(thread_id)], |row| Ok(row.get::<_, i64>(0)?))?;
+                Ok(tapes.unwrap_or_default().unsigned_abs() * BLOCK)
+            })
+            .await
+    }
+
+    async fn told_runs(&self, thread_id: ThreadId, after: u64) -> Result<Vec<Run>> {
+        self.readers
+            .read(move |connection| {
+                let mut query = connection.prepare_cached(TOLD)?;
+                all(&mut query, &[&key(thread_id), &i64::try_from(after).unwrap_or(i64::MAX)], |row| {
+                    run(connection, row)
+                })
+            })
+            .await
+    }
+}
+
+const TOLD: &str = "WITH home AS (SELECT k FROM thread WHERE id = ?1)
+    SELECT * FROM run WHERE k IN (
+        SELECT k FROM run WHERE thread = (SELECT k FROM home) AND status IN ('pending', 'running') AND attempt > 0
+        UNION
+        SELECT k FROM run AS kept WHERE thread = (SELECT k FROM home) AND events_kept
+            AND EXISTS (SELECT 1 FROM event WHERE run = kept.k AND seq > ?2))
+    ORDER BY k";
+
+fn begin_block(connection: &Connection, thread_id: ThreadId) -> Done<u64> {
+    let mut update = connection.prepare_cached("UPDATE thread SET tapes = tapes + 1 WHERE id = ?1 RETURNING tapes")?;
+    let tapes = first(&mut update, &[&key(thread_id)], |row| Ok(row.get::<_, i64>(0)?))?;
+    // A thread that was deleted has no more to say than this run, whose events are not kept any more.
+    Ok((tapes.unwrap_or(1).unsigned_abs() - 1) * BLOCK)
 }
 
 fn keep(connection: &Connection, run_id: RunId, first: u64, events: &[StreamEvent]) -> Done<()> {
@@ -42,7 +84,8 @@ fn keep(connection: &Connection, run_id: RunId, first: u64, events: &[StreamEven
         "INSERT INTO event (run, seq, name, data) SELECT k, ?2, ?3, ?4 FROM run WHERE id = ?1 AND events_kept",
     )?;
     for (event, place) in events.iter().zip(first..) {
-        insert.execute(params![key(run_id), place.cast_signed(), event.name, &event.data[..]])?;
+        let data = connection.cipher().seal(Place::Event { run: run_id.0, name: &event.name }, &event.data[..])?;
+        insert.execute(params![key(run_id), place.cast_signed(), event.name, data])?;
     }
     Ok(())
 }
@@ -57,6 +100,7 @@ fn page(connection: &Connection, run_id: RunId, after: u64) -> Done<Vec<(u64, St
     while bytes < PAGE_BYTES {
         let Some(row) = rows.next()? else { break };
         let (name, data): (Arc<str>, Vec<u8>) = (row.get("name")?, row.get("data")?);
+        let data = connection.cipher().open(Place::Event { run: run_id.0, name: &name }, data)?;
         bytes += name.len() + data.len();
         page.push((row.get::<_, i64>("seq")?.cast_unsigned(), StreamEvent { name, data: data.into() }));
     }
@@ -72,10 +116,13 @@ pub(super) fn count(connection: &Connection, run_id: RunId) -> Done<u64> {
 
 /// Adds what the stream of a run closes with.
 pub(super) fn close(connection: &Connection, run: &Run, ending: &Ending) -> Done<()> {
-    match ending.last_event().filter(|_| run.kwargs.resumable) {
-        Some(event) => keep(connection, run.run_id, count(connection, run.run_id)? + 1, &[event]),
-        None => Ok(()),
-    }
+    let Some(event) = ending.last_event(run).filter(|_| run.kwargs.resumable) else { return Ok(()) };
+    let said = match count(connection, run.run_id)? {
+        // It never began: who waits for its end hears of it all the same.
+        0 if run.kwargs.event_streaming() => begin_block(connection, run.thread_id)?,
+        said => said,
+    };
+    keep(connection, run.run_id, said + 1, &[event])
 }
 
 /// Forgets what runs said that ended before a moment. Says of how many.

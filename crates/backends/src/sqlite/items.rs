@@ -1,7 +1,7 @@
 //! Store items in SQLite. A namespace is a JSON list of labels, so that no label can be mistaken for two.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use threadyard_core::{
     items::{Embedding, FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, Items, NamespaceQuery},
     json::raw_from_text,
@@ -10,11 +10,14 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage,
+    Connection, Done, SqliteStorage,
     rows::{all, first, text, time},
     vectors,
 };
-use crate::item_search::{listed, satisfies};
+use crate::{
+    cipher::Place,
+    item_search::{listed, satisfies},
+};
 
 #[async_trait]
 impl Items for SqliteStorage {
@@ -40,8 +43,8 @@ fn read(connection: &Connection, operations: &[ItemOperation], now: Timestamp) -
     let mut refreshed = Keys::new();
     for operation in operations {
         answers.push(match operation {
-            ItemOperation::Get { namespace, key, refresh } => {
-                let found = get(connection, namespace, key, now)?;
+            ItemOperation::Get { namespace, key, refresh, visible } => {
+                let found = get(connection, namespace, key, now)?.filter(|it| it.item.is_admitted(visible));
                 note(&mut refreshed, *refresh, found.iter())?;
                 ItemAnswer::Item(found.map(|it| it.item))
             }
@@ -74,14 +77,24 @@ fn refresh(connection: &Connection, items: &Keys, now: Timestamp) -> Done<()> {
 }
 
 fn apply(connection: &Connection, operations: &[ItemOperation], now: Timestamp) -> Done<Vec<ItemAnswer>> {
-    let (answers, refreshed) = read(connection, operations, now)?;
+    let (mut answers, refreshed) = read(connection, operations, now)?;
     refresh(connection, &refreshed, now)?;
-    for operation in operations {
-        if let ItemOperation::Put(item) = operation {
-            put(connection, item, now)?;
+    for (operation, answer) in operations.iter().zip(&mut answers) {
+        match operation {
+            ItemOperation::Put(item) if is_hidden(connection, item, now)? => *answer = ItemAnswer::Hidden,
+            ItemOperation::Put(item) => put(connection, item, now)?,
+            _ => {}
         }
     }
     Ok(answers)
+}
+
+/// Whether an item is there that a write may not touch.
+fn is_hidden(connection: &Connection, put: &ItemPut, now: Timestamp) -> Done<bool> {
+    if put.within.is_empty() {
+        return Ok(false);
+    }
+    Ok(get(connection, &put.namespace, &put.key, now)?.is_some_and(|found| !found.item.is_admitted(&put.within)))
 }
 
 fn put(connection: &Connection, item: &ItemPut, now: Timestamp) -> Done<()> {
@@ -94,6 +107,8 @@ fn put(connection: &Connection, item: &ItemPut, now: Timestamp) -> Done<()> {
     connection
         .prepare_cached("DELETE FROM item WHERE namespace = ?1 AND key = ?2 AND expires_at <= ?3")?
         .execute(params![namespace, key, now.0])?;
+    let place = Place::Item { namespace: &item.namespace, key };
+    let value = connection.cipher().seal_text(place, text(value))?;
     let ttl = item.ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
     connection
         .prepare_cached(
@@ -102,7 +117,7 @@ fn put(connection: &Connection, item: &ItemPut, now: Timestamp) -> Done<()> {
              ON CONFLICT DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at,
                  ttl = excluded.ttl, expires_at = excluded.expires_at",
         )?
-        .execute(params![namespace, key, text(value), now.0, ttl])?;
+        .execute(params![namespace, key, value, now.0, ttl])?;
     connection
         .prepare_cached("DELETE FROM item_embedding WHERE namespace = ?1 AND key = ?2")?
         .execute(params![namespace, key])?;
@@ -121,15 +136,15 @@ struct Found {
     expires: bool,
 }
 
-fn found(row: &Row<'_>) -> Done<Found> {
-    Ok(Found { item: item(row)?, score: None, expires: row.get::<_, Option<i64>>("ttl")?.is_some() })
+fn found(connection: &Connection, row: &Row<'_>) -> Done<Found> {
+    Ok(Found { item: item(connection, row)?, score: None, expires: row.get::<_, Option<i64>>("ttl")?.is_some() })
 }
 
 fn get(connection: &Connection, namespace: &[String], key: &str, now: Timestamp) -> Done<Option<Found>> {
     let mut query = connection.prepare_cached(
         "SELECT * FROM item WHERE namespace = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
     )?;
-    first(&mut query, &[&serde_json::to_string(namespace)?, &key, &now.0], found)
+    first(&mut query, &[&serde_json::to_string(namespace)?, &key, &now.0], |row| found(connection, row))
 }
 
 /// Looks at one value after the other, in the order that is asked for, until the page is full.
@@ -149,7 +164,7 @@ fn search(connection: &Connection, search: &ItemSearch, now: Timestamp) -> Done<
             continue;
         }
         let Some(found) = get(connection, &namespace, &row.get::<_, String>("key")?, now)? else { continue };
-        if !satisfies(&found.item, &search.filter)? {
+        if !found.item.is_admitted(&search.visible) || !satisfies(&found.item, &search.filter)? {
             continue;
         }
         if skipped < search.window.offset {
@@ -193,18 +208,14 @@ fn labels(row: &Row<'_>, column: usize) -> Done<Vec<String>> {
     Ok(serde_json::from_str(&row.get::<_, String>(column)?)?)
 }
 
-fn item(row: &Row<'_>) -> Done<Item> {
-    let key: String = row.get("key")?;
-    let value = raw_from_text(row.get("value")?).map_err(|error| StorageError::Corrupt {
+fn item(connection: &Connection, row: &Row<'_>) -> Done<Item> {
+    let (namespace, key) = (labels(row, 0)?, row.get::<_, String>("key")?);
+    let place = Place::Item { namespace: &namespace, key: &key };
+    let value = connection.cipher().open_text(place, row.get("value")?)?;
+    let value = raw_from_text(value).map_err(|error| StorageError::Corrupt {
         table: "item",
         row: key.clone(),
         why: error.to_string(),
     })?;
-    Ok(Item {
-        namespace: labels(row, 0)?,
-        key,
-        value,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
+    Ok(Item { namespace, key, value, created_at: time(row, "created_at")?, updated_at: time(row, "updated_at")? })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rusqlite::{
-    Connection, params,
+    params,
     types::{ToSql, Value},
 };
 use threadyard_core::{
@@ -13,11 +13,12 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, blobs,
+    Connection, Done, blobs,
     checkpoints::{lineage, make_lineage},
     rows::{all, key, lineage_key},
 };
 use crate::{
+    cipher::Place,
     documents::{self, versions},
     growth::Channel,
 };
@@ -71,8 +72,8 @@ fn delete(connection: &Connection, of_run: &str, run: &dyn ToSql) -> Done<()> {
 }
 
 /// Of a checkpoint with a `DeltaChannel` that has no snapshot there: its value is in the writes of the checkpoints before.
-const NEEDS_PARENT: &str =
-    "coalesce(json_extract(CAST(metadata AS TEXT), '$.counters_since_delta_snapshot'), '{}') <> '{}'";
+const NEEDS_PARENT: &str = "coalesce(json_extract(opened_metadata(checkpoint.ns, checkpoint.id, checkpoint.metadata),
+        '$.counters_since_delta_snapshot'), '{}') <> '{}'";
 
 /// Deletes all but the newest checkpoint of each namespace, and those that its value is made from.
 pub(super) fn keep_latest(connection: &Connection, thread: &Value) -> Done<()> {
@@ -92,10 +93,14 @@ pub(super) fn keep_latest(connection: &Connection, thread: &Value) -> Done<()> {
 /// Deletes the blobs and writes of a thread that no checkpoint refers to any more.
 fn sweep(connection: &Connection, lineage: i64) -> Done<()> {
     let mut kept = HashSet::new();
-    let mut query = connection.prepare_cached("SELECT ns, checkpoint FROM checkpoint WHERE lineage = ?1")?;
-    for (ns, checkpoint) in
-        all(&mut query, &[&lineage], |row| Ok((row.get::<_, String>(0)?, documents::unpack(row.get(1)?)?)))?
-    {
+    let mut query = connection.prepare_cached("SELECT ns, id, checkpoint FROM checkpoint WHERE lineage = ?1")?;
+    let checkpoints = all(&mut query, &[&lineage], |row| {
+        let (ns, id): (String, String) = (row.get(0)?, row.get(1)?);
+        let place = Place::Checkpoint { column: "checkpoint", ns: &ns, id: &id };
+        let checkpoint = documents::unpack(connection.cipher().open(place, row.get(2)?)?)?;
+        Ok((ns, checkpoint))
+    })?;
+    for (ns, checkpoint) in checkpoints {
         kept.extend(versions(&checkpoint)?.into_iter().map(|(channel, version)| (ns.clone(), channel, version)));
     }
     let mut query = connection.prepare_cached("SELECT ns, channel, version, base FROM blob WHERE lineage = ?1")?;
@@ -133,7 +138,7 @@ pub(super) fn copy(connection: &Connection, source: &Value, target: &Value) -> D
     for sql in [
         "INSERT OR REPLACE INTO checkpoint (lineage, ns, id, parent, checkpoint, metadata, named_run)
          SELECT ?2, ns, id, parent, checkpoint, metadata,
-             coalesce(named_run, json_extract(CAST(metadata AS TEXT), '$.run_id'))
+             coalesce(named_run, json_extract(opened_metadata(ns, id, metadata), '$.run_id'))
          FROM checkpoint WHERE lineage = ?1",
         "INSERT OR REPLACE INTO blob
          SELECT ?2, ns, channel, version, kind, data, base, base_from, head, copied, nth, packed
@@ -148,13 +153,21 @@ pub(super) fn copy(connection: &Connection, source: &Value, target: &Value) -> D
 
 /// Has the metadata of a thread's checkpoints name that thread.
 pub(super) fn rename(connection: &Connection, thread: &str) -> Done<()> {
-    connection
-        .prepare_cached(
-            "UPDATE checkpoint SET metadata =
-                 CAST(json_replace(CAST(metadata AS TEXT), '$.thread_id', ?2) AS BLOB)
-             WHERE lineage = (SELECT k FROM lineage WHERE thread = ?1)",
-        )?
-        .execute(params![lineage_key(thread), thread])?;
+    let Some(lineage) = lineage(connection, &lineage_key(thread))? else { return Ok(()) };
+    let mut query = connection.prepare_cached(
+        "SELECT ns, id, json_replace(opened_metadata(ns, id, metadata), '$.thread_id', ?2) FROM checkpoint
+         WHERE lineage = ?1",
+    )?;
+    let mut update =
+        connection.prepare_cached("UPDATE checkpoint SET metadata = ?4 WHERE lineage = ?1 AND ns = ?2 AND id = ?3")?;
+    let renamed = all(&mut query, &[&lineage, &thread], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    })?;
+    for (ns, id, metadata) in renamed {
+        let place = Place::Checkpoint { column: "metadata", ns: &ns, id: &id };
+        let metadata = connection.cipher().seal(place, metadata.into_bytes())?;
+        update.execute(params![lineage, ns, id, metadata])?;
+    }
     Ok(())
 }
 

@@ -1,16 +1,22 @@
 //! SQLite: one writer thread with group commit, a few readers, integer keys inside and UUIDs outside.
 
+mod agent_tasks;
+mod api_keys;
 mod assistants;
 mod blobs;
 mod checkpoints;
+mod connection;
 mod crons;
 mod deliveries;
 mod ending;
 mod events;
 mod items;
+mod known_keys;
+mod limits;
 mod lineages;
 #[cfg(test)]
 mod plans;
+mod push_configs;
 mod queue;
 mod readers;
 mod recoveries;
@@ -34,15 +40,25 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig, functions::FunctionFlags};
-use threadyard_core::{filter, json::Value, storage::StorageError};
+use rusqlite::OpenFlags;
+use threadyard_core::{
+    connections::{ConnectionState, Connections},
+    storage::StorageError,
+};
 
+pub use self::api_keys::KeyFolder;
 pub(crate) use self::transfer::RestingSqlite;
-use self::{readers::Readers, writer::Writer};
-use crate::growth::Heads;
+use self::{
+    connection::{Connection, connect},
+    readers::Readers,
+    writer::Writer,
+};
+use crate::{
+    cipher::{Cipher, KeyMismatch},
+    growth::Heads,
+};
 
 mod embedded {
     refinery::embed_migrations!("src/sqlite/migrations");
@@ -83,6 +99,14 @@ pub enum OpenError {
         /// What SQLite says.
         why: String,
     },
+    /// What is in it was encrypted with keys that are not here.
+    #[error("the data folder `{folder}` can't be used: {source}")]
+    Keys {
+        /// The folder.
+        folder: PathBuf,
+        /// Which key is missing.
+        source: KeyMismatch,
+    },
     /// Not everything of another database has come yet.
     #[error(
         "the data folder `{folder}` holds an unfinished import of `{origin}`; finish it with the same `threadyard import`, \
@@ -96,15 +120,28 @@ pub enum OpenError {
     },
 }
 
+impl Connections for SqliteStorage {
+    fn connections(&self) -> Vec<ConnectionState> {
+        vec![self.readers.state()]
+    }
+}
+
 impl SqliteStorage {
-    /// Opens or makes the database in `folder`. Runs that a dead process left running may be claimed at once.
+    /// Opens or makes the database in `folder`, which stays as it is written. Runs that a dead process left running may be
+    /// claimed at once.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        Self::open_with(folder, &Cipher::none())
+    }
+
+    /// As `open`, and encrypts what is written from now on.
+    pub fn open_with(folder: &Path, cipher: &Cipher) -> Result<Self, OpenError> {
         let file = folder.join(FILE);
-        let (lock, mut connection) = open(&file)?;
+        let (lock, mut connection) = open(&file, cipher)?;
         let database = |why: String| OpenError::Database { file: file.clone(), why };
         if let Some(origin) = transfer::unfinished(&connection).map_err(|error| database(error.to_string()))? {
             return Err(OpenError::Unfinished { folder: folder.into(), origin });
         }
+        known_keys::admit(&connection, folder)?;
         // The lock on the folder proves that nobody holds a lease any more.
         connection
             .execute_batch(
@@ -114,26 +151,26 @@ impl SqliteStorage {
             )
             .map_err(|error| database(error.to_string()))?;
         let readers = Readers::open(READERS, || {
-            connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX, cipher)
         })
         .map_err(|error| database(error.to_string()))?;
         let thread = |source| OpenError::Folder { folder: folder.into(), source };
-        let mover = connect(&file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
-        wal::move_aside(&mut connection, mover).map_err(thread)?;
+        let mover = connect(&file, OpenFlags::default(), cipher).map_err(|error| database(error.to_string()))?;
+        wal::move_aside(&mut connection, mover.into_database()).map_err(thread)?;
         let writer = Writer::start(connection).map_err(thread)?;
         Ok(Self { writer, readers, heads: Arc::new(Heads::new()), _lock: lock })
     }
 }
 
 /// Opens or makes a database and brings its tables up to date, for as long as the lock on its folder is held.
-fn open(file: &Path) -> Result<(File, Connection), OpenError> {
+fn open(file: &Path, cipher: &Cipher) -> Result<(File, Connection), OpenError> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let lock = lock(folder)?;
     let database = |why: String| OpenError::Database { file: file.into(), why };
     private(file).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
-    let mut connection = connect(file, OpenFlags::default()).map_err(|error| database(error.to_string()))?;
+    let mut connection = connect(file, OpenFlags::default(), cipher).map_err(|error| database(error.to_string()))?;
     prepare(&connection).map_err(|error| database(error.to_string()))?;
-    embedded::migrations::runner().run(&mut connection).map_err(|error| database(error.to_string()))?;
+    embedded::migrations::runner().run(&mut *connection).map_err(|error| database(error.to_string()))?;
     Ok((lock, connection))
 }
 
@@ -141,7 +178,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Folder { folder: folder.into(), source };
     // What users and receivers entrust to the server is for nobody else on the machine.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let file = File::create(folder.join("lock")).map_err(failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(folder.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.into())),
@@ -153,32 +190,6 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 fn private(file: &Path) -> std::io::Result<()> {
     let file = File::options().create(true).append(true).mode(0o600).open(file)?;
     file.set_permissions(Permissions::from_mode(0o600))
-}
-
-fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    vectors::install()?;
-    let connection = Connection::open_with_flags(file, flags)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.set_prepared_statement_cache_capacity(128);
-    // Without it a statement may be prepared anew for each value that is bound to it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    connection.create_scalar_function("json_has", 2, pure, |call| {
-        let document = call.get_raw(0).as_str_or_null()?;
-        let pattern: Arc<Value> = call.get_or_create_aux(1, |pattern| parse(pattern.as_str()?))?;
-        Ok(match document {
-            None => false,
-            // JSON that is too deep or too odd to be understood matches nothing.
-            Some(document) => parse(document).is_ok_and(|document| filter::contains(&document, &pattern)),
-        })
-    })?;
-    connection
-        .create_scalar_function("json_tag", 2, pure, |call| Ok(thread_search::tag(call.get_raw(0), call.get_raw(1))))?;
-    Ok(connection)
-}
-
-fn parse(text: &str) -> rusqlite::Result<Value> {
-    serde_json::from_str(text).map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {

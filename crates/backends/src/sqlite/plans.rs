@@ -8,17 +8,17 @@ use threadyard_core::{
 };
 
 use super::{
-    connect,
+    Connection, connect, limits, queue,
     runs::LISTED,
     sql::Sql,
     thread_search::{Among, in_order, page},
     webhooks::{DUE, DUE_AT_ORIGIN, NEW_AT_ORIGIN, NEXT_DUE, NEXT_ORIGIN, WAITING},
 };
-use crate::SqliteStorage;
+use crate::{SqliteStorage, cipher::Cipher};
 
 /// Explains statements on an empty database.
 struct Planner {
-    connection: rusqlite::Connection,
+    connection: Connection,
     _folder: tempfile::TempDir,
 }
 
@@ -26,7 +26,8 @@ impl Planner {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         drop(SqliteStorage::open(folder.path()).unwrap());
-        let connection = connect(&folder.path().join("threadyard.db"), rusqlite::OpenFlags::default()).unwrap();
+        let connection =
+            connect(&folder.path().join("threadyard.db"), rusqlite::OpenFlags::default(), &Cipher::none()).unwrap();
         Self { connection, _folder: folder }
     }
 
@@ -90,6 +91,13 @@ fn a_page_of_runs_is_read_in_order() {
 }
 
 #[test]
+fn tasks_are_found_by_the_index_alone() {
+    let plan = Planner::new().explain(super::agent_tasks::LISTED, &[&[0_u8; 16], &None::<Vec<u8>>]);
+    assert!(plan.contains("SEARCH run USING INDEX run_task (assistant_id=?)"), "{plan}");
+    assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
+}
+
+#[test]
 fn deliveries_are_chosen_without_reading_rows() {
     let planner = Planner::new();
     for (sql, parameters) in [
@@ -102,5 +110,23 @@ fn deliveries_are_chosen_without_reading_rows() {
     ] {
         let plan = planner.explain(sql, parameters);
         assert!(plan.contains("COVERING INDEX") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+    }
+}
+
+#[test]
+fn runs_that_have_ended_cost_the_queue_nothing() {
+    let planner = Planner::new();
+    for (sql, parameters, steps) in [
+        (
+            queue::OLDEST,
+            &[&1 as &dyn rusqlite::ToSql, &1][..],
+            &["run_queue (due_at<?)", "run_one_running", "run_open"][..],
+        ),
+        (limits::OLDEST, &[&1], &["run_queue (due_at<?)", "run_one_running", "run_open"]),
+        (queue::EXPIRED, &[&1], &["run_leased (lease_until<?)"]),
+    ] {
+        let plan = planner.explain(sql, parameters);
+        assert!(steps.iter().all(|step| plan.contains(step)), "{sql}: {plan}");
+        assert!(!plan.contains("SCAN due USING") && !plan.contains("SCAN run"), "{sql}: {plan}");
     }
 }

@@ -2,31 +2,50 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use threadyard_core::{
     cancel::CancelRequest,
     checkpoints::CheckpointTuple,
     ids::{LeaseId, RunId},
     json::{Object, RawJson},
+    limits::PerOwner,
     runs::{ClaimRuns, ClaimedRun, ClaimedRuns, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease, QueueStats, Run},
     storage::StorageError,
     time::Timestamp,
 };
 
 use super::{
-    Done, checkpoints, ending, events,
+    Connection, Done, checkpoints, ending, events, limits,
     rows::{all, first, json, key, lineage_key, object, run},
 };
 use crate::expiry::last_word;
 
+/// The oldest due run of each thread that has none running. A clock that was set back changes no order.
+pub(super) const OLDEST: &str = "SELECT oldest FROM (
+        SELECT thread, min(k) AS oldest FROM run AS due INDEXED BY run_queue WHERE status = 'pending' AND due_at <= ?1
+            AND NOT EXISTS (
+                SELECT 1 FROM run INDEXED BY run_one_running WHERE run.thread = due.thread AND run.status = 'running')
+        GROUP BY thread) AS due
+    WHERE NOT EXISTS (
+        SELECT 1 FROM run INDEXED BY run_open WHERE run.thread = due.thread AND run.status IN ('pending', 'running')
+            AND run.status = 'pending' AND run.k < oldest AND run.due_at <= run.created_at)
+    ORDER BY oldest LIMIT ?2";
+pub(super) const EXPIRED: &str =
+    "SELECT * FROM run INDEXED BY run_leased WHERE status = 'running' AND lease_until <= ?1 ORDER BY k";
+
 pub(super) fn claim(connection: &Connection, claim: ClaimRuns) -> Done<ClaimedRuns> {
-    // The oldest due run of each thread that has none running.
-    let mut due = connection.prepare_cached(
-        "SELECT min(k) FROM run AS due WHERE status = 'pending' AND due_at <= ?1
-             AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')
-         GROUP BY thread ORDER BY min(k) LIMIT ?2",
-    )?;
+    let mut due = connection.prepare_cached(OLDEST)?;
     let keys = all(&mut due, &[&claim.now.0, &claim.limit], |row| Ok(row.get::<_, i64>(0)?))?;
+    leased(connection, keys, claim)
+}
+
+/// As `claim`, of each user and assistant no more than these.
+pub(super) fn claim_within(connection: &Connection, limits: PerOwner, claim: ClaimRuns) -> Done<ClaimedRuns> {
+    let keys = limits::due(connection, &claim, limits)?;
+    leased(connection, keys, claim)
+}
+
+fn leased(connection: &Connection, keys: Vec<i64>, claim: ClaimRuns) -> Done<ClaimedRuns> {
     let runs = keys.into_iter().map(|k| lease(connection, k, &claim)).collect::<Done<Vec<_>>>()?;
     let mut later =
         connection.prepare_cached("SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at > ?1")?;
@@ -65,7 +84,7 @@ fn lease(connection: &Connection, k: i64, claim: &ClaimRuns) -> Done<ClaimedRun>
         )?
         .execute(params![k, key(claim.lease_id), claim.until.0, claim.now.0])?;
     let mut query = connection.prepare_cached("SELECT * FROM run WHERE k = ?1")?;
-    let run = first(&mut query, &[&k], run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let run = first(&mut query, &[&k], |row| run(connection, row))?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     claimed(connection, run, claim.lease_id)
 }
 
@@ -136,10 +155,9 @@ pub(super) fn requeue(connection: &Connection, lease: Lease, why: GivenBack, now
 }
 
 pub(super) fn expire(connection: &Connection, expire: ExpireLeases) -> Done<ExpiredRuns> {
-    let mut query =
-        connection.prepare_cached("SELECT * FROM run WHERE status = 'running' AND lease_until <= ?1 ORDER BY k")?;
+    let mut query = connection.prepare_cached(EXPIRED)?;
     let mut expired = ExpiredRuns::default();
-    for (stale, cancel) in all(&mut query, &[&expire.now.0], with_cancel)? {
+    for (stale, cancel) in all(&mut query, &[&expire.now.0], |row| with_cancel(connection, row))? {
         if let Some(ending) = last_word(&stale, cancel, expire) {
             ending::end(connection, &stale, &ending)?;
             expired.ended.push((stale, ending));
@@ -155,7 +173,7 @@ pub(super) fn expire(connection: &Connection, expire: ExpireLeases) -> Done<Expi
     Ok(expired)
 }
 
-fn with_cancel(row: &Row<'_>) -> Done<(Run, Option<CancelRequest>)> {
+fn with_cancel(connection: &Connection, row: &Row<'_>) -> Done<(Run, Option<CancelRequest>)> {
     let cancel = json("run", row, "cancel")?.map(|text| serde_json::from_str(text.get())).transpose()?;
-    Ok((run(row)?, cancel))
+    Ok((run(connection, row)?, cancel))
 }

@@ -1,6 +1,6 @@
 //! Recoveries in SQLite: having many deliveries sent again, some at a time.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use threadyard_core::{
     deliveries::{DeliveryQuery, Recovery},
     ids::RecoveryId,
@@ -8,7 +8,7 @@ use threadyard_core::{
 };
 
 use super::{
-    Done,
+    Connection, Done,
     deliveries::narrow,
     rows::{all, first, key, time, uuid},
     sql::Sql,

@@ -1,7 +1,7 @@
 //! Retention in SQLite: threads whose time is over.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use threadyard_core::{
     checkpoints::PruneStrategy,
     ids::ThreadId,
@@ -11,7 +11,7 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage, events, lineages,
+    Connection, Done, SqliteStorage, events, lineages,
     rows::{all, key, lineage_key, uuid, word},
     threads,
 };
@@ -33,7 +33,7 @@ impl Retention for SqliteStorage {
                     .execute(params![before.body.0, limit])?;
                 let erased = connection
                     .prepare_cached(
-                        "UPDATE delivery SET erased = 1, url = shown_url WHERE k IN (
+                        "UPDATE delivery SET erased = 1, url = shown_url, headers = NULL, maker = NULL WHERE k IN (
                              SELECT k FROM delivery WHERE finished_at < ?1 AND NOT erased ORDER BY finished_at LIMIT ?2)",
                     )?
                     .execute(params![before.body.0, limit])?;

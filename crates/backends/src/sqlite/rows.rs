@@ -14,7 +14,8 @@ use threadyard_core::{
 };
 use uuid::Uuid;
 
-use super::Done;
+use super::{Connection, Done};
+use crate::cipher::Place;
 
 /// An id as its sixteen bytes.
 pub(super) fn key(id: impl Into<Uuid16>) -> [u8; 16] {
@@ -86,6 +87,20 @@ pub(super) fn json(table: &'static str, row: &Row<'_>, column: &str) -> Done<Opt
     text.map(raw_from_text).transpose().map_err(|error| corrupt(table, row, format!("{column}: {error}")).into())
 }
 
+/// A sealed column that holds JSON nobody looks into, or null.
+pub(super) fn opened(connection: &Connection, row: &Row<'_>, place: Place<'_>) -> Done<Option<RawJson>> {
+    let Some(stored) = row.get(place.column())? else { return Ok(None) };
+    let opened = raw_from_text(connection.cipher().open_text(place, stored)?);
+    opened.map(Some).map_err(|error| corrupt(place.table(), row, format!("{}: {error}", place.column())).into())
+}
+
+/// A sealed column that holds JSON of a known shape.
+pub(super) fn opened_as<T: DeserializeOwned>(connection: &Connection, row: &Row<'_>, place: Place<'_>) -> Done<T> {
+    let opened = connection.cipher().open_text(place, row.get(place.column())?)?;
+    serde_json::from_str(&opened)
+        .map_err(|error| corrupt(place.table(), row, format!("{}: {error}", place.column())).into())
+}
+
 pub(super) fn text(json: &RawJson) -> &str {
     json.get()
 }
@@ -103,16 +118,17 @@ fn corrupt(table: &'static str, row: &Row<'_>, why: String) -> StorageError {
     StorageError::Corrupt { table, row: Uuid::from_bytes(id).to_string(), why }
 }
 
-pub(super) fn run(row: &Row<'_>) -> Done<Run> {
+pub(super) fn run(connection: &Connection, row: &Row<'_>) -> Done<Run> {
+    let id = uuid(row, "id")?;
     Ok(Run {
-        run_id: RunId(uuid(row, "id")?),
+        run_id: RunId(id),
         thread_id: ThreadId(uuid(row, "thread_id")?),
         assistant_id: AssistantId(uuid(row, "assistant_id")?),
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         status: word("run", row, "status")?,
         metadata: object("run", row, "metadata")?,
-        kwargs: decoded("run", row, "kwargs")?,
+        kwargs: opened_as(connection, row, Place::Run("kwargs", id))?,
         multitask_strategy: word("run", row, "multitask")?,
         langsmith_session_name: None,
         graph_id: row.get("graph_id")?,
@@ -120,7 +136,7 @@ pub(super) fn run(row: &Row<'_>) -> Done<Run> {
         uncounted: row.get("uncounted")?,
         shared_losses: row.get("shared_losses")?,
         started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
-        error: json("run", row, "error")?,
+        error: opened(connection, row, Place::Run("error", id))?,
     })
 }
 

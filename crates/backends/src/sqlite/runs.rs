@@ -2,10 +2,12 @@
 //! end in `ending.rs`.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, params, types::ToSql};
+use rusqlite::{params, types::ToSql};
 use threadyard_core::{
-    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelRun, CancelledRun},
     ids::{RunId, ThreadId},
+    limits::{PerOwner, QueueFull},
+    metadata_filter::MetadataFilter,
     page::{Page, Window},
     runs::{
         ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease,
@@ -17,10 +19,11 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage, ending, lineages, queue,
+    Connection, Done, SqliteStorage, ending, limits, lineages, push_configs, queue,
     rows::{all, decoded, first, key, name, run, uuid},
     threads,
 };
+use crate::cipher::Place;
 
 /// The runs of a thread, newest first.
 pub(super) const LISTED: &str = "SELECT * FROM run
@@ -37,13 +40,17 @@ impl Runs for SqliteStorage {
         self.readers.read(move |connection| queue::stats(connection, now)).await
     }
 
-    async fn create_runs(&self, new: Vec<NewRun>) -> Result<()> {
+    async fn create_runs(&self, new: Vec<NewRun>) -> Result<Result<(), QueueFull>> {
         self.writer
             .write(move |connection| {
-                for new in &new {
-                    create(connection, new)?;
+                let all: Vec<_> = new.iter().collect();
+                if let Some(full) = limits::full(connection, &all)? {
+                    return Ok(Err(full));
                 }
-                Ok(())
+                for new in &new {
+                    put(connection, new)?;
+                }
+                Ok(Ok(()))
             })
             .await
     }
@@ -55,7 +62,9 @@ impl Runs for SqliteStorage {
     async fn run_by_id(&self, run_id: RunId) -> Result<Option<Run>> {
         self.readers
             .look_up(move |connection| {
-                first(&mut connection.prepare_cached("SELECT * FROM run WHERE id = ?1")?, &[&key(run_id)], run)
+                first(&mut connection.prepare_cached("SELECT * FROM run WHERE id = ?1")?, &[&key(run_id)], |row| {
+                    run(connection, row)
+                })
             })
             .await
     }
@@ -67,7 +76,7 @@ impl Runs for SqliteStorage {
                 let status = query.status.map(RunStatus::as_str);
                 let limit = i64::from(window.limit) + 1;
                 let parameters: [&dyn ToSql; 4] = [&key(query.thread_id), &status, &limit, &window.offset];
-                Ok(Page::from_probe(all(&mut statement, &parameters, run)?, window))
+                Ok(Page::from_probe(all(&mut statement, &parameters, |row| run(connection, row))?, window))
             })
             .await
     }
@@ -89,6 +98,10 @@ impl Runs for SqliteStorage {
         self.writer.write(move |connection| queue::claim(connection, claim)).await
     }
 
+    async fn claim_runs_within(&self, limits: PerOwner, claim: ClaimRuns) -> Result<ClaimedRuns> {
+        self.writer.write(move |connection| queue::claim_within(connection, limits, claim)).await
+    }
+
     async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<Vec<(RunId, Halt)>> {
         if leases.is_empty() {
             return Ok(Vec::new());
@@ -108,15 +121,11 @@ impl Runs for SqliteStorage {
         self.writer.write(move |connection| queue::expire(connection, expire)).await
     }
 
-    async fn cancel_run(
-        &self,
-        thread_id: ThreadId,
-        run_id: RunId,
-        request: CancelRequest,
-        now: Timestamp,
-    ) -> Result<CancelledRun> {
+    async fn cancel_run(&self, cancel_run: CancelRun) -> Result<CancelledRun> {
+        let CancelRun { thread_id, run_id, within, request, now } = cancel_run;
         self.writer
             .write(move |connection| match find(connection, thread_id, run_id)? {
+                _ if !threads::admitted(connection, thread_id, &within)? => Ok(CancelledRun::Missing),
                 None => Ok(CancelledRun::Missing),
                 Some(found) => cancel(connection, &found, &request, now),
             })
@@ -133,10 +142,18 @@ impl Runs for SqliteStorage {
             .await
     }
 
-    async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Option<RunStatus>> {
+    async fn delete_run(
+        &self,
+        thread_id: ThreadId,
+        run_id: RunId,
+        within: MetadataFilter,
+    ) -> Result<Option<RunStatus>> {
         self.writer
             .write(move |connection| {
                 let Some(found) = find(connection, thread_id, run_id)? else { return Ok(None) };
+                if !threads::admitted(connection, thread_id, &within)? {
+                    return Ok(None);
+                }
                 if found.kwargs.temporary && !ending::has_other_runs(connection, &found)? {
                     threads::delete(connection, thread_id)?;
                     return Ok(Some(found.status));
@@ -157,10 +174,25 @@ impl Runs for SqliteStorage {
 
 fn find(connection: &Connection, thread_id: ThreadId, run_id: RunId) -> Done<Option<Run>> {
     let mut query = connection.prepare_cached("SELECT * FROM run WHERE id = ?1 AND thread_id = ?2")?;
-    first(&mut query, &[&key(run_id), &key(thread_id)], run)
+    first(&mut query, &[&key(run_id), &key(thread_id)], |row| run(connection, row))
 }
 
 pub(super) fn create(connection: &Connection, new: &NewRun) -> Done<CreatedRun> {
+    match limits::full(connection, &[new])? {
+        Some(full) => Ok(CreatedRun::QueueFull(full)),
+        None => put(connection, new),
+    }
+}
+
+fn put(connection: &Connection, new: &NewRun) -> Done<CreatedRun> {
+    let created = make(connection, new)?;
+    if let (CreatedRun::Created { .. }, Some(config)) = (&created, &new.push_config) {
+        push_configs::keep(connection, config)?;
+    }
+    Ok(created)
+}
+
+fn make(connection: &Connection, new: &NewRun) -> Done<CreatedRun> {
     let thread_id = new.run.thread_id;
     let now = new.run.created_at;
     if let Some(thread) = make_thread(connection, new)? {
@@ -171,6 +203,9 @@ pub(super) fn create(connection: &Connection, new: &NewRun) -> Done<CreatedRun> 
     let Some(thread) = first(&mut query, &[&key(thread_id)], |row| Ok(row.get::<_, i64>(0)?))? else {
         return Ok(CreatedRun::ThreadMissing);
     };
+    if !threads::admitted(connection, thread_id, &new.within)? {
+        return Ok(CreatedRun::ThreadMissing);
+    }
     let Some((ended, stopping)) = make_room(connection, thread, new)? else {
         return Ok(CreatedRun::ThreadBusy);
     };
@@ -180,7 +215,7 @@ pub(super) fn create(connection: &Connection, new: &NewRun) -> Done<CreatedRun> 
     threads::merge_metadata(connection, thread_id, new.thread_metadata.clone())?;
     connection
         .prepare_cached("UPDATE thread SET config = ?2, updated_at = ?3, expires_at = ?3 + ttl WHERE k = ?1")?
-        .execute(params![thread, serde_json::to_string(&new.thread_config)?, now.0])?;
+        .execute(params![thread, threads::config_of(connection, thread_id, &new.thread_config)?, now.0])?;
     let claimed = insert(connection, thread, new, is_free)?;
     Ok(CreatedRun::Created { ended, stopping, claimed })
 }
@@ -212,7 +247,7 @@ fn make_room(connection: &Connection, thread: i64, new: &NewRun) -> Done<Option<
     let mut query = connection
         .prepare_cached("SELECT * FROM run WHERE thread = ?1 AND status IN ('pending', 'running') ORDER BY k")?;
     let (mut ended, mut stopping) = (Vec::new(), Vec::new());
-    for open in all(&mut query, &[&thread], run)? {
+    for open in all(&mut query, &[&thread], |row| run(connection, row))? {
         match cancel(connection, &open, &request, new.run.created_at)? {
             CancelledRun::Ended => ended.push(open.run_id),
             _ => stopping.push(open.run_id),
@@ -243,12 +278,14 @@ fn insert(connection: &Connection, thread: i64, new: &NewRun, is_free: bool) -> 
     let run = &new.run;
     let lease = new.claim.filter(|_| is_free && new.due_at <= run.created_at);
     let status = if lease.is_some() { RunStatus::Running } else { RunStatus::Pending };
+    let kwargs = serde_json::to_string(&run.kwargs)?;
+    let kwargs = connection.cipher().seal_text(Place::Run("kwargs", run.run_id.0), kwargs)?;
     connection
         .prepare_cached(
             "INSERT INTO run (id, thread, thread_id, assistant_id, graph_id, multitask, metadata, kwargs,
                  webhooks_enabled, due_at, created_at, updated_at, events_kept, status, attempt, started_at, lease_id,
-                 lease_until)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, nullif(?12, 0), ?13, ?14, ?15, ?16, ?17)",
+                 lease_until, user_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, nullif(?12, 0), ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             key(run.run_id),
@@ -258,7 +295,7 @@ fn insert(connection: &Connection, thread: i64, new: &NewRun, is_free: bool) -> 
             run.graph_id,
             name(&run.multitask_strategy)?,
             serde_json::to_string(&run.metadata)?,
-            serde_json::to_string(&run.kwargs)?,
+            kwargs,
             new.webhooks_enabled,
             new.due_at.0,
             run.created_at.0,
@@ -268,6 +305,7 @@ fn insert(connection: &Connection, thread: i64, new: &NewRun, is_free: bool) -> 
             lease.map(|_| run.created_at.0),
             lease.map(|lease| key(lease.lease_id)),
             lease.map(|lease| lease.until.0),
+            new.counted.as_ref().map(|counted| &counted.user),
         ])?;
     let Some(lease) = lease else { return Ok(None) };
     let run = Run { status, attempt: 1, started_at: Some(run.created_at), ..run.clone() };

@@ -4,7 +4,7 @@
 //! that is asked for until there are enough; a search whose threads turn out to lie far behind goes by its rarest field
 //! after all.
 
-use rusqlite::{Connection, types::ValueRef};
+use rusqlite::types::ValueRef;
 use sha2::{Digest, Sha256};
 use threadyard_core::{
     json::Object,
@@ -12,7 +12,7 @@ use threadyard_core::{
     threads::{ThreadQuery, ThreadSort, ThreadStatus},
 };
 
-use super::{Done, assistants::direction, sql::Sql};
+use super::{Connection, Done, assistants::direction, sql::Sql};
 
 /// So many threads are few.
 const FEW: i64 = 200;
@@ -162,8 +162,11 @@ pub(super) fn page(among: &Among, query: &ThreadQuery) -> Done<Sql> {
 pub(super) fn in_order(query: &ThreadQuery) -> Done<Sql> {
     let mut sql = Sql::new("SELECT k,");
     sql.with("json_has(metadata, ?)", serde_json::to_string(&query.metadata)?);
+    if !query.visible.is_empty() {
+        sql.with("AND json_admits(metadata, ?)", serde_json::to_string(&query.visible)?);
+    }
     if !query.values.is_empty() {
-        sql.with("AND json_has(state_values, ?)", serde_json::to_string(&query.values)?);
+        sql.with("AND json_has(opened_values(id, state_values), ?)", serde_json::to_string(&query.values)?);
     }
     sql.add("FROM");
     sql.among(&Among::All(None));
@@ -188,8 +191,11 @@ impl Sql {
         if !query.metadata.is_empty() {
             self.with("AND json_has(metadata, ?)", serde_json::to_string(&query.metadata)?);
         }
+        if !query.visible.is_empty() {
+            self.with("AND json_admits(metadata, ?)", serde_json::to_string(&query.visible)?);
+        }
         if !query.values.is_empty() {
-            self.with("AND json_has(state_values, ?)", serde_json::to_string(&query.values)?);
+            self.with("AND json_has(opened_values(id, state_values), ?)", serde_json::to_string(&query.values)?);
         }
         self.status(query.status);
         Ok(())

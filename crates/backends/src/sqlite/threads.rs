@@ -1,27 +1,30 @@
 //! Threads in SQLite. Whether a thread is busy is never stored: it follows from its runs.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use threadyard_core::{
     ids::{RunId, ThreadId},
     json::Object,
+    metadata_filter::MetadataFilter,
     page::{Page, Window},
     retention::ThreadTtl,
     runs::RunStatus,
     storage::Result,
     threads::{
-        CreatedThread, DeletedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome, ThreadPatch,
-        ThreadQuery, ThreadStorage, ThreadUpdate, ThreadValues, Threads, UpdatedThread,
+        CopyThread, CreatedThread, DeletedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome,
+        ThreadPatch, ThreadQuery, ThreadStorage, ThreadUpdate, ThreadValues, Threads, UpdatedThread,
     },
     time::Timestamp,
 };
 
 use super::{
-    Done, SqliteStorage, lineages,
-    rows::{all, first, json, key, lineage_key, name, object, text, time, uuid, word},
+    Connection, Done, SqliteStorage, lineages,
+    rows::{all, first, key, lineage_key, name, object, opened, opened_as, text, time, uuid, word},
     thread_search,
 };
-use crate::saved_state;
+use crate::{cipher::Place, saved_state};
 
 /// A thread's row with its derived status.
 const THREAD: &str = "SELECT *, CASE WHEN EXISTS (
@@ -60,7 +63,7 @@ impl Threads for SqliteStorage {
                 let mut found = Vec::new();
                 let mut one = connection.prepare_cached(&format!("{THREAD} WHERE k = ?1"))?;
                 for k in thread_search::keys(connection, &query, window)? {
-                    found.extend(first(&mut one, &[&k], thread)?);
+                    found.extend(first(&mut one, &[&k], |row| thread(connection, row))?);
                 }
                 Ok(Page::from_probe(found, window))
             })
@@ -74,6 +77,9 @@ impl Threads for SqliteStorage {
     async fn patch_thread(&self, id: ThreadId, patch: ThreadPatch, now: Timestamp) -> Result<Option<Thread>> {
         self.writer
             .write(move |connection| {
+                if !admitted(connection, id, &patch.within)? {
+                    return Ok(None);
+                }
                 merge_metadata(connection, id, patch.metadata)?;
                 let (ttl, strategy) = ttl(patch.ttl)?;
                 connection
@@ -88,8 +94,8 @@ impl Threads for SqliteStorage {
             .await
     }
 
-    async fn copy_thread(&self, source: ThreadId, target: ThreadId, now: Timestamp) -> Result<Option<Thread>> {
-        self.writer.write(move |connection| copy(connection, source, target, now)).await
+    async fn copy_thread(&self, it: CopyThread) -> Result<Option<Thread>> {
+        self.writer.write(move |connection| copy(connection, &it)).await
     }
 
     async fn thread_storage(&self, id: ThreadId) -> Result<Option<ThreadStorage>> {
@@ -101,22 +107,50 @@ impl Threads for SqliteStorage {
             .await
     }
 
-    async fn update_thread(&self, id: ThreadId, update: ThreadUpdate, now: Timestamp) -> Result<UpdatedThread> {
-        self.writer.write(move |connection| leave(connection, id, &update, now)).await
+    async fn update_thread(
+        &self,
+        id: ThreadId,
+        within: MetadataFilter,
+        update: ThreadUpdate,
+        now: Timestamp,
+    ) -> Result<UpdatedThread> {
+        self.writer
+            .write(move |connection| {
+                if !admitted(connection, id, &within)? {
+                    return Ok(UpdatedThread::Missing);
+                }
+                leave(connection, id, &update, now)
+            })
+            .await
     }
 
-    async fn delete_thread(&self, id: ThreadId) -> Result<Option<DeletedThread>> {
-        self.writer.write(move |connection| delete(connection, id)).await
+    async fn delete_thread(&self, id: ThreadId, within: MetadataFilter) -> Result<Option<DeletedThread>> {
+        self.writer
+            .write(move |connection| if admitted(connection, id, &within)? { delete(connection, id) } else { Ok(None) })
+            .await
     }
+}
+
+/// Whether a thread may be touched by whoever is held to these; the question of one that is not there is left open.
+pub(super) fn admitted(connection: &Connection, id: ThreadId, within: &MetadataFilter) -> Done<bool> {
+    if within.is_empty() {
+        return Ok(true);
+    }
+    let mut query = connection.prepare_cached("SELECT id, metadata FROM thread WHERE id = ?1")?;
+    let metadata = first(&mut query, &[&key(id)], |row| object("thread", row, "metadata"))?;
+    Ok(metadata.is_none_or(|metadata| within.admits(&metadata)))
 }
 
 fn find(connection: &Connection, id: ThreadId) -> Done<Option<Thread>> {
     find_as(connection, id, thread)
 }
 
-fn find_as<T>(connection: &Connection, id: ThreadId, read: fn(&Row<'_>) -> Done<T>) -> Done<Option<T>> {
+/// What a row of a thread comes to.
+type Read<T> = fn(&Connection, &Row<'_>) -> Done<T>;
+
+fn find_as<T>(connection: &Connection, id: ThreadId, read: Read<T>) -> Done<Option<T>> {
     let mut query = connection.prepare_cached(&format!("{THREAD} WHERE id = ?1"))?;
-    first(&mut query, &[&key(id)], read)
+    first(&mut query, &[&key(id)], |row| read(connection, row))
 }
 
 /// Reading more bytes than this takes longer than going to where blocking is allowed.
@@ -127,7 +161,7 @@ enum Size<T> {
     Large,
 }
 
-fn small<T>(connection: &Connection, id: ThreadId, read: fn(&Row<'_>) -> Done<T>) -> Done<Size<T>> {
+fn small<T>(connection: &Connection, id: ThreadId, read: Read<T>) -> Done<Size<T>> {
     let mut query = connection.prepare_cached(
         "SELECT coalesce(octet_length(state_values), 0) + coalesce(octet_length(state), 0) FROM thread WHERE id = ?1",
     )?;
@@ -145,8 +179,14 @@ pub(super) fn insert(connection: &Connection, new: &NewThread, config: &Object) 
              ttl_strategy, expires_at)
          VALUES (?1, ?2, ?3, 'idle', ?4, ?4, ?4, ?5, ?6, ?4 + ?5) ON CONFLICT (id) DO NOTHING RETURNING k",
     )?;
-    let (metadata, config) = (serde_json::to_string(&new.metadata)?, serde_json::to_string(config)?);
+    let (metadata, config) = (serde_json::to_string(&new.metadata)?, config_of(connection, new.thread_id, config)?);
     first(&mut insert, params![key(new.thread_id), metadata, config, new.now.0, ttl, strategy], |row| Ok(row.get(0)?))
+}
+
+/// A thread's config as its column holds it.
+pub(super) fn config_of(connection: &Connection, id: ThreadId, config: &Object) -> Done<String> {
+    let place = Place::Thread("config", id.0);
+    Ok(connection.cipher().seal_text(place, serde_json::to_string(config)?)?.into_owned())
 }
 
 /// A time to live as columns hold it.
@@ -156,7 +196,11 @@ fn ttl(ttl: Option<ThreadTtl>) -> Done<(Option<i64>, Option<String>)> {
 }
 
 /// Copies a thread with its checkpoints, whose metadata then name the copy.
-fn copy(connection: &Connection, source: ThreadId, target: ThreadId, now: Timestamp) -> Done<Option<Thread>> {
+fn copy(connection: &Connection, it: &CopyThread) -> Done<Option<Thread>> {
+    let CopyThread { source, target, now, .. } = *it;
+    if !admitted(connection, source, &it.within)? {
+        return Ok(None);
+    }
     let made = connection
         .prepare_cached(
             "INSERT INTO thread (id, metadata, config, rest_status, created_at, updated_at, state_updated_at, copied, ttl,
@@ -170,6 +214,7 @@ fn copy(connection: &Connection, source: ThreadId, target: ThreadId, now: Timest
     let (from, to) = (source.to_string(), target.to_string());
     lineages::copy(connection, &lineage_key(&from), &lineage_key(&to))?;
     lineages::rename(connection, &to)?;
+    merge_metadata(connection, target, it.metadata.clone())?;
     find(connection, target)
 }
 
@@ -193,6 +238,10 @@ pub(super) fn leave(
     update: &ThreadUpdate,
     now: Timestamp,
 ) -> Done<UpdatedThread> {
+    let sealed = |column, text: Option<&str>| {
+        let seal = |text| connection.cipher().seal_text(Place::Thread(column, id.0), text).map(Cow::into_owned);
+        text.map(seal).transpose()
+    };
     let changed = connection
         .prepare_cached(
             "UPDATE thread SET rest_status = ?2, state_values = coalesce(?3, state_values), interrupts = ?4, error = ?5,
@@ -202,10 +251,10 @@ pub(super) fn leave(
         .execute(params![
             key(id),
             update.status.as_str(),
-            update.values.as_ref().map(text),
-            text(&update.outcome.interrupts),
-            update.outcome.error.as_ref().map(text),
-            saved_state::kept(update),
+            sealed("state_values", update.values.as_ref().map(text))?,
+            sealed("interrupts", Some(text(&update.outcome.interrupts)))?,
+            sealed("error", update.outcome.error.as_ref().map(text))?,
+            sealed("state", saved_state::kept(update))?,
             update.state.as_ref().map(|saved| saved.revision.as_str()),
             now.0,
         ])?;
@@ -245,20 +294,22 @@ pub(super) fn delete(connection: &Connection, id: ThreadId) -> Done<Option<Delet
     Ok(Some(open))
 }
 
-fn thread(row: &Row<'_>) -> Done<Thread> {
-    let outcome = match json("thread", row, "interrupts")? {
-        Some(interrupts) => Some(ThreadOutcome { interrupts, error: json("thread", row, "error")? }),
+fn thread(connection: &Connection, row: &Row<'_>) -> Done<Thread> {
+    let id = uuid(row, "id")?;
+    let read = |column| opened(connection, row, Place::Thread(column, id));
+    let outcome = match read("interrupts")? {
+        Some(interrupts) => Some(ThreadOutcome { interrupts, error: read("error")? }),
         None => None,
     };
     Ok(Thread {
-        thread_id: ThreadId(uuid(row, "id")?),
+        thread_id: ThreadId(id),
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         state_updated_at: time(row, "state_updated_at")?,
         metadata: object("thread", row, "metadata")?,
         status: word("thread", row, "derived_status")?,
-        config: object("thread", row, "config")?,
-        values: match json("thread", row, "state_values")? {
+        config: opened_as(connection, row, Place::Thread("config", id))?,
+        values: match read("state_values")? {
             Some(values) => ThreadValues::Known(values),
             None if row.get("copied")? => ThreadValues::Unknown,
             None => ThreadValues::None,
@@ -267,10 +318,13 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
     })
 }
 
-fn head(row: &Row<'_>) -> Done<ThreadHead> {
-    let revision: Option<String> = row.get("state_revision")?;
-    let values: Option<String> = row.get("state_values")?;
-    let state = row.get::<_, Option<String>>("state")?;
+fn head(connection: &Connection, row: &Row<'_>) -> Done<ThreadHead> {
+    let (id, revision) = (uuid(row, "id")?, row.get::<_, Option<String>>("state_revision")?);
+    let read = |column| {
+        let open = |stored| connection.cipher().open_text(Place::Thread(column, id), stored);
+        Done::Ok(row.get::<_, Option<String>>(column)?.map(open).transpose()?)
+    };
+    let (values, state) = (read("state_values")?, read("state")?);
     let state = state.map(|kept| saved_state::whole(&kept, values.as_deref())).transpose()?;
     let state = state.zip(revision);
     Ok(ThreadHead {

@@ -8,21 +8,22 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream, stream::BoxStream};
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Row as SqliteRow, Transaction, params, params_from_iter, types,
-};
+use rusqlite::{OpenFlags, OptionalExtension, Row as SqliteRow, params, params_from_iter, types};
 use threadyard_core::storage::StorageError;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    Done, FILE, connect, open,
+    Connection, Done, FILE, connect, known_keys, open,
     rows::{lineage_key, lineage_name},
 };
-use crate::transfer::{
-    Begun, Extent, Mark, Origin, Resting, TransferError, Use,
-    tables::{Column, Kind, MADE_AT_START, TABLES, Table},
-    values::{Batch, Key, Row, Value},
+use crate::{
+    cipher::Cipher,
+    transfer::{
+        Begun, Extent, Mark, Origin, Resting, TransferError, Use, sealing,
+        tables::{Column, Kind, MADE_AT_START, TABLES, Table},
+        values::{Batch, Key, Row, Value},
+    },
 };
 
 type Result<T, E = TransferError> = std::result::Result<T, E>;
@@ -39,6 +40,7 @@ const MARKS: &str = "CREATE TABLE transfer (
 /// A database in a folder that is locked.
 pub(crate) struct RestingSqlite {
     file: PathBuf,
+    cipher: Cipher,
     held: Arc<Mutex<Held>>,
 }
 
@@ -50,26 +52,30 @@ struct Held {
 
 impl RestingSqlite {
     /// Opens the database in a folder, or the one that is named itself.
-    pub(crate) fn open(place: &Path, wanted: Use) -> Result<Self> {
+    pub(crate) fn open(place: &Path, wanted: Use, cipher: &Cipher) -> Result<Self> {
         let is_file = place.is_file();
         let file = if is_file { place.to_owned() } else { place.join(FILE) };
         if wanted == Use::Read && !file.is_file() {
             return Err(TransferError::Missing(place.display().to_string()));
         }
-        let (lock, connection) = open(&file)?;
-        Ok(Self { file, held: Arc::new(Mutex::new(Held { connection, _lock: lock })) })
+        let (lock, connection) = open(&file, cipher)?;
+        let known = known_keys::known(&connection).map_err(StorageError::from)?;
+        let name = || file.display().to_string();
+        cipher.admit(&known).map_err(|source| TransferError::Keys { name: name(), source })?;
+        let held = Arc::new(Mutex::new(Held { connection, _lock: lock }));
+        Ok(Self { file, cipher: cipher.clone(), held })
     }
 
     /// Does something in a transaction, where blocking is allowed.
     async fn transact<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Done<T> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Done<T> + Send + 'static,
     ) -> Result<T> {
         let held = self.held.clone();
         let transacted = move || {
             let held = held.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = held.connection.unchecked_transaction()?;
-            let outcome = work(&transaction)?;
+            let outcome = work(&held.connection)?;
             transaction.commit()?;
             Ok(outcome)
         };
@@ -81,7 +87,7 @@ impl RestingSqlite {
 }
 
 /// Where an import comes from that has not been finished.
-pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<Option<String>> {
+pub(super) fn unfinished(connection: &rusqlite::Connection) -> rusqlite::Result<Option<String>> {
     if !connection.table_exists(None, "transfer")? {
         return Ok(None);
     }
@@ -107,7 +113,7 @@ impl Resting for RestingSqlite {
 
     async fn rows(&self, table: &'static Table, after: Option<Key>) -> Result<BoxStream<'static, Result<Batch>>> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = connect(&self.file, flags).map_err(|error| super::failure(&error))?;
+        let connection = connect(&self.file, flags, &self.cipher).map_err(|error| super::failure(&error))?;
         let (batches, mut read) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || {
             if let Err(failed) = send(&connection, table, after, &batches) {
@@ -166,6 +172,17 @@ impl Resting for RestingSqlite {
         .await
     }
 
+    async fn note_key(&self) -> Result<()> {
+        let noted = self.transact(|connection| {
+            let new = match connection.cipher().admit(&known_keys::known(connection)?) {
+                Ok(new) => new,
+                Err(mismatch) => return Ok(Err(mismatch)),
+            };
+            new.map_or(Ok(()), |new| known_keys::add(connection, &new)).map(Ok)
+        });
+        noted.await?.map_err(|source| TransferError::Keys { name: self.name(), source })
+    }
+
     async fn admit_embeddings(&self) -> Result<Result<(), String>> {
         Ok(Ok(()))
     }
@@ -195,7 +212,8 @@ fn insert(connection: &Connection, table: &'static Table, batch: Batch) -> Done<
     let places = vec!["?"; names.len()].join(", ");
     let sql = format!("INSERT INTO {} ({}) VALUES ({places})", table.name, names.join(", "));
     let mut insert = connection.prepare_cached(&sql)?;
-    for row in batch.rows {
+    for mut row in batch.rows {
+        sealing::seal(connection.cipher(), table, &mut row)?;
         let columns = row.into_iter().zip(table.columns).map(|(value, column)| stored(value, *column));
         insert.execute(params_from_iter(columns.collect::<Done<Vec<_>>>()?))?;
     }
@@ -219,6 +237,7 @@ fn send(
     let mut batch = Batch::default();
     while let Some(row) = rows.next()? {
         let mut read = values(table, row)?;
+        sealing::open(connection.cipher(), table, &mut read)?;
         let key = if table.key == 0 { vec![Value::Integer(row.get("place")?)] } else { read[..table.key].to_vec() };
         table.lay_to_rest(&mut read);
         if batch.push(read, key) && batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
@@ -234,7 +253,8 @@ fn send(
 fn select(table: &Table) -> String {
     let names: Vec<_> = table.columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let place = if table.key == 0 { ", rowid AS place" } else { "" };
-    format!("SELECT {}{place} FROM {}", names.join(", "), table.name)
+    let owner = sealing::owner(table).map(|(owner, _)| format!(", {owner}")).unwrap_or_default();
+    format!("SELECT {}{owner}{place} FROM {}", names.join(", "), table.name)
 }
 
 fn order(table: &Table, direction: &str) -> String {
@@ -245,7 +265,8 @@ fn order(table: &Table, direction: &str) -> String {
 
 /// What a row of a table holds.
 fn values(table: &Table, row: &SqliteRow<'_>) -> Done<Row> {
-    table.columns.iter().enumerate().map(|(place, column)| value(row, place, *column)).collect()
+    let owner = sealing::owner(table);
+    table.columns.iter().chain(&owner).enumerate().map(|(place, column)| value(row, place, *column)).collect()
 }
 
 fn value(row: &SqliteRow<'_>, place: usize, (_, kind): Column) -> Done<Value> {
@@ -285,9 +306,9 @@ mod tests {
     #[test]
     fn every_column_of_every_table_goes_over() {
         let folder = tempfile::tempdir().unwrap();
-        let (_lock, connection) = open(&folder.path().join(FILE)).unwrap();
+        let (_lock, connection) = open(&folder.path().join(FILE), &Cipher::none()).unwrap();
         let sql = "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'
-                 AND m.name NOT LIKE 'sqlite_%' AND m.name NOT IN ('refinery_schema_history', 'thread_tag')";
+                 AND m.name NOT LIKE 'sqlite_%' AND m.name NOT IN ('refinery_schema_history', 'thread_tag', 'encryption_key')";
         let mut query = connection.prepare(sql).unwrap();
         let found = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         let found: BTreeSet<(String, String)> = found.map(Result::unwrap).collect();

@@ -11,13 +11,13 @@ use threadyard_core::{
 };
 
 use super::{connect, embedded};
-use crate::SqliteStorage;
+use crate::{SqliteStorage, cipher::Cipher};
 
 #[tokio::test]
 async fn deliveries_that_wait_are_sent_after_an_upgrade() {
     let folder = tempfile::tempdir().unwrap();
-    let mut old = connect(&folder.path().join("threadyard.db"), OpenFlags::default()).unwrap();
-    embedded::migrations::runner().set_target(Target::Version(17)).run(&mut old).unwrap();
+    let mut old = connect(&folder.path().join("threadyard.db"), OpenFlags::default(), &Cipher::none()).unwrap();
+    embedded::migrations::runner().set_target(Target::Version(17)).run(&mut *old).unwrap();
     old.execute_batch(
         r#"INSERT INTO delivery (id, run_id, thread_id, event, url, shown_url, origin, body, state, next_attempt_at,
                created_at, finished_at)
@@ -46,7 +46,7 @@ async fn deliveries_that_wait_are_sent_after_an_upgrade() {
     assert_eq!(taken.len(), 1);
     assert_eq!((taken[0].id.as_str(), taken[0].body.as_ref()), ("waits", br#"{"a":1}"#.as_slice()));
     assert_eq!(taken[0].url, "https://a.example/x?token=1");
-    let erased: bool = connect(&folder.path().join("threadyard.db"), OpenFlags::default())
+    let erased: bool = connect(&folder.path().join("threadyard.db"), OpenFlags::default(), &Cipher::none())
         .unwrap()
         .query_row("SELECT erased FROM delivery WHERE id = 'erased'", [], |row| row.get(0))
         .unwrap();

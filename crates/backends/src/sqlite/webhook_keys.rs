@@ -1,7 +1,7 @@
 //! The keys of webhooks in SQLite.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use threadyard_core::{
     storage::Result,
     time::Timestamp,
@@ -9,7 +9,7 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage,
+    Connection, Done, SqliteStorage,
     rows::{all, first, time},
 };
 

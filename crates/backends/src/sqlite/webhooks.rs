@@ -1,8 +1,7 @@
 //! Webhook deliveries in SQLite.
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use threadyard_core::{
     deliveries::Trigger,
     ids::{LeaseId, RunId},
@@ -15,10 +14,14 @@ use threadyard_core::{
 };
 
 use super::{
-    Done, SqliteStorage,
+    Connection, Done, SqliteStorage,
     rows::{all, first, key, name, time, uuid},
 };
-use crate::rooms::{Due, pick, room};
+use crate::{
+    cipher::Place,
+    headers,
+    rooms::{Due, pick, room},
+};
 
 #[async_trait]
 impl Webhooks for SqliteStorage {
@@ -66,7 +69,8 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
     let mut update = connection.prepare_cached(
         "UPDATE delivery SET attempts = attempts + 1, manual = manual + (resent_from IS NOT NULL), lease_id = ?1,
              next_attempt_at = ?2
-         WHERE k = ?3 RETURNING id, run_id, event, created_at, url, origin, attempts, manual, resent_from",
+         WHERE k = ?3 RETURNING id, run_id, event, created_at, url, origin, attempts, manual, resent_from, headers,
+             maker",
     )?;
     let mut body = connection.prepare_cached("SELECT body FROM delivery_body WHERE delivery = ?1")?;
     let (mut deliveries, mut lost, mut bytes) = (Vec::new(), 0, 0);
@@ -79,7 +83,7 @@ fn take(connection: &Connection, claim: &ClaimDeliveries) -> Done<ClaimedDeliver
         bytes += body.len();
         let lease = key(claim.lease_id);
         let taken =
-            first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(row, body.into(), claim.lease_id))?;
+            first(&mut update, &[&lease, &claim.until.0, &k], |row| delivery(connection, row, body, claim.lease_id))?;
         if let Some(mut taken) = taken {
             let gone = begin(connection, k, &taken, claim.now)?;
             taken.scheduled = taken.scheduled.saturating_sub(gone.scheduled);
@@ -186,16 +190,26 @@ struct Lost {
     scheduled: u32,
 }
 
-fn delivery(row: &Row<'_>, body: Bytes, lease_id: LeaseId) -> Done<ClaimedDelivery> {
+fn delivery(connection: &Connection, row: &Row<'_>, body: String, lease_id: LeaseId) -> Done<ClaimedDelivery> {
+    let id: String = row.get("id")?;
+    let opened = |place, stored| connection.cipher().open_text(place, stored);
+    let body = opened(Place::Body(&id), body)?.into();
+    let headers: Option<String> = row.get("headers")?;
+    let headers = headers.map(|stored| opened(Place::Delivery("headers", &id), stored)).transpose()?;
+    let maker: Option<String> = row.get("maker")?;
+    let maker = maker.map(|stored| opened(Place::Delivery("maker", &id), stored)).transpose()?;
+    let url = opened(Place::Delivery("url", &id), row.get("url")?)?;
     let attempt: u32 = row.get("attempts")?;
     let resent = row.get::<_, Option<String>>("resent_from")?.is_some();
     Ok(ClaimedDelivery {
-        id: row.get("id")?,
         run_id: RunId(uuid(row, "run_id")?),
         event: row.get("event")?,
         created_at: time(row, "created_at")?,
-        url: row.get("url")?,
+        url,
         origin: row.get("origin")?,
+        headers: headers::whole(headers.as_deref())?,
+        maker: headers::whole_maker(maker.as_deref())?,
+        id,
         body,
         attempt,
         scheduled: attempt.saturating_sub(row.get("manual")?),

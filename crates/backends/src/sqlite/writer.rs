@@ -7,11 +7,10 @@ use std::{
     thread,
 };
 
-use rusqlite::Connection;
 use threadyard_core::{checkpoints::Committed, storage::StorageError};
 use tokio::sync::oneshot;
 
-use super::{Done, Failure};
+use super::{Connection, Done, Failure};
 
 /// The most operations that share a commit.
 const GROUP: usize = 512;
@@ -176,10 +175,12 @@ impl From<serde_json::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cipher::Cipher;
 
     #[tokio::test]
     async fn a_write_that_panics_fails_alone() {
-        let connection = Connection::open_in_memory().unwrap();
+        let database = rusqlite::Connection::open_in_memory().unwrap();
+        let connection = Connection::new(database, Cipher::none());
         connection.execute_batch("CREATE TABLE t (x)").unwrap();
         let writer = Writer::start(connection).unwrap();
         let insert = |it: &Connection| Ok(it.execute("INSERT INTO t VALUES (1)", [])?);

@@ -15,6 +15,7 @@ use super::{
 pub async fn import(transfer: &Transfer, heard: Listener<'_>) -> Result<Vec<Comparison>> {
     let (source, target) = open(transfer, Use::Fill).await?;
     let marks = begin(&*source, &*target, transfer.embeddings).await?;
+    target.note_key().await?;
     for table in tables(transfer.embeddings) {
         let begun = marks.iter().find(|mark| mark.table == table.name).cloned();
         let mark = begun.unwrap_or(Mark { table: table.name.into(), rows: 0, last: None });

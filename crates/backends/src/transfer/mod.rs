@@ -2,6 +2,7 @@
 
 mod comparing;
 mod copying;
+pub(crate) mod sealing;
 pub(crate) mod tables;
 pub(crate) mod values;
 
@@ -21,6 +22,7 @@ use self::{
     values::{Batch, Key, Row},
 };
 use crate::{
+    cipher::{Cipher, KeyMismatch},
     postgres::{PostgresConfig, PostgresOpenError, RestingPostgres},
     sqlite::{OpenError, RestingSqlite},
 };
@@ -43,6 +45,8 @@ pub struct Transfer {
     pub to: Place,
     /// Whether what the texts of items mean goes along.
     pub embeddings: bool,
+    /// What is encrypted in either, and is to be in the target, is opened and sealed with this.
+    pub cipher: Cipher,
 }
 
 /// How far a table is.
@@ -84,6 +88,14 @@ pub enum TransferError {
     /// A PostgreSQL database can't be used.
     #[error(transparent)]
     Postgres(#[from] PostgresOpenError),
+    /// What is in it was encrypted with keys that are not here.
+    #[error("`{name}` can't be used: {source}")]
+    Keys {
+        /// The database.
+        name: String,
+        /// Which key is missing.
+        source: KeyMismatch,
+    },
     /// Somebody may change it at any moment.
     #[error("`{name}` is in use: {by}; stop the servers first, and wait for the leases of any that were killed")]
     InUse {
@@ -208,6 +220,9 @@ pub(crate) trait Resting: Send + Sync {
     /// Begins an import, in place of what a server makes by itself. From here on nobody serves this database.
     async fn begin(&self, origin: &Origin) -> Result<()>;
 
+    /// Notes which key is in force, before anything is written that is sealed with it.
+    async fn note_key(&self) -> Result<()>;
+
     /// Sees to it that embeddings can be held, or says why not.
     async fn admit_embeddings(&self) -> Result<Result<(), String>>;
 
@@ -220,13 +235,14 @@ pub(crate) trait Resting: Send + Sync {
 
 /// Opens both, as what they are.
 async fn open(transfer: &Transfer, target: Use) -> Result<(Box<dyn Resting>, Box<dyn Resting>)> {
-    Ok((open_one(&transfer.from, Use::Read).await?, open_one(&transfer.to, target).await?))
+    let cipher = &transfer.cipher;
+    Ok((open_one(&transfer.from, Use::Read, cipher).await?, open_one(&transfer.to, target, cipher).await?))
 }
 
-async fn open_one(place: &Place, wanted: Use) -> Result<Box<dyn Resting>> {
+async fn open_one(place: &Place, wanted: Use, cipher: &Cipher) -> Result<Box<dyn Resting>> {
     Ok(match place {
-        Place::Folder(path) => Box::new(RestingSqlite::open(path, wanted)?),
-        Place::Postgres(config) => Box::new(RestingPostgres::open(config, wanted).await?),
+        Place::Folder(path) => Box::new(RestingSqlite::open(path, wanted, cipher)?),
+        Place::Postgres(config) => Box::new(RestingPostgres::open(config, wanted, cipher).await?),
     })
 }
 

@@ -90,9 +90,13 @@ pub(crate) const EMBEDDINGS: &str = "item_embedding";
 
 /// Every table, in the order in which they go over.
 #[rustfmt::skip]
-pub(crate) static TABLES: [Table; 18] = [
+pub(crate) static TABLES: [Table; 20] = [
     Table { name: "webhook_key", noun: "signing keys", key: 1, columns: &[
         int("version"), bytes("master"), int("created_at"), int("expires_at"),
+    ] },
+    Table { name: "api_key", noun: "API keys", key: 1, columns: &[
+        text("id"), text("name"), text("identity"), json("scopes"), bytes("digest"), int("created_at"),
+        int("expires_at"), int("revoked_at"), int("last_used_at"),
     ] },
     Table { name: "assistant", noun: "assistants", key: 1, columns: &[
         int("k"), id("id"), text("graph_id"), text("name"), text("description"), json("config"), json("context"),
@@ -106,12 +110,13 @@ pub(crate) static TABLES: [Table; 18] = [
         int("k"), id("id"), json("metadata"), json("config"), json("rest_status"), json("state_values"),
         json("interrupts"), json("error"), json("state"), json("state_revision"), int("created_at"), int("updated_at"),
         int("state_updated_at"), flag("copied"), int("ttl"), json("ttl_strategy"), int("expires_at"), int("ends_told"),
+        int("tapes"),
     ] },
     Table { name: "run", noun: "runs", key: 1, columns: &[
         int("k"), id("id"), int("thread"), id("thread_id"), id("assistant_id"), text("graph_id"), json("status"),
         json("multitask"), json("metadata"), json("kwargs"), flag("webhooks_enabled"), int("attempt"), int("uncounted"),
         int("shared_losses"), int("due_at"), json("cancel"), id("lease_id"), int("lease_until"), json("error"),
-        int("started_at"), flag("events_kept"), int("created_at"), int("updated_at"),
+        int("started_at"), flag("events_kept"), int("created_at"), int("updated_at"), text("user_id"),
     ] },
     Table { name: "event", noun: "kept events", key: 2, columns: &[
         int("run"), int("seq"), text("name"), bytes("data"),
@@ -139,13 +144,16 @@ pub(crate) static TABLES: [Table; 18] = [
     Table { name: "cron", noun: "crons", key: 1, columns: &[
         int("k"), id("id"), id("assistant_id"), id("thread_id"), json("on_run_completed"), int("end_time"),
         text("schedule"), text("timezone"), flag("enabled"), json("metadata"), json("payload"), int("next_run_at"),
-        int("created_at"), int("updated_at"),
+        int("created_at"), int("updated_at"), json("auth_user"),
     ] },
     Table { name: "delivery", noun: "webhook deliveries", key: 1, columns: &[
         int("k"), text("id"), id("run_id"), id("thread_id"), text("event"), text("url"), text("shown_url"),
         text("origin"), json("state"), int("attempts"), int("manual"), json("resent_from"), int("resume_at"),
         int("next_attempt_at"), int("scheduled_from"), id("lease_id"), int("last_status"), text("last_failure"),
-        flag("erased"), int("created_at"), int("finished_at"),
+        flag("erased"), int("created_at"), int("finished_at"), json("headers"), json("maker"),
+    ] },
+    Table { name: "push_config", noun: "push configs", key: 2, columns: &[
+        id("run_id"), text("id"), text("url"), json("headers"), json("version"),
     ] },
     Table { name: "delivery_body", noun: "bodies of deliveries", key: 1, columns: &[int("delivery"), json("body")] },
     Table { name: "delivery_attempt", noun: "attempts of deliveries", key: 2, columns: &[

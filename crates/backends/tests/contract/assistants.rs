@@ -5,6 +5,7 @@ use threadyard_core::{
     assistants::{Assistant, AssistantPatch, AssistantQuery, AssistantSort, CreatedAssistant},
     ids::AssistantId,
     json::Object,
+    metadata_filter::MetadataFilter,
     page::{Order, Window},
 };
 use uuid::Uuid;
@@ -68,9 +69,10 @@ async fn every_change_makes_a_version_and_earlier_ones_can_be_chosen() {
     assert_eq!(json!(second.metadata), json!({ "n": 1, "m": null }));
     assert_eq!((second.created_at, second.updated_at), (at(0), at(1)));
 
-    let first = backend.storage.select_assistant_version(id, 1, at(2)).await.unwrap().unwrap();
+    let first =
+        backend.storage.select_assistant_version(id, MetadataFilter::default(), 1, at(2)).await.unwrap().unwrap();
     assert_eq!((first.version, first.graph_id.as_str(), first.config.is_empty()), (1, "echo", true));
-    assert!(backend.storage.select_assistant_version(id, 9, at(2)).await.unwrap().is_none());
+    assert!(backend.storage.select_assistant_version(id, MetadataFilter::default(), 9, at(2)).await.unwrap().is_none());
 
     let named = AssistantPatch { name: Some("b".into()), ..AssistantPatch::default() };
     let third = backend.storage.patch_assistant(id, named, at(3)).await.unwrap().unwrap();
@@ -90,8 +92,8 @@ async fn every_change_makes_a_version_and_earlier_ones_can_be_chosen() {
 async fn a_deleted_assistant_is_gone_with_its_versions() {
     let backend = Backend::new().await;
     let id = create(&backend, 1, "a").await;
-    assert!(backend.storage.delete_assistant(id).await.unwrap());
-    assert!(!backend.storage.delete_assistant(id).await.unwrap());
+    assert!(backend.storage.delete_assistant(id, MetadataFilter::default()).await.unwrap());
+    assert!(!backend.storage.delete_assistant(id, MetadataFilter::default()).await.unwrap());
     assert!(backend.storage.assistant(id).await.unwrap().is_none());
     assert!(backend.storage.assistant_versions(id, Object::new(), WINDOW).await.unwrap().is_none());
     assert!(backend.storage.patch_assistant(id, AssistantPatch::default(), at(1)).await.unwrap().is_none());
@@ -107,6 +109,7 @@ async fn assistants_are_found_by_graph_name_and_metadata() {
         create(&backend, n, name).await;
     }
     let query = |name: Option<&str>, metadata| AssistantQuery {
+        visible: MetadataFilter::default(),
         metadata: object(metadata),
         graph_id: Some("echo".into()),
         name: name.map(str::to_owned),

@@ -7,6 +7,7 @@ use threadyard_core::{
     crons::{Cron, CronQuery, CronSort, CronTick, UpdatedCron},
     ids::{AssistantId, CronId, ThreadId},
     json::{Object, RawObject, raw},
+    metadata_filter::MetadataFilter,
     page::{Order, Window},
     runs::{CreatedRun, MultitaskStrategy},
     testkit::new_run,
@@ -20,6 +21,7 @@ const WINDOW: Window = Window { limit: 10, offset: 0 };
 
 pub(crate) fn cron(n: u64, thread_id: Option<ThreadId>, next: i64) -> Cron {
     Cron {
+        user: None,
         cron_id: CronId(Uuid::from_u64_pair(5, n)),
         assistant_id: AssistantId(Uuid::from_u64_pair(4, 1)),
         thread_id,
@@ -46,21 +48,32 @@ async fn due(backend: &Backend, now: i64) -> (Vec<CronId>, Option<Timestamp>) {
 async fn a_cron_is_found_as_it_was_made() {
     let backend = Backend::new().await;
     let made = cron(1, None, 60);
-    assert!(backend.storage.create_cron(made.clone()).await.unwrap());
+    assert!(backend.storage.create_cron(made.clone(), MetadataFilter::default()).await.unwrap());
     let found = backend.storage.cron(made.cron_id).await.unwrap().unwrap();
     assert_eq!(json!(found), json!(made));
-    assert!(!backend.storage.create_cron(cron(2, Some(thread(9)), 60)).await.unwrap(), "its thread does not exist");
-    assert!(backend.storage.delete_cron(made.cron_id).await.unwrap());
-    assert!(!backend.storage.delete_cron(made.cron_id).await.unwrap());
+    assert!(
+        !backend.storage.create_cron(cron(2, Some(thread(9)), 60), MetadataFilter::default()).await.unwrap(),
+        "its thread does not exist"
+    );
+    assert!(backend.storage.delete_cron(made.cron_id, MetadataFilter::default()).await.unwrap());
+    assert!(!backend.storage.delete_cron(made.cron_id, MetadataFilter::default()).await.unwrap());
 }
 
 #[tokio::test]
 async fn only_open_crons_become_due() {
     let backend = Backend::new().await;
-    backend.storage.create_cron(cron(1, None, 10)).await.unwrap();
-    backend.storage.create_cron(Cron { enabled: false, ..cron(2, None, 10) }).await.unwrap();
-    backend.storage.create_cron(Cron { end_time: Some(at(9)), ..cron(3, None, 10) }).await.unwrap();
-    backend.storage.create_cron(Cron { end_time: Some(at(20)), ..cron(4, None, 20) }).await.unwrap();
+    backend.storage.create_cron(cron(1, None, 10), MetadataFilter::default()).await.unwrap();
+    backend.storage.create_cron(Cron { enabled: false, ..cron(2, None, 10) }, MetadataFilter::default()).await.unwrap();
+    backend
+        .storage
+        .create_cron(Cron { end_time: Some(at(9)), ..cron(3, None, 10) }, MetadataFilter::default())
+        .await
+        .unwrap();
+    backend
+        .storage
+        .create_cron(Cron { end_time: Some(at(20)), ..cron(4, None, 20) }, MetadataFilter::default())
+        .await
+        .unwrap();
     assert_eq!(due(&backend, 9).await, (vec![], Some(at(10))));
     assert_eq!(due(&backend, 10).await, (vec![cron(1, None, 0).cron_id], Some(at(20))));
     assert_eq!(due(&backend, 20).await.0, [cron(1, None, 0).cron_id, cron(4, None, 0).cron_id]);
@@ -71,7 +84,7 @@ async fn each_moment_makes_one_run() {
     let backend = Backend::new().await;
     let thread_id = backend.thread(1).await;
     let made = cron(1, Some(thread_id), 60);
-    backend.storage.create_cron(made.clone()).await.unwrap();
+    backend.storage.create_cron(made.clone(), MetadataFilter::default()).await.unwrap();
     let tick = |n, moment, next| {
         let run = Some(new_run(run(n), thread_id, at(moment)));
         backend.storage.tick_cron(CronTick { cron_id: made.cron_id, at: at(moment), next: Some(at(next)), run })
@@ -90,7 +103,7 @@ async fn each_moment_makes_one_run() {
 async fn a_change_keeps_the_moment_unless_the_schedule_changed() {
     let backend = Backend::new().await;
     let made = cron(1, None, 60);
-    backend.storage.create_cron(made.clone()).await.unwrap();
+    backend.storage.create_cron(made.clone(), MetadataFilter::default()).await.unwrap();
     let moved = CronTick { cron_id: made.cron_id, at: at(60), next: Some(at(120)), run: None };
     backend.storage.tick_cron(moved).await.unwrap();
     let stale = Cron { enabled: false, updated_at: at(70), ..made.clone() };
@@ -107,7 +120,7 @@ async fn a_change_keeps_the_moment_unless_the_schedule_changed() {
 async fn a_change_of_what_changed_meanwhile_is_stale() {
     let backend = Backend::new().await;
     let made = cron(1, None, 60);
-    backend.storage.create_cron(made.clone()).await.unwrap();
+    backend.storage.create_cron(made.clone(), MetadataFilter::default()).await.unwrap();
     let change = |enabled| backend.storage.update_cron(Cron { enabled, ..made.clone() }, made.updated_at, false);
     // Within one moment of the clock, too.
     assert!(updated(change(false).await.unwrap()).updated_at > made.updated_at);
@@ -124,10 +137,18 @@ fn updated(outcome: UpdatedCron) -> Cron {
 async fn crons_are_found_and_go_with_what_they_belong_to() {
     let backend = Backend::new().await;
     let thread_id = backend.thread(1).await;
-    backend.storage.create_cron(cron(1, None, 60)).await.unwrap();
-    backend.storage.create_cron(Cron { enabled: false, ..cron(2, Some(thread_id), 50) }).await.unwrap();
+    backend.storage.create_cron(cron(1, None, 60), MetadataFilter::default()).await.unwrap();
+    backend
+        .storage
+        .create_cron(Cron { enabled: false, ..cron(2, Some(thread_id), 50) }, MetadataFilter::default())
+        .await
+        .unwrap();
     let other = AssistantId(Uuid::from_u64_pair(4, 2));
-    backend.storage.create_cron(Cron { assistant_id: other, ..cron(3, None, 70) }).await.unwrap();
+    backend
+        .storage
+        .create_cron(Cron { assistant_id: other, ..cron(3, None, 70) }, MetadataFilter::default())
+        .await
+        .unwrap();
     let found = async |query: CronQuery| {
         let count = backend.storage.count_crons(query.clone()).await.unwrap();
         let page = backend.storage.search_crons(query, WINDOW).await.unwrap();
@@ -141,15 +162,15 @@ async fn crons_are_found_and_go_with_what_they_belong_to() {
     assert_eq!(found(CronQuery { assistant_id: Some(other), ..by_moment.clone() }).await, [3]);
     let metadata = Object::from_iter([("n".to_owned(), 1.into())]);
     assert_eq!(found(CronQuery { metadata, ..by_moment.clone() }).await, [1]);
-    backend.storage.delete_thread(thread_id).await.unwrap();
-    backend.storage.delete_assistant(other).await.unwrap();
+    backend.storage.delete_thread(thread_id, MetadataFilter::default()).await.unwrap();
+    backend.storage.delete_assistant(other, MetadataFilter::default()).await.unwrap();
     assert_eq!(found(by_moment).await, [1]);
 }
 
 #[tokio::test]
 async fn a_cron_outlives_the_process() {
     let backend = Backend::new().await;
-    backend.storage.create_cron(cron(1, None, 60)).await.unwrap();
+    backend.storage.create_cron(cron(1, None, 60), MetadataFilter::default()).await.unwrap();
     let backend = backend.reopen().await;
     let due = backend.storage.due_crons(at(0) + Duration::from_hours(1), 10).await.unwrap();
     assert_eq!(due.crons.len(), 1);

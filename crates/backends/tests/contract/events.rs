@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use threadyard_core::{
-    cancel::{CancelAction, CancelCause, CancelRequest},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelRun},
+    event_streaming::{BEGINNING, BLOCK, MARKER},
+    ids::RunId,
+    json::Object,
+    metadata_filter::MetadataFilter,
     runs::{EndStatus, Ending, ExpireLeases, GivenBack, Lease, RunError},
     storage::StorageError,
     stream::StreamEvent,
@@ -98,13 +102,13 @@ async fn what_a_run_said_goes_with_it() {
         let lease = running(&backend, 1, true).await;
         backend.storage.keep_events(lease, 1, events(&["metadata"])).await.unwrap();
         match way {
-            "deleted" => drop(backend.storage.delete_run(thread(1), run(1)).await.unwrap()),
+            "deleted" => drop(backend.storage.delete_run(thread(1), run(1), MetadataFilter::default()).await.unwrap()),
             "rolled back" => {
                 let request =
                     CancelRequest { action: CancelAction::Rollback, reason: "test".into(), cause: CancelCause::User };
                 backend.storage.finish_run(lease, request.ending(at(2))).await.unwrap();
             }
-            _ => drop(backend.storage.delete_thread(thread(1)).await.unwrap()),
+            _ => drop(backend.storage.delete_thread(thread(1), MetadataFilter::default()).await.unwrap()),
         }
         // The next run may take the place of the one that is gone.
         running(&backend, 1, true).await;
@@ -140,4 +144,82 @@ async fn long_events_come_in_pages() {
         let page = kept(&backend, 1, after).await;
         assert_eq!(page.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), places);
     }
+}
+
+async fn streaming(backend: &Backend, n: u64, on: u64) -> Lease {
+    let mut new = new_run(run(n), thread(on), at(n.cast_signed()));
+    new.run.kwargs.resumable = true;
+    let marked = [(MARKER.to_owned(), true.into())].into_iter().collect::<Object>();
+    new.run.kwargs.config.insert("configurable".into(), marked.into());
+    backend.storage.create_run(new).await.unwrap();
+    backend.claim(1, at(n.cast_signed() + 1)).await[0].lease
+}
+
+async fn told(backend: &Backend, n: u64, after: u64) -> Vec<RunId> {
+    backend.storage.told_runs(thread(n), after).await.unwrap().into_iter().map(|run| run.run_id).collect()
+}
+
+#[tokio::test]
+async fn runs_of_event_streaming_have_blocks_of_their_own_on_the_tape_of_their_thread() {
+    let backend = Backend::new().await;
+    backend.thread(1).await;
+    backend.thread(2).await;
+    assert_eq!(backend.storage.tape_end(thread(1)).await.unwrap(), 0);
+    assert_eq!(backend.storage.begin_block(thread(1)).await.unwrap(), 0);
+    assert_eq!(backend.storage.tape_end(thread(1)).await.unwrap(), BLOCK);
+    assert_eq!(backend.storage.tape_end(thread(9)).await.unwrap(), 0);
+    assert_eq!(backend.storage.begin_block(thread(1)).await.unwrap(), BLOCK);
+    let backend = backend.reopen().await;
+    assert_eq!(backend.storage.begin_block(thread(1)).await.unwrap(), 2 * BLOCK);
+    assert_eq!(backend.storage.begin_block(thread(2)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn who_begins_to_read_a_thread_finds_what_goes_on_and_what_is_kept_behind_a_place() {
+    let backend = Backend::new().await;
+    backend.thread(1).await;
+    backend.thread(2).await;
+    for (n, base) in [(1, 0), (2, BLOCK)] {
+        let lease = streaming(&backend, n, 1).await;
+        assert_eq!(told(&backend, 1, u64::MAX).await, [run(n)], "it goes on");
+        backend.storage.keep_events(lease, base + 1, events(&["lifecycle", "metadata"])).await.unwrap();
+        backend.storage.finish_run(lease, success(at(10))).await.unwrap();
+    }
+    let ordinary = new_run(run(3), thread(1), at(3));
+    backend.storage.create_run(ordinary).await.unwrap();
+    assert_eq!(told(&backend, 1, 0).await, [run(1), run(2)], "the pending one has not begun");
+    assert_eq!(told(&backend, 1, 2).await, [run(1), run(2)], "the end of the first is at 3");
+    assert_eq!(told(&backend, 1, 3).await, [run(2)]);
+    assert!(told(&backend, 1, BLOCK + 3).await.is_empty());
+    assert!(told(&backend, 2, 0).await.is_empty() && told(&backend, 9, 0).await.is_empty());
+    backend.storage.sweep_events(at(1000), 10).await.unwrap();
+    assert!(told(&backend, 1, 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_of_event_streaming_says_its_end_last_also_when_it_never_began() {
+    let backend = Backend::new().await;
+    backend.thread(1).await;
+    let lease = streaming(&backend, 1, 1).await;
+    backend.storage.keep_events(lease, 7, events(&["lifecycle"])).await.unwrap();
+    backend.storage.finish_run(lease, success(at(10))).await.unwrap();
+    let last = backend.storage.kept_events(run(1), 7).await.unwrap();
+    let [(8, event)] = &last[..] else { panic!("{last:?}") };
+    let said: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+    assert!(event.data.starts_with(BEGINNING));
+    assert_eq!(said["params"]["data"], serde_json::json!({ "event": "completed", "graph_name": "echo" }));
+
+    let holder = streaming(&backend, 2, 1).await;
+    let mut waiting = new_run(run(3), thread(1), at(20));
+    waiting.run.kwargs = backend.storage.run(thread(1), run(1)).await.unwrap().unwrap().kwargs;
+    backend.storage.create_run(waiting).await.unwrap();
+    let request = CancelRequest { action: CancelAction::Interrupt, reason: "test".into(), cause: CancelCause::User };
+    let within = MetadataFilter::default();
+    let cancel = CancelRun { thread_id: thread(1), run_id: run(3), within, request, now: at(21) };
+    backend.storage.cancel_run(cancel).await.unwrap();
+    // It never began, and has a block of its own for its only word.
+    assert_eq!(kept(&backend, 3, 0).await, named(&[(1, "lifecycle")]));
+    assert_eq!(backend.storage.begin_block(thread(1)).await.unwrap(), BLOCK);
+    assert_eq!(told(&backend, 1, 0).await.last(), Some(&run(3)));
+    backend.storage.finish_run(holder, success(at(22))).await.unwrap();
 }

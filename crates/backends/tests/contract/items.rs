@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use threadyard_core::{
     items::{Embedding, ItemAnswer, ItemOperation, ItemPut, ItemSearch, NamespaceQuery},
     json::{Object, raw},
+    metadata_filter::MetadataFilter,
     page::Window,
     storage::StorageError,
 };
@@ -25,6 +26,7 @@ fn put(namespace: &str, key: &str, value: Option<Value>) -> ItemOperation {
         value: value.map(|value| raw(&value)),
         ttl: None,
         embeddings: Vec::new(),
+        within: MetadataFilter::default(),
     })
 }
 
@@ -36,6 +38,7 @@ async fn keys(backend: &Backend, prefix: &str, filter: Value) -> Vec<String> {
         query: None,
         window: WINDOW,
         refresh: false,
+        visible: MetadataFilter::default(),
     });
     match backend.storage.apply_items(vec![search], at(9)).await.unwrap().remove(0) {
         ItemAnswer::Items(items) => items.into_iter().map(|found| found.item.key).collect(),
@@ -46,7 +49,12 @@ async fn keys(backend: &Backend, prefix: &str, filter: Value) -> Vec<String> {
 #[tokio::test]
 async fn reads_of_a_batch_see_what_was_there_before() {
     let backend = Backend::new().await;
-    let get = || ItemOperation::Get { namespace: labels("a"), key: "k".into(), refresh: false };
+    let get = || ItemOperation::Get {
+        namespace: labels("a"),
+        key: "k".into(),
+        refresh: false,
+        visible: MetadataFilter::default(),
+    };
     let answers = backend.storage.apply_items(vec![put("a", "k", Some(json!({"v": 1}))), get()], at(1)).await.unwrap();
     assert!(matches!(answers[1], ItemAnswer::Item(None)));
     let answers = backend.storage.apply_items(vec![put("a", "k", Some(json!({"v": 2}))), get()], at(2)).await.unwrap();
@@ -108,6 +116,7 @@ async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
             value: Some(raw(&json!({ "k": key }))),
             ttl: ttl.map(Duration::from_secs),
             embeddings: Vec::new(),
+            within: MetadataFilter::default(),
         })
     };
     let apply = async |operation, now| backend.storage.apply_items(vec![operation], at(now)).await.unwrap().remove(0);
@@ -121,6 +130,7 @@ async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
             query: None,
             window: WINDOW,
             refresh,
+            visible: MetadataFilter::default(),
         });
         match apply(search, now).await {
             ItemAnswer::Items(items) => items.into_iter().map(|it| it.item.key).collect::<Vec<_>>(),
@@ -134,13 +144,23 @@ async fn an_item_whose_time_is_over_is_not_there_and_is_swept() {
     assert_eq!(left(19, false).await.len(), 2);
     assert_eq!(backend.storage.sweep_items(at(19), 10).await.unwrap(), 1);
     assert_eq!(backend.storage.sweep_items(at(19), 10).await.unwrap(), 0);
-    let get = ItemOperation::Get { namespace: labels("a"), key: "long".into(), refresh: true };
+    let get = ItemOperation::Get {
+        namespace: labels("a"),
+        key: "long".into(),
+        refresh: true,
+        visible: MetadataFilter::default(),
+    };
     assert!(matches!(apply(get.clone(), 100).await, ItemAnswer::Item(Some(_))));
     assert!(matches!(apply(get.clone(), 199).await, ItemAnswer::Item(Some(_))));
     assert!(matches!(apply(get, 400).await, ItemAnswer::Item(None)));
     // Something new takes the place of what is over but not swept yet.
     apply(put("long", None), 400).await;
-    let get = ItemOperation::Get { namespace: labels("a"), key: "long".into(), refresh: false };
+    let get = ItemOperation::Get {
+        namespace: labels("a"),
+        key: "long".into(),
+        refresh: false,
+        visible: MetadataFilter::default(),
+    };
     let ItemAnswer::Item(Some(item)) = apply(get, 401).await else { panic!("the item is not there") };
     assert_eq!(item.created_at, at(400));
     assert_eq!(left(9_999, false).await.len(), 2);
@@ -157,6 +177,7 @@ async fn the_nearest_come_first() {
             value: Some(raw(&json!({ "even": key.len().is_multiple_of(2) }))),
             ttl,
             embeddings,
+            within: MetadataFilter::default(),
         })
     };
     let puts = vec![
@@ -175,7 +196,8 @@ async fn the_nearest_come_first() {
     let search = async |filter: Value, window| {
         let Value::Object(filter) = filter else { panic!("{filter}") };
         let query = Some(near("m", &[2.0, 0.0]));
-        let search = ItemOperation::Search(ItemSearch { prefix: labels("a"), filter, query, window, refresh: false });
+        let (prefix, visible) = (labels("a"), MetadataFilter::default());
+        let search = ItemOperation::Search(ItemSearch { prefix, filter, query, window, refresh: false, visible });
         match backend.storage.apply_items(vec![search], at(2)).await.unwrap().remove(0) {
             ItemAnswer::Items(found) => found.into_iter().map(|it| (it.item.key, it.score)).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
@@ -199,6 +221,7 @@ async fn the_nearest_come_first() {
         value: None,
         ttl: None,
         embeddings: vec![],
+        within: MetadataFilter::default(),
     });
     backend.storage.apply_items(vec![put("same", vec![], None), delete], at(2)).await.unwrap();
     backend.storage.apply_items(vec![put("two texts", vec![], None)], at(2)).await.unwrap();
@@ -208,7 +231,14 @@ async fn the_nearest_come_first() {
 /// A database that can't compare vectors refuses them, and does everything else.
 async fn says_what_is_missing(backend: &Backend, with_meaning: Vec<ItemOperation>) {
     let query = Some(Embedding { model: "m".into(), vector: vec![1.0] });
-    let search = ItemSearch { prefix: vec![], filter: Object::new(), query, window: WINDOW, refresh: false };
+    let search = ItemSearch {
+        prefix: vec![],
+        filter: Object::new(),
+        query,
+        window: WINDOW,
+        refresh: false,
+        visible: MetadataFilter::default(),
+    };
     for operations in [with_meaning, vec![put("a", "k", Some(json!({}))), ItemOperation::Search(search)]] {
         let refused = backend.storage.apply_items(operations, at(1)).await;
         let Err(StorageError::Unsupported(why)) = refused else { panic!("{refused:?}") };
@@ -217,4 +247,58 @@ async fn says_what_is_missing(backend: &Backend, with_meaning: Vec<ItemOperation
     assert!(keys(backend, "a", json!({})).await.is_empty(), "what is refused leaves nothing");
     backend.storage.apply_items(vec![put("a", "k", Some(json!({})))], at(1)).await.unwrap();
     assert_eq!(keys(backend, "a", json!({})).await, ["k"]);
+}
+
+fn of(owner: &str) -> MetadataFilter {
+    MetadataFilter::read(&Object::from_iter([("owner".to_owned(), owner.into())])).unwrap()
+}
+
+#[tokio::test]
+async fn an_item_that_is_not_to_be_seen_is_neither_changed_nor_kept_for_longer() {
+    let backend = Backend::new().await;
+    let item = |key: &str, owner: &str, ttl: Option<u64>, within| {
+        ItemOperation::Put(ItemPut {
+            namespace: labels("a"),
+            key: key.into(),
+            value: Some(raw(&json!({ "owner": owner }))),
+            ttl: ttl.map(Duration::from_secs),
+            embeddings: Vec::new(),
+            within,
+        })
+    };
+    let apply =
+        async |operation, second| backend.storage.apply_items(vec![operation], at(second)).await.unwrap().remove(0);
+    let everything = MetadataFilter::default;
+    apply(item("k", "ann", Some(10), everything()), 1).await;
+    let gone = |within| {
+        let (namespace, key, value, ttl, embeddings) = (labels("a"), "k".into(), None, None, Vec::new());
+        ItemOperation::Put(ItemPut { namespace, key, value, ttl, embeddings, within })
+    };
+    assert!(matches!(apply(item("k", "bob", None, of("bob")), 2).await, ItemAnswer::Hidden));
+    assert!(matches!(apply(gone(of("bob")), 2).await, ItemAnswer::Hidden));
+    assert!(matches!(apply(item("other", "bob", None, of("bob")), 2).await, ItemAnswer::Written), "there was none");
+    assert!(matches!(apply(item("other", "bob", None, of("bob")), 3).await, ItemAnswer::Written), "it is bob's");
+
+    let get = |visible| ItemOperation::Get { namespace: labels("a"), key: "k".into(), refresh: true, visible };
+    let search = |visible| {
+        let (prefix, filter, query, window) = (labels("a"), Object::new(), None, Window { limit: 1, offset: 0 });
+        ItemOperation::Search(ItemSearch { prefix, filter, query, window, refresh: true, visible })
+    };
+    assert!(matches!(apply(get(of("bob")), 9).await, ItemAnswer::Item(None)));
+    let ItemAnswer::Items(found) = apply(search(of("bob")), 9).await else { panic!() };
+    assert_eq!(found.iter().map(|it| it.item.key.as_str()).collect::<Vec<_>>(), ["other"]);
+    let ItemAnswer::Items(found) = apply(search(of("ann")), 4).await else { panic!() };
+    assert_eq!(
+        found.iter().map(|it| it.item.key.as_str()).collect::<Vec<_>>(),
+        ["k"],
+        "a page is full of what may be seen"
+    );
+    assert!(matches!(apply(get(of("ann")), 13).await, ItemAnswer::Item(Some(_))), "who may see it keeps it");
+    assert!(matches!(apply(get(of("bob")), 22).await, ItemAnswer::Item(None)));
+    assert!(matches!(apply(get(everything()), 24).await, ItemAnswer::Item(None)), "who may not see it does not");
+    assert!(
+        matches!(apply(item("k", "bob", None, of("bob")), 24).await, ItemAnswer::Written),
+        "what is over is not there"
+    );
+    assert!(matches!(apply(gone(of("bob")), 25).await, ItemAnswer::Written));
 }

@@ -1,14 +1,20 @@
 //! What every backend must do; a new one is done when these pass for it. Each has a test target of its own, which defines
 //! `Backend` and includes this.
 
+mod access;
+mod agent_tasks;
+mod api_keys;
 mod assistants;
 mod checkpoints;
+mod connections;
 pub(crate) mod crons;
 mod deliveries;
 mod events;
 mod grown_values;
 mod items;
+mod limits;
 mod prompt_claims;
+mod push_configs;
 mod queue;
 mod retention;
 mod thread_search;

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use threadyard_core::{
-    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelRun, CancelledRun},
+    metadata_filter::MetadataFilter,
     page::Window,
     runs::{CreatedRun, ExpireLeases, GivenBack, Halt, MultitaskStrategy, NewRun, RunQuery, RunStatus},
     storage::StorageError,
@@ -82,6 +83,21 @@ async fn a_run_waits_for_its_time_and_makes_its_thread_busy() {
 }
 
 #[tokio::test]
+async fn clocks_that_differ_change_no_order_within_a_thread() {
+    let backend = Backend::new().await;
+    backend.thread(1).await;
+    for (n, made) in [(1, 5), (2, 3)] {
+        backend.storage.create_run(new_run(run(n), thread(1), at(made))).await.unwrap();
+    }
+    assert!(backend.claim(10, at(4)).await.is_empty());
+    for n in 1..=2 {
+        let claimed = backend.claim(10, at(5)).await.remove(0);
+        assert_eq!(claimed.run.run_id, run(n));
+        backend.storage.finish_run(claimed.lease, success(at(6))).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn who_lost_the_lease_writes_no_more() {
     let backend = Backend::new().await;
     backend.thread(1).await;
@@ -126,8 +142,18 @@ async fn who_keeps_a_lease_alive_hears_that_its_run_is_to_stop() {
     let leases: Vec<_> = backend.claim(10, at(1)).await.iter().map(|claimed| claimed.lease).collect();
     assert!(backend.storage.extend_leases(leases.clone(), at(90)).await.unwrap().is_empty());
     let asked = stop(CancelAction::Rollback);
-    backend.storage.cancel_run(thread(1), run(1), asked, at(2)).await.unwrap();
-    backend.storage.delete_run(thread(2), run(2)).await.unwrap();
+    backend
+        .storage
+        .cancel_run(CancelRun {
+            thread_id: thread(1),
+            run_id: run(1),
+            within: MetadataFilter::default(),
+            request: asked,
+            now: at(2),
+        })
+        .await
+        .unwrap();
+    backend.storage.delete_run(thread(2), run(2), MetadataFilter::default()).await.unwrap();
     backend.storage.requeue_run(leases[2], GivenBack::Blameless, at(2)).await.unwrap();
     let mut halted = backend.storage.extend_leases(leases, at(91)).await.unwrap();
     halted.sort_by_key(|(run_id, _)| run_id.0);
@@ -187,20 +213,48 @@ async fn cancelling_ends_what_is_pending_and_marks_what_is_running() {
     let backend = Backend::new().await;
     backend.thread(1).await;
     backend.storage.create_run(new_run(run(1), thread(1), at(0))).await.unwrap();
-    let cancel = |action| backend.storage.cancel_run(thread(1), run(1), stop(action), at(1));
+    let cancel = |action| {
+        backend.storage.cancel_run(CancelRun {
+            thread_id: thread(1),
+            run_id: run(1),
+            within: MetadataFilter::default(),
+            request: stop(action),
+            now: at(1),
+        })
+    };
     assert_eq!(cancel(CancelAction::Interrupt).await.unwrap(), CancelledRun::Ended);
     assert_eq!(cancel(CancelAction::Interrupt).await.unwrap(), CancelledRun::Finished);
     backend.storage.create_run(new_run(run(2), thread(1), at(2))).await.unwrap();
     let held = backend.claim(1, at(2)).await.remove(0);
     let request = stop(CancelAction::Rollback);
-    let outcome = backend.storage.cancel_run(thread(1), run(2), request.clone(), at(3)).await.unwrap();
+    let outcome = backend
+        .storage
+        .cancel_run(CancelRun {
+            thread_id: thread(1),
+            run_id: run(2),
+            within: MetadataFilter::default(),
+            request: request.clone(),
+            now: at(3),
+        })
+        .await
+        .unwrap();
     assert_eq!(outcome, CancelledRun::Stopping);
     let writer = threadyard_core::checkpoints::Writer::Run(held.lease);
     backend.storage.put_checkpoint(writer, sample_checkpoint(&thread(1).to_string(), "1", None)).await.unwrap();
     backend.storage.finish_run(held.lease, request.ending(at(4))).await.unwrap();
     assert!(backend.storage.run(thread(1), run(2)).await.unwrap().is_none());
     assert!(backend.storage.checkpoint(&thread(1).to_string(), "", None).await.unwrap().is_none());
-    let missing = backend.storage.cancel_run(thread(1), run(9), stop(CancelAction::Interrupt), at(5)).await.unwrap();
+    let missing = backend
+        .storage
+        .cancel_run(CancelRun {
+            thread_id: thread(1),
+            run_id: run(9),
+            within: MetadataFilter::default(),
+            request: stop(CancelAction::Interrupt),
+            now: at(5),
+        })
+        .await
+        .unwrap();
     assert_eq!(missing, CancelledRun::Missing);
 }
 
@@ -216,8 +270,11 @@ async fn deleting_a_run_takes_its_checkpoints_and_no_others() {
         backend.storage.put_checkpoint(writer, sample_checkpoint(&name, &n.to_string(), parent)).await.unwrap();
         backend.storage.finish_run(held.lease, success(at(2))).await.unwrap();
     }
-    assert_eq!(backend.storage.delete_run(thread(1), run(2)).await.unwrap(), Some(RunStatus::Success));
-    assert_eq!(backend.storage.delete_run(thread(1), run(2)).await.unwrap(), None);
+    assert_eq!(
+        backend.storage.delete_run(thread(1), run(2), MetadataFilter::default()).await.unwrap(),
+        Some(RunStatus::Success)
+    );
+    assert_eq!(backend.storage.delete_run(thread(1), run(2), MetadataFilter::default()).await.unwrap(), None);
     let head = backend.storage.checkpoint(&name, "", None).await.unwrap().unwrap();
     assert_eq!((head.id.as_str(), head.blobs.len()), ("1", 1));
 }
@@ -230,7 +287,7 @@ async fn runs_of_a_batch_are_made_together_or_not_at_all() {
         new.create_thread = Some(threadyard_core::json::Object::new());
         new
     };
-    backend.storage.create_runs(vec![with_thread(1), with_thread(2)]).await.unwrap();
+    backend.storage.create_runs(vec![with_thread(1), with_thread(2)]).await.unwrap().unwrap();
     assert!(backend.storage.create_runs(vec![with_thread(3), with_thread(2)]).await.is_err());
     let claimed = backend.claim(9, at(0)).await;
     assert_eq!(claimed.iter().map(|it| it.run.run_id).collect::<Vec<_>>(), [run(1), run(2)]);
@@ -243,6 +300,6 @@ async fn a_temporary_run_that_is_deleted_takes_its_thread() {
     let mut new = new_run(run(1), thread(1), at(0));
     (new.create_thread, new.run.kwargs.temporary) = (Some(threadyard_core::json::Object::new()), true);
     backend.storage.create_run(new).await.unwrap();
-    backend.storage.delete_run(thread(1), run(1)).await.unwrap();
+    backend.storage.delete_run(thread(1), run(1), MetadataFilter::default()).await.unwrap();
     assert!(backend.storage.thread(thread(1)).await.unwrap().is_none());
 }

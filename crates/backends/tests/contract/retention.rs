@@ -7,9 +7,10 @@ use threadyard_core::{
     checkpoints::{CheckpointQuery, PruneStrategy, PutCheckpoint, Writer},
     ids::ThreadId,
     json::Object,
+    metadata_filter::MetadataFilter,
     retention::{SweptThreads, ThreadTtl},
     testkit::{new_run, sample_checkpoint},
-    threads::{NewThread, ThreadPatch, ThreadStatus, ThreadStorage, ThreadValues, Usage},
+    threads::{CopyThread, NewThread, ThreadPatch, ThreadStatus, ThreadStorage, ThreadValues, Usage},
 };
 
 use crate::{Backend, at, run, success, thread};
@@ -73,10 +74,25 @@ async fn checkpoints(backend: &Backend, thread: ThreadId) -> Vec<String> {
 async fn a_copy_has_the_checkpoints_and_goes_its_own_way() {
     let backend = Backend::new().await;
     let source = make(&backend, 1, None).await;
-    let patch = ThreadPatch { metadata: Object::from_iter([("a".into(), 1.into())]), ttl: None };
+    let patch = ThreadPatch {
+        within: MetadataFilter::default(),
+        metadata: Object::from_iter([("a".into(), 1.into())]),
+        ttl: None,
+    };
     backend.storage.patch_thread(source, patch, at(1)).await.unwrap();
     save(&backend, source, &["1", "2"]).await;
-    let copy = backend.storage.copy_thread(source, thread(2), at(5)).await.unwrap().unwrap();
+    let copy = backend
+        .storage
+        .copy_thread(CopyThread {
+            source,
+            within: MetadataFilter::default(),
+            target: thread(2),
+            metadata: Object::new(),
+            now: at(5),
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((copy.thread_id, copy.status, copy.created_at), (thread(2), ThreadStatus::Idle, at(5)));
     assert_eq!(json!(copy.metadata), json!({ "a": 1 }));
     assert!(matches!(copy.values, ThreadValues::Unknown));
@@ -87,9 +103,22 @@ async fn a_copy_has_the_checkpoints_and_goes_its_own_way() {
     assert_eq!(metadata["thread_id"], thread(2).to_string());
     assert_eq!(head.blobs.len(), 1);
     save(&backend, source, &["3"]).await;
-    backend.storage.delete_thread(source).await.unwrap();
+    backend.storage.delete_thread(source, MetadataFilter::default()).await.unwrap();
     assert_eq!(checkpoints(&backend, thread(2)).await, ["2", "1"]);
-    assert!(backend.storage.copy_thread(source, thread(3), at(6)).await.unwrap().is_none());
+    assert!(
+        backend
+            .storage
+            .copy_thread(CopyThread {
+                source,
+                within: MetadataFilter::default(),
+                target: thread(3),
+                metadata: Object::new(),
+                now: at(6)
+            })
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -100,7 +129,7 @@ async fn what_a_thread_occupies_is_counted() {
     save(&backend, id, &["1", "2"]).await;
     let used = backend.storage.thread_storage(id).await.unwrap().unwrap();
     assert_eq!((used.checkpoints.count, used.pending_writes), (2, Usage::default()));
-    assert_eq!(used.channels, [("log".into(), Usage { count: 2, bytes: 4 })]);
+    assert_eq!(used.channels, [("log".into(), Usage { count: 2, bytes: 4 + 2 * Backend::SEAL })]);
     assert!(used.checkpoints.bytes > 100);
     assert_eq!(backend.storage.thread_storage(thread(9)).await.unwrap(), None);
 }

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use threadyard_core::{
     filter::contains,
     json::{Object, raw},
+    metadata_filter::MetadataFilter,
     page::{Order, Window},
     testkit::new_run,
-    threads::{NewThread, Thread, ThreadOutcome, ThreadPatch, ThreadQuery, ThreadSort, ThreadStatus, ThreadUpdate},
+    threads::{
+        CopyThread, NewThread, Thread, ThreadOutcome, ThreadPatch, ThreadQuery, ThreadSort, ThreadStatus, ThreadUpdate,
+    },
 };
 
 use crate::{Backend, at, run, thread};
@@ -65,7 +68,12 @@ async fn lived_in(backend: &Backend) -> Vec<Thread> {
     for n in (0..THREADS).step_by(7) {
         let status = [ThreadStatus::Interrupted, ThreadStatus::Error][usize::try_from(n % 2).unwrap()];
         storage
-            .update_thread(thread(n), left(status, n % 4), at(5_000 + i64::try_from(n % 11).unwrap()))
+            .update_thread(
+                thread(n),
+                MetadataFilter::default(),
+                left(status, n % 4),
+                at(5_000 + i64::try_from(n % 11).unwrap()),
+            )
             .await
             .unwrap();
     }
@@ -74,11 +82,24 @@ async fn lived_in(backend: &Backend) -> Vec<Thread> {
     }
     for n in (0..THREADS).step_by(101) {
         let metadata = object(json!({ "user": "moved", "kind": {"was": n % 3} }));
-        storage.patch_thread(thread(n), ThreadPatch { metadata, ttl: None }, at(7_000)).await.unwrap();
-        storage.copy_thread(thread(n), thread(THREADS + n), at(8_000)).await.unwrap().unwrap();
+        storage
+            .patch_thread(thread(n), ThreadPatch { within: MetadataFilter::default(), metadata, ttl: None }, at(7_000))
+            .await
+            .unwrap();
+        storage
+            .copy_thread(CopyThread {
+                source: thread(n),
+                within: MetadataFilter::default(),
+                target: thread(THREADS + n),
+                metadata: Object::new(),
+                now: at(8_000),
+            })
+            .await
+            .unwrap()
+            .unwrap();
     }
     for n in (0..THREADS).step_by(13) {
-        storage.delete_thread(thread(n)).await.unwrap();
+        storage.delete_thread(thread(n), MetadataFilter::default()).await.unwrap();
     }
     let mut threads = Vec::new();
     for n in 0..2 * THREADS {
@@ -160,8 +181,9 @@ async fn searches_find_what_a_look_at_every_thread_finds() {
         for (mth, status) in statuses.into_iter().enumerate() {
             for sort_by in [ThreadSort::UpdatedAt, others[(nth + mth) % 4]] {
                 let order = if asked % 2 == 0 { Order::Descending } else { Order::Ascending };
-                let metadata = object(pattern.clone());
-                let query = ThreadQuery { ids: ids(asked), metadata, values: values(asked), status, sort_by, order };
+                let (ids, metadata, values) = (ids(asked), object(pattern.clone()), values(asked));
+                let visible = MetadataFilter::default();
+                let query = ThreadQuery { visible, ids, metadata, values, status, sort_by, order };
                 let window = Window { limit: 10, offset: [0, 3, 250][asked % 3] };
                 asked += 1;
                 let expected = expected(&threads, &query);

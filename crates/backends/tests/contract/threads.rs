@@ -5,6 +5,7 @@ use threadyard_core::{
     assistants::{Assistant, AssistantQuery, AssistantSort},
     ids::AssistantId,
     json::{Object, Value, raw, raw_from_text},
+    metadata_filter::MetadataFilter,
     page::{Order, Window},
     testkit::new_run,
     threads::{
@@ -20,7 +21,7 @@ fn object(value: Value) -> Object {
 }
 
 fn patch(metadata: Value) -> ThreadPatch {
-    ThreadPatch { metadata: object(metadata), ttl: None }
+    ThreadPatch { within: MetadataFilter::default(), metadata: object(metadata), ttl: None }
 }
 
 #[tokio::test]
@@ -51,8 +52,14 @@ async fn searches_match_metadata_values_status_and_ids() {
         outcome: ThreadOutcome { interrupts: raw(&json!({})), error: None },
         state: Some(SavedState { state: raw(&json!({"next": ["a"]})), revision: "r".into() }),
     };
-    assert_eq!(backend.storage.update_thread(thread(2), values(7), at(9)).await.unwrap(), UpdatedThread::Done);
-    assert_eq!(backend.storage.update_thread(thread(8), values(7), at(9)).await.unwrap(), UpdatedThread::Missing);
+    assert_eq!(
+        backend.storage.update_thread(thread(2), MetadataFilter::default(), values(7), at(9)).await.unwrap(),
+        UpdatedThread::Done
+    );
+    assert_eq!(
+        backend.storage.update_thread(thread(8), MetadataFilter::default(), values(7), at(9)).await.unwrap(),
+        UpdatedThread::Missing
+    );
     let base = ThreadQuery::default;
     for (query, expected) in [
         (base(), vec![2, 3, 1]),
@@ -82,10 +89,10 @@ async fn deleting_a_thread_takes_its_runs_and_names_the_open_ones() {
     let held = backend.claim(1, at(1)).await.remove(0);
     backend.storage.create_run(new_run(run(2), thread(1), at(0))).await.unwrap();
     assert_eq!(
-        backend.storage.delete_thread(thread(1)).await.unwrap(),
+        backend.storage.delete_thread(thread(1), MetadataFilter::default()).await.unwrap(),
         Some(DeletedThread { pending: vec![run(2)], running: vec![run(1)] })
     );
-    assert_eq!(backend.storage.delete_thread(thread(1)).await.unwrap(), None);
+    assert_eq!(backend.storage.delete_thread(thread(1), MetadataFilter::default()).await.unwrap(), None);
     assert!(backend.storage.run_by_id(run(1)).await.unwrap().is_none());
     assert!(backend.storage.finish_run(held.lease, success(at(2))).await.is_err());
 }
@@ -122,6 +129,7 @@ async fn assistants_are_registered_once_and_found() {
     let kept = backend.storage.assistant(AssistantId::of_graph("a")).await.unwrap().unwrap();
     assert_eq!(kept, assistant("a", "Alpha"));
     let query = |graph_id: Option<&str>, name: Option<&str>| AssistantQuery {
+        visible: MetadataFilter::default(),
         metadata: object(json!({"created_by": "system"})),
         graph_id: graph_id.map(Into::into),
         name: name.map(Into::into),
@@ -150,7 +158,7 @@ async fn values_that_can_not_be_understood_match_nothing() {
         let outcome = ThreadOutcome { interrupts: raw(&json!({})), error: None };
         let values = Some(raw_from_text(values).unwrap());
         let update = ThreadUpdate { status: ThreadStatus::Idle, values, outcome, state: None };
-        backend.storage.update_thread(thread(n), update, at(1)).await.unwrap();
+        backend.storage.update_thread(thread(n), MetadataFilter::default(), update, at(1)).await.unwrap();
     }
     let query = ThreadQuery { values: object(json!({ "x": 1 })), ..ThreadQuery::default() };
     let found = backend.storage.search_threads(query, Window { limit: 10, offset: 0 }).await.unwrap();
@@ -174,7 +182,7 @@ async fn documents_come_back_as_they_were_sent() {
             revision: "r".into(),
         }),
     };
-    backend.storage.update_thread(thread(1), update, at(1)).await.unwrap();
+    backend.storage.update_thread(thread(1), MetadataFilter::default(), update, at(1)).await.unwrap();
     let found = backend.storage.thread(thread(1)).await.unwrap().unwrap();
     assert_eq!(serde_json::to_string(&found.metadata).unwrap(), serde_json::to_string(&metadata).unwrap());
     assert_eq!(found.values.known().unwrap().get(), values);

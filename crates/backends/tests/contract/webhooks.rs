@@ -2,16 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use threadyard_core::{
-    cancel::{CancelAction, CancelCause, CancelRequest},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelRun},
     deliveries::{DeliveryQuery, DeliveryState, Steered, Trigger},
     ids::{LeaseId, RecoveryId},
+    metadata_filter::MetadataFilter,
     page::Window,
     retention::DeliveryTimes,
     testkit::new_run,
     time::Timestamp,
-    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, GivenUp, LeftAlone, NextStep, Overdue},
+    webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, GivenUp, LeftAlone, NextStep, OWN_APP, Overdue},
 };
 use uuid::Uuid;
 
@@ -36,7 +37,7 @@ pub(crate) async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDeliver
     backend.storage.claim_deliveries(claim).await.unwrap().deliveries
 }
 
-fn result(delivery: &ClaimedDelivery, seconds: i64, next: NextStep) -> AttemptResult {
+pub(crate) fn result(delivery: &ClaimedDelivery, seconds: i64, next: NextStep) -> AttemptResult {
     let (id, lease_id) = (delivery.id.clone(), delivery.lease_id);
     AttemptResult {
         id,
@@ -81,6 +82,41 @@ async fn the_end_of_a_run_is_told_until_somebody_has_it() {
     assert_eq!(third.attempt, 3, "a result under a lost lease changes nothing");
     backend.storage.record_attempt(result(&third, 61, NextStep::Delivered)).await.unwrap();
     assert!(claim(&backend, 10_000).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_own_application_is_told_who_made_a_run_by_whoever_has_it() {
+    let backend = Backend::new().await;
+    backend.thread(1).await;
+    let mut new = new_run(run(1), thread(1), at(0));
+    new.run.kwargs.webhook = Some("/done?token=secret".into());
+    let configurable = json!({ "langgraph_auth_user": { "identity": "ann", "team": "blue" } });
+    new.run.kwargs.config.insert("configurable".into(), configurable);
+    backend.storage.create_run(new).await.unwrap();
+    let held = backend.claim(1, at(1)).await.remove(0);
+    backend.storage.finish_run(held.lease, success(at(2))).await.unwrap();
+    let take = async |per_origin, own| {
+        let claim = ClaimDeliveries {
+            lease_id: LeaseId(Uuid::from_u64_pair(5, 1)),
+            limit: 1,
+            bytes: usize::MAX,
+            retries: 1,
+            per_origin,
+            rooms: BTreeMap::from([(OWN_APP.to_owned(), own)]),
+            from: String::new(),
+            now: at(3),
+            until: at(50),
+        };
+        backend.storage.claim_deliveries(claim).await.unwrap().deliveries
+    };
+    assert!(take(1, 0).await.is_empty(), "it is for others to send");
+    let told = take(0, 1).await.remove(0);
+    assert_eq!((told.origin.as_str(), told.url.as_str()), (OWN_APP, "/done?token=secret"));
+    let maker = told.maker.unwrap();
+    assert_eq!((maker.identity(), maker.fields()["team"].as_str()), ("ann", Some("blue")));
+    let shown =
+        backend.storage.search_deliveries(DeliveryQuery::default(), Window { limit: 1, offset: 0 }).await.unwrap();
+    assert_eq!(shown.rows[0].url, "/done");
 }
 
 #[tokio::test]
@@ -137,7 +173,7 @@ async fn the_told_end_of_a_deleted_run_goes_with_it() {
     ended_run(&backend, true).await;
     let held = claim(&backend, 2).await.remove(0);
     backend.storage.record_attempt(result(&held, 3, NextStep::Delivered)).await.unwrap();
-    backend.storage.delete_run(thread(1), run(1)).await.unwrap();
+    backend.storage.delete_run(thread(1), run(1), MetadataFilter::default()).await.unwrap();
     assert!(backend.storage.delivery(held.id).await.unwrap().is_none());
 }
 
@@ -156,8 +192,18 @@ async fn the_hook_of_a_rolled_back_run_and_of_a_deleted_thread_still_goes_out() 
     new.run.kwargs.webhook = Some(URL.into());
     backend.storage.create_run(new).await.unwrap();
     let cancel = CancelRequest { action: CancelAction::Rollback, reason: "test".into(), cause: CancelCause::User };
-    backend.storage.cancel_run(thread(1), run(1), cancel, at(1)).await.unwrap();
-    backend.storage.delete_thread(thread(1)).await.unwrap();
+    backend
+        .storage
+        .cancel_run(CancelRun {
+            thread_id: thread(1),
+            run_id: run(1),
+            within: MetadataFilter::default(),
+            request: cancel,
+            now: at(1),
+        })
+        .await
+        .unwrap();
+    backend.storage.delete_thread(thread(1), MetadataFilter::default()).await.unwrap();
     let body: Value = serde_json::from_slice(&claim(&backend, 2).await.remove(0).body).unwrap();
     assert_eq!((body["status"].as_str(), body["error"]["error"].as_str()), (Some("rollback"), Some("UserRollback")));
 }
@@ -254,7 +300,7 @@ async fn only_settled_deliveries_are_swept_or_go_with_their_thread() {
     backend.storage.finish_run(held.lease, success(at(6))).await.unwrap();
     let delivery = claim(&backend, 7).await.remove(0);
     backend.storage.record_attempt(result(&delivery, 8, NextStep::Failed)).await.unwrap();
-    backend.storage.delete_thread(thread(1)).await.unwrap();
+    backend.storage.delete_thread(thread(1), MetadataFilter::default()).await.unwrap();
     assert_eq!(backend.storage.sweep_deliveries(before(9_999), 10).await.unwrap(), 0, "it went with its thread");
 }
 

@@ -4,10 +4,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use threadyard_backends::PostgresStorage;
 use threadyard_core::{
-    cancel::{CancelAction, CancelCause, CancelRequest},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelRun},
     checkpoints::{Checkpoints, PutWrites, Write, Writer},
     ids::LeaseId,
     json::Object,
+    metadata_filter::MetadataFilter,
     runs::{ClaimRuns, ExpireLeases, Lease, MultitaskStrategy, RunQuery, RunStatus, Runs},
     storage::StorageError,
     testkit::{new_run, sample_checkpoint},
@@ -83,7 +84,7 @@ async fn a_lease_that_is_lost_while_it_is_checked_writes_nothing() {
             let late = holder.put_checkpoint(Writer::Run(lease), sample_checkpoint(&name, "2", None)).await;
             assert_eq!(late, Err(StorageError::LeaseLost));
         }
-        other.delete_thread(thread(n)).await.unwrap();
+        other.delete_thread(thread(n), MetadataFilter::default()).await.unwrap();
     }
 }
 
@@ -200,9 +201,21 @@ async fn operations_that_lock_the_same_threads_in_any_order_all_succeed() {
             }
             let request =
                 CancelRequest { action: CancelAction::Interrupt, reason: "test".into(), cause: CancelCause::User };
-            storage.cancel_run(on, run(n / 2), request, at(3)).await.unwrap();
+            storage
+                .cancel_run(CancelRun {
+                    thread_id: on,
+                    run_id: run(n / 2),
+                    within: MetadataFilter::default(),
+                    request,
+                    now: at(3),
+                })
+                .await
+                .unwrap();
             let metadata = Object::from_iter([(format!("key {n}"), n.into())]);
-            storage.patch_thread(on, ThreadPatch { metadata, ttl: None }, at(3)).await.unwrap();
+            storage
+                .patch_thread(on, ThreadPatch { within: MetadataFilter::default(), metadata, ttl: None }, at(3))
+                .await
+                .unwrap();
         });
     }
     tasks.join_all().await;

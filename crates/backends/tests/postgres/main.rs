@@ -7,6 +7,7 @@ mod concurrency;
 mod contract;
 mod database;
 mod frozen;
+mod limits;
 mod outbox;
 mod plans;
 mod server;
@@ -28,6 +29,9 @@ struct Backend {
 }
 
 impl Backend {
+    /// By how many bytes a stored value is longer than what it is made of.
+    const SEAL: u64 = 0;
+
     async fn new() -> Self {
         Self::open(Database::new().await).await
     }

@@ -16,6 +16,7 @@ use threadyard_core::{
     ids::{AssistantId, LeaseId, RecoveryId},
     items::{ItemAnswer, ItemOperation, ItemPut, Items},
     json::{Object, raw},
+    metadata_filter::MetadataFilter,
     page::Window,
     retention::{DeliveryTimes, Retention, ThreadTtl},
     runs::{RunQuery, Runs},
@@ -53,7 +54,7 @@ async fn a_moment_of_a_cron_makes_one_run() {
     let servers = two(&database).await;
     let new = NewThread { thread_id: thread(1), metadata: Object::new(), ttl: None, now: at(0) };
     servers[0].create_thread(new).await.unwrap();
-    servers[0].create_cron(cron(1, Some(thread(1)), 60)).await.unwrap();
+    servers[0].create_cron(cron(1, Some(thread(1)), 60), MetadataFilter::default()).await.unwrap();
     for moment in 1..=5 {
         let fired = all_at_once(&servers, 8, |storage, n| async move {
             let due = storage.due_crons(at(60 * moment), 10).await.unwrap();
@@ -227,15 +228,28 @@ async fn an_item_that_many_write_is_one_item() {
             value: Some(raw(&json!({ "n": n }))),
             ttl: (seconds > 0).then(|| Duration::from_secs(seconds)),
             embeddings: Vec::new(),
+            within: MetadataFilter::default(),
         })
     };
     // In any order of keys, and while others read, delete and sweep what is over.
     all_at_once(&servers, 40, |storage, n| async move {
         let mut operations: Vec<_> = (0..10).map(|key| put(if n % 2 == 0 { key } else { 9 - key }, n, n % 3)).collect();
         let namespace = vec!["a".into(), "\0\"\\{}".into()];
-        operations.push(ItemOperation::Get { namespace: namespace.clone(), key: "3".into(), refresh: true });
+        operations.push(ItemOperation::Get {
+            namespace: namespace.clone(),
+            key: "3".into(),
+            refresh: true,
+            visible: MetadataFilter::default(),
+        });
         if n % 5 == 0 {
-            let gone = ItemPut { namespace, key: "4".into(), value: None, ttl: None, embeddings: Vec::new() };
+            let gone = ItemPut {
+                namespace,
+                key: "4".into(),
+                value: None,
+                ttl: None,
+                embeddings: Vec::new(),
+                within: MetadataFilter::default(),
+            };
             operations.push(ItemOperation::Put(gone));
         }
         storage.apply_items(operations, at(1)).await.unwrap();
@@ -247,6 +261,7 @@ async fn an_item_that_many_write_is_one_item() {
         namespace: vec!["a".into(), "\0\"\\{}".into()],
         key: key.to_string(),
         refresh: false,
+        visible: MetadataFilter::default(),
     };
     let answers = servers[1].apply_items((0..10).map(get).collect(), at(5)).await.unwrap();
     for answer in answers {

@@ -4,6 +4,7 @@
 
 #[path = "../contract/mod.rs"]
 mod contract;
+mod privacy;
 mod restarts;
 
 use std::sync::Arc;
@@ -22,6 +23,9 @@ struct Backend {
 
 #[expect(clippy::unused_async, reason = "other backends are waited for")]
 impl Backend {
+    /// By how many bytes a stored value is longer than what it is made of.
+    const SEAL: u64 = 0;
+
     async fn new() -> Self {
         Self::open(tempfile::tempdir().unwrap())
     }

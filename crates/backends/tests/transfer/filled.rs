@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use threadyard_core::{
+    agent_parts::Version,
+    agent_tasks::TaskId,
+    api_keys::{ApiKey, KeyDigest},
     assistants::{Assistant, AssistantPatch},
     checkpoints::{Blob, CheckpointQuery, PruneStrategy, PutCheckpoint, PutWrites, Write, Writer},
     crons::Cron,
@@ -12,15 +15,18 @@ use threadyard_core::{
     ids::{AssistantId, CronId, LeaseId, RecoveryId, RunId, ThreadId},
     items::{Embedding, ItemAnswer, ItemOperation, ItemPut, ItemSearch},
     json::{Object, RawObject, raw},
+    metadata_filter::MetadataFilter,
     page::Window,
+    push_configs::{KeptPushConfig, PushConfig},
     retention::ThreadTtl,
     runs::{ClaimRuns, ClaimedRun, EndStatus, Ending, RunQuery},
     storage::Storage,
     stream::StreamEvent,
     testkit::{new_run, sample_checkpoint},
-    threads::{NewThread, ThreadQuery},
+    threads::{CopyThread, NewThread, ThreadQuery},
     time::Timestamp,
     webhook_keys::MasterKey,
+    webhook_policy::WebhookHeaders,
     webhooks::{AttemptResult, ClaimDeliveries, ClaimedDelivery, NextStep},
 };
 use uuid::Uuid;
@@ -54,12 +60,28 @@ pub(crate) fn object(value: Value) -> Object {
 pub(crate) async fn fill(storage: &dyn Storage) {
     storage.webhook_keys(MasterKey([1; 32]), at(0)).await.unwrap();
     storage.rotate_webhook_key(MasterKey([2; 32]), at(1), at(10_000_000)).await.unwrap();
+    storage.create_api_key(api_key(), KeyDigest([3; 32])).await.unwrap();
+    storage.note_use_of_api_key(&api_key().id, at(2), at(1)).await.unwrap();
+    storage.revoke_api_key(&api_key().id, at(3)).await.unwrap();
     assistants(storage).await;
     threads(storage).await;
     runs(storage).await;
     checkpoints(storage).await;
-    storage.create_cron(cron()).await.unwrap();
+    storage.create_cron(cron(), MetadataFilter::default()).await.unwrap();
     put_item(storage, &["a", ODD], ODD, Vec::new()).await;
+}
+
+fn api_key() -> ApiKey {
+    ApiKey {
+        id: "ty_1".into(),
+        name: ODD.into(),
+        identity: ODD.into(),
+        scopes: vec!["user".into()],
+        created_at: at(0),
+        expires_at: Some(at(9)),
+        revoked_at: None,
+        last_used_at: None,
+    }
 }
 
 async fn assistants(storage: &dyn Storage) {
@@ -87,7 +109,27 @@ async fn threads(storage: &dyn Storage) {
         let new = NewThread { thread_id: thread(n), metadata, ttl: (n == 2).then_some(ttl), now: at(0) };
         storage.create_thread(new).await.unwrap();
     }
-    storage.copy_thread(thread(5), thread(6), at(1)).await.unwrap();
+    storage
+        .copy_thread(CopyThread {
+            source: thread(5),
+            within: MetadataFilter::default(),
+            target: thread(6),
+            metadata: Object::new(),
+            now: at(1),
+        })
+        .await
+        .unwrap();
+}
+
+/// Where another agent wants to be told of a run.
+fn push_config() -> PushConfig {
+    PushConfig {
+        task: TaskId { thread_id: thread(5), run_id: run(5) },
+        id: ODD.into(),
+        url: URL.into(),
+        headers: WebhookHeaders(vec![("x-token".into(), "secret".into())]),
+        version: Version::V03,
+    }
 }
 
 async fn runs(storage: &dyn Storage) {
@@ -122,6 +164,7 @@ async fn runs(storage: &dyn Storage) {
     storage.create_run(new_run(run(4), thread(4), at(6))).await.unwrap();
     assert_eq!(claim_runs(storage, at(6)).await.len(), 1, "it goes on running");
     storage.create_run(new_run(run(5), thread(5), at(7))).await.unwrap();
+    assert_eq!(storage.keep_push_config(push_config(), MetadataFilter::default()).await.unwrap(), KeptPushConfig::Done);
     assert_eq!(claim_deliveries(storage, at(11)).await.len(), 1, "it goes on being sent");
 }
 
@@ -165,6 +208,7 @@ async fn checkpoints(storage: &dyn Storage) {
 
 fn cron() -> Cron {
     Cron {
+        user: None,
         cron_id: CronId(Uuid::from_u64_pair(5, 1)),
         assistant_id: AssistantId(Uuid::from_u64_pair(4, 1)),
         thread_id: Some(thread(1)),
@@ -189,6 +233,7 @@ pub(crate) async fn put_item(storage: &dyn Storage, namespace: &[&str], key: &st
         value: Some(raw(&json!({ "odd": ODD, "n": 1.0 }))),
         ttl: Some(Duration::from_secs(1_000_000)),
         embeddings,
+        within: MetadataFilter::default(),
     };
     storage.apply_items(vec![ItemOperation::Put(put)], at(0)).await.unwrap();
 }
@@ -223,11 +268,13 @@ pub(crate) async fn seen(storage: &dyn Storage) -> Vec<String> {
     let id = AssistantId(Uuid::from_u64_pair(4, 1));
     let mut seen = vec![
         format!("{:?}", storage.webhook_keys(MasterKey([9; 32]), at(9)).await.unwrap()),
+        format!("{:?}", storage.api_key("ty_1").await.unwrap().map(|(key, digest)| (key, digest.0))),
         json!(storage.assistant(id).await.unwrap()).to_string(),
         json!(storage.assistant_versions(id, Object::new(), ALL).await.unwrap()).to_string(),
         json!(storage.cron(CronId(Uuid::from_u64_pair(5, 1))).await.unwrap()).to_string(),
         json!(storage.recovery(RecoveryId(Uuid::from_u64_pair(8, 1))).await.unwrap()).to_string(),
         json!(storage.left_alone(at(9)).await.unwrap().len()).to_string(),
+        (storage.push_configs(push_config().task).await.unwrap() == [push_config()]).to_string(),
     ];
     let tagged = ThreadQuery { metadata: object(json!({ "odd": ODD, "n": 2 })), ..ThreadQuery::default() };
     assert_eq!(storage.count_threads(tagged).await.unwrap(), 1, "threads are found by their tags");
@@ -249,8 +296,14 @@ pub(crate) async fn seen(storage: &dyn Storage) -> Vec<String> {
         seen.push(json!(attempts).to_string());
     }
     seen.push(json!(deliveries).to_string());
-    let search =
-        ItemSearch { prefix: vec!["a".into()], filter: Object::new(), query: None, window: ALL, refresh: false };
+    let search = ItemSearch {
+        prefix: vec!["a".into()],
+        filter: Object::new(),
+        query: None,
+        window: ALL,
+        refresh: false,
+        visible: MetadataFilter::default(),
+    };
     let ItemAnswer::Items(items) =
         storage.apply_items(vec![ItemOperation::Search(search)], at(9)).await.unwrap().remove(0)
     else {

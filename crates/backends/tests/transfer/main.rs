@@ -16,11 +16,12 @@ use std::{path::Path, time::Duration};
 use serde_json::json;
 use tempfile::TempDir;
 use threadyard_backends::{
-    Comparison, Place, PostgresStorage, SqliteStorage, Transfer, TransferError, compare, import,
+    Cipher, Comparison, Place, PostgresStorage, SqliteStorage, Transfer, TransferError, compare, import,
 };
 use threadyard_core::{
     checkpoints::Writer,
     items::Embedding,
+    metadata_filter::MetadataFilter,
     runs::{ExpireLeases, Runs},
     storage::Storage,
     testkit::{new_run, sample_checkpoint},
@@ -39,7 +40,7 @@ fn postgres(database: &Database) -> Place {
 }
 
 fn transfer(from: &Place, to: &Place) -> Transfer {
-    Transfer { from: from.clone(), to: to.clone(), embeddings: false }
+    Transfer { from: from.clone(), to: to.clone(), embeddings: false, cipher: Cipher::none() }
 }
 
 /// Imports as soon as the connections of whoever was there before have ended.
@@ -90,7 +91,7 @@ async fn a_difference_is_found() {
     let both = transfer(&folder(&here), &folder(&there));
     assert_same(&compare(&both, &mut |_| {}).await.unwrap());
     put_item(&open(there.path()), &["a", ODD], "another", Vec::new()).await;
-    open(here.path()).delete_run(thread(1), run(1)).await.unwrap();
+    open(here.path()).delete_run(thread(1), run(1), MetadataFilter::default()).await.unwrap();
     let different = compare(&both, &mut |_| {}).await.unwrap();
     let different: Vec<_> = different.iter().filter(|it| !it.is_same()).map(|it| it.noun).collect();
     assert!(different.contains(&"runs") && different.contains(&"items") && !different.contains(&"crons"));
