@@ -3,13 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use threadyard_core::{
+    access::Action,
     ids::ThreadId,
     json::{Object, RawJson, Value, raw},
+    metadata_filter::MetadataFilter,
     runtime::{CallOperation, GraphCall, GraphInfo},
     threads::{SavedState, ThreadHead, ThreadOutcome, ThreadStatus, ThreadUpdate, UpdatedThread},
 };
 
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, access::thread_value};
 
 /// Which checkpoint of a thread is meant; the default is the newest.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -106,22 +108,22 @@ impl CheckpointRef {
 impl Engine {
     /// The state of a thread at a checkpoint. The head of a thread at rest is answered from storage alone.
     pub async fn thread_state(&self, id: ThreadId, at: &CheckpointRef, subgraphs: bool) -> Result<RawJson> {
-        let head = self.head(id).await?;
+        let (head, _) = self.head(id, Action::ThreadsRead).await?;
         let at_rest = at.is_head() && !subgraphs && head.status != ThreadStatus::Busy;
         if at_rest && let Some(saved) = head.state.as_ref().filter(|saved| self.is_current(saved, &head)) {
             return Ok(saved.state.clone());
         }
         let Some(graph_id) = graph_of(&head) else { return Ok(raw(&empty_state())) };
-        let args = json!({ "config": state_config(id, at), "subgraphs": subgraphs });
+        let args = json!({ "config": self.state_config(id, at), "subgraphs": subgraphs });
         self.ask_state(CallOperation::StateGet, graph_id, raw(&args)).await
     }
 
     /// The states of a thread, newest first.
     pub async fn thread_history(&self, id: ThreadId, query: &HistoryQuery) -> Result<RawJson> {
-        let head = self.head(id).await?;
+        let (head, _) = self.head(id, Action::ThreadsRead).await?;
         let Some(graph_id) = graph_of(&head) else { return Ok(raw(&json!([]))) };
         let args = json!({
-            "config": state_config(id, &query.checkpoint),
+            "config": self.state_config(id, &query.checkpoint),
             "limit": query.limit,
             "before": query.before,
             "filter": query.metadata,
@@ -131,34 +133,34 @@ impl Engine {
 
     /// Writes to a thread's state as if a node had, and answers the checkpoint that made.
     pub async fn update_thread_state(&self, id: ThreadId, update: UpdateState) -> Result<UpdatedState> {
-        let head = self.head(id).await?;
+        let (head, within) = self.head(id, Action::ThreadsUpdate).await?;
         if head.status == ThreadStatus::Busy {
             return Err(Error::Conflict(format!("thread `{id}` is busy; update it when its runs have ended")));
         }
         let graph_id = graph_of(&head).ok_or_else(|| {
             Error::Refused(format!("thread `{id}` has no graph yet; set metadata.graph_id or run it"))
         })?;
-        let config = state_config(id, &update.checkpoint);
+        let config = self.state_config(id, &update.checkpoint);
         let args = UpdateArgs { config, values: update.values, as_node: update.as_node };
-        self.write_state(id, CallOperation::StateUpdate, graph_id, raw(&args)).await
+        self.write_state((id, within), CallOperation::StateUpdate, graph_id, raw(&args)).await
     }
 
     /// Writes supersteps to a thread as if a run had made them.
     pub async fn replay_supersteps(&self, id: ThreadId, supersteps: &[Value]) -> Result<()> {
-        let head = self.head(id).await?;
+        let (head, within) = self.head(id, Action::ThreadsUpdate).await?;
         let graph_id = graph_of(&head)
             .ok_or_else(|| Error::Refused(format!("thread `{id}` has no graph; set metadata.graph_id")))?;
         if !self.runtime.graphs().iter().any(|graph| graph.id == graph_id) {
             let known = self.graph_ids();
             return Err(Error::Refused(format!("graph `{graph_id}` is not in the project, which has: {known}")));
         }
-        let args = json!({ "config": state_config(id, &CheckpointRef::default()), "supersteps": supersteps });
-        self.write_state(id, CallOperation::StateReplay, graph_id, raw(&args)).await.map(|_| ())
+        let args = json!({ "config": self.state_config(id, &CheckpointRef::default()), "supersteps": supersteps });
+        self.write_state((id, within), CallOperation::StateReplay, graph_id, raw(&args)).await.map(|_| ())
     }
 
     async fn write_state(
         &self,
-        id: ThreadId,
+        (id, within): (ThreadId, MetadataFilter),
         operation: CallOperation,
         graph_id: String,
         args: RawJson,
@@ -172,7 +174,7 @@ impl Engine {
             outcome: ThreadOutcome { interrupts: answer.interrupts.unwrap_or_else(|| raw(&json!({}))), error: None },
             state: Some(SavedState { state: answer.state, revision: self.runtime.revision() }),
         };
-        if self.storage.update_thread(id, thread, self.ambient.now()).await? == UpdatedThread::Missing {
+        if self.storage.update_thread(id, within, thread, self.ambient.now()).await? == UpdatedThread::Missing {
             return Err(Error::NotFound("thread"));
         }
         let configurable = match answer.config.get("configurable") {
@@ -189,21 +191,26 @@ impl Engine {
         saved.revision == self.runtime.revision() || !self.runtime.graphs().iter().any(can_ask)
     }
 
-    async fn head(&self, id: ThreadId) -> Result<ThreadHead> {
-        self.storage.thread_head(id).await?.ok_or(Error::NotFound("thread"))
+    /// The head of a thread that the caller may touch like this, and what else could be.
+    async fn head(&self, id: ThreadId, action: Action) -> Result<(ThreadHead, MetadataFilter)> {
+        let filter = self.permit(action, || thread_value(id)).await?.filter;
+        let head = self.storage.thread_head(id).await?;
+        let head = head.filter(|head| filter.admits(&head.metadata)).ok_or(Error::NotFound("thread"))?;
+        Ok((head, filter))
+    }
+
+    fn state_config(&self, id: ThreadId, at: &CheckpointRef) -> Value {
+        let mut configurable = Object::new();
+        configurable.insert("thread_id".into(), id.to_string().into());
+        configurable.insert("checkpoint_ns".into(), "".into());
+        at.apply(&mut configurable);
+        self.name_caller(&mut configurable);
+        json!({ "configurable": configurable })
     }
 
     async fn ask_state(&self, operation: CallOperation, graph_id: String, args: RawJson) -> Result<RawJson> {
         Ok(self.runtime.call(GraphCall { operation, graph_id, args }).await?)
     }
-}
-
-fn state_config(id: ThreadId, at: &CheckpointRef) -> Value {
-    let mut configurable = Object::new();
-    configurable.insert("thread_id".into(), id.to_string().into());
-    configurable.insert("checkpoint_ns".into(), "".into());
-    at.apply(&mut configurable);
-    json!({ "configurable": configurable })
 }
 
 fn graph_of(head: &ThreadHead) -> Option<String> {

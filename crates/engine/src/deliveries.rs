@@ -1,6 +1,7 @@
 //! Deliveries of webhooks: seeing what was sent, and having it sent again or no more.
 
 use threadyard_core::{
+    access::Action,
     bus::Topic,
     deliveries::{Attempt, Delivery, DeliveryQuery, Steered},
     ids::{RunId, ThreadId},
@@ -19,6 +20,7 @@ const ERASED: &str = "the body of this delivery was erased; see webhooks.log.ret
 impl Engine {
     /// The deliveries of a run with their attempts, also when the run is gone.
     pub async fn run_deliveries(&self, thread_id: ThreadId, run_id: RunId) -> Result<Vec<(Delivery, Vec<Attempt>)>> {
+        self.permit_on_thread(Action::ThreadsRead, thread_id).await?;
         let query = DeliveryQuery { run_id: Some(run_id), thread_id: Some(thread_id), ..DeliveryQuery::default() };
         let found = self.storage.search_deliveries(query, OF_A_RUN).await?.rows;
         if found.is_empty() {
@@ -33,27 +35,32 @@ impl Engine {
 
     /// A page of deliveries, the newest first.
     pub async fn search_deliveries(&self, query: DeliveryQuery, window: Window) -> Result<Page<Delivery>> {
+        self.operators_only()?;
         Ok(self.storage.search_deliveries(query, window).await?)
     }
 
     /// How many deliveries match.
     pub async fn count_deliveries(&self, query: DeliveryQuery) -> Result<u64> {
+        self.operators_only()?;
         Ok(self.storage.count_deliveries(query).await?)
     }
 
     /// One delivery with its attempts.
     pub async fn delivery(&self, id: String) -> Result<(Delivery, Vec<Attempt>)> {
+        self.operators_only()?;
         self.storage.delivery(id).await?.ok_or(Error::NotFound("delivery"))
     }
 
     /// What is sent, to the byte.
     pub async fn delivery_body(&self, id: String) -> Result<String> {
+        self.operators_only()?;
         let body = self.storage.delivery_body(id).await?.ok_or(Error::NotFound("delivery"))?;
         if body.is_empty() { Err(Error::Gone(ERASED.into())) } else { Ok(body) }
     }
 
     /// Has a delivery sent now, besides its schedule, even if its receiver is left alone.
     pub async fn resend_delivery(&self, id: String) -> Result<()> {
+        self.operators_only()?;
         self.may_send()?;
         let steered = self.storage.resend_delivery(id.clone(), self.ambient.now()).await?;
         if let (Steered::Done, Some((delivery, _))) = (&steered, self.storage.delivery(id).await?)
@@ -66,6 +73,7 @@ impl Engine {
 
     /// Stops a delivery that is not settled.
     pub async fn cancel_delivery(&self, id: String) -> Result<()> {
+        self.operators_only()?;
         let steered = self.storage.cancel_delivery(id, self.ambient.now()).await?;
         self.steered(steered, "the delivery is settled already")
     }

@@ -12,6 +12,7 @@ use threadyard_core::{
     deliveries::{DeliveryQuery, Recovery, Trigger},
     ids::{LeaseId, RecoveryId, RunId},
     time::Timestamp,
+    webhook_policy::WebhookHeaders,
     webhooks::{ClaimedDelivery, origin},
 };
 use uuid::Uuid;
@@ -53,6 +54,12 @@ pub struct TestSent {
 impl Engine {
     /// The receivers that something waits for or that there is anything to know of, by their origins.
     pub async fn destinations(&self) -> Result<Vec<Destination>> {
+        self.operators_only()?;
+        self.known_destinations().await
+    }
+
+    /// The same, for what shows no more of them than numbers.
+    pub(crate) async fn known_destinations(&self) -> Result<Vec<Destination>> {
         let mut all: BTreeMap<String, Destination> = BTreeMap::new();
         for waiting in self.storage.waiting().await? {
             let destination = all.entry(waiting.origin).or_default();
@@ -66,6 +73,7 @@ impl Engine {
 
     /// Has a receiver that is left alone tried now.
     pub fn probe_destination(&self, url: &str) -> Result<()> {
+        self.operators_only()?;
         let origin = origin(url).ok_or_else(|| Error::Invalid("origin: must be a URL such as https://a.com".into()))?;
         self.outbox.open(&origin);
         self.wake(Topic::Deliveries);
@@ -74,6 +82,7 @@ impl Engine {
 
     /// Sends a receiver a sample, signed and judged as any delivery, and tells what it answers. Nothing is kept of it.
     pub async fn test_webhook(&self, url: &str, event: &str) -> Result<TestSent> {
+        self.operators_only()?;
         self.may_send()?;
         check_webhook_url(url, &self.settings.webhook_policy)?;
         let now = self.ambient.now();
@@ -89,6 +98,8 @@ impl Engine {
             created_at: now,
             url: url.into(),
             origin: origin(url).unwrap_or_default(),
+            headers: WebhookHeaders::default(),
+            maker: None,
             body: body.to_string().into(),
             attempt: 1,
             scheduled: 1,
@@ -111,6 +122,7 @@ impl Engine {
 
     /// Begins to have everything sent again that matches and was given up, cancelled or skipped.
     pub async fn recover_deliveries(&self, query: DeliveryQuery) -> Result<Recovery> {
+        self.operators_only()?;
         self.may_send()?;
         let id = RecoveryId(self.ambient.ordered());
         self.storage.begin_recovery(id, query, self.ambient.now()).await?;
@@ -120,6 +132,7 @@ impl Engine {
 
     /// How far a recovery is.
     pub async fn recovery(&self, id: RecoveryId) -> Result<Recovery> {
+        self.operators_only()?;
         self.storage.recovery(id).await?.ok_or(Error::NotFound("recovery"))
     }
 

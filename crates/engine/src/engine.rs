@@ -9,9 +9,13 @@ use threadyard_core::{
     ids::{AssistantId, RunId},
     items::{ItemIndex, ItemTtl},
     json::{Object, Value},
+    limits::RunLimits,
+    own_app::OwnApp,
     retention::{DeliveryTimes, ThreadTtl},
     runtime::{GraphRuntime, StopReason},
     storage::Storage,
+    time::Timestamp,
+    trace_context::TraceContext,
     webhook_keys::{MasterKey, WebhookKey},
     webhook_pace::WebhookPace,
     webhook_policy::{WebhookHeaders, WebhookPolicy},
@@ -20,12 +24,16 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, Faults, Result, Role, loops,
+    Error, Faults, Result, Role,
+    access::Access,
+    loops,
     metrics::Metrics,
     outbox::Outbox,
+    role::Reach,
     running::RunningRuns,
     signing::{Signer, new_master},
     slots::Slots,
+    traces::Traces,
     webhook_client::WebhookClient,
 };
 
@@ -37,8 +45,12 @@ pub struct Parts {
     pub bus: Arc<dyn EventBus>,
     /// The user's graphs.
     pub runtime: Arc<dyn GraphRuntime>,
+    /// The project's own application, where this server has it.
+    pub own_app: Option<Arc<dyn OwnApp>>,
     /// Time and ids.
     pub ambient: Ambient,
+    /// Where spans go.
+    pub traces: Traces,
     /// What the operator chose.
     pub settings: Settings,
 }
@@ -48,6 +60,8 @@ pub struct Parts {
 pub struct Settings {
     /// How many runs are executed at once.
     pub concurrency: u32,
+    /// How many runs of one user or assistant there may be.
+    pub run_limits: RunLimits,
     /// How long a run may take.
     pub run_timeout: Duration,
     /// How long a run that was told to stop may take to obey.
@@ -101,9 +115,14 @@ impl Default for Sweep {
     }
 }
 
-/// All use cases. Cheap to clone.
+/// All use cases, on somebody's behalf. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine(Arc<Shared>);
+pub struct Engine {
+    shared: Arc<Shared>,
+    access: Access,
+    /// Where the request that it serves is found, if that is traced.
+    pub(crate) trace: Option<Arc<TraceContext>>,
+}
 
 /// What the use cases share; only this crate sees inside.
 pub struct Shared {
@@ -115,10 +134,13 @@ pub struct Shared {
     pub(crate) running: RunningRuns,
     /// How many more runs may be executed here.
     pub(crate) slots: Slots,
+    /// Which receivers are sent to from here.
+    pub(crate) reach: Option<Reach>,
     pub(crate) webhooks: WebhookClient,
     pub(crate) outbox: Outbox,
     pub(crate) signer: Signer,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when no new work is to begin.
     pub(crate) stopping: CancellationToken,
@@ -128,17 +150,18 @@ impl std::ops::Deref for Engine {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
-        &self.0
+        &self.shared
     }
 }
 
 impl Engine {
     /// Builds the engine, registers the default assistants, and starts the loops.
     pub async fn start(parts: Parts) -> Result<Self> {
-        let webhooks = WebhookClient::new(&parts.settings)?;
-        let outbox = Outbox::new(&parts.settings.webhook_pace);
         let signer = Signer::new(keys(&parts).await?);
-        let engine = Self(Arc::new(Shared {
+        let reach = parts.settings.role.reach(parts.own_app.is_some());
+        let webhooks = WebhookClient::new(&parts.settings, parts.own_app)?;
+        let outbox = Outbox::new(&parts.settings.webhook_pace, reach.unwrap_or(Reach::Others));
+        let shared = Arc::new(Shared {
             storage: parts.storage,
             slots: Slots::new(if parts.settings.role.executes() { parts.settings.concurrency } else { 0 }),
             bus: parts.bus,
@@ -146,16 +169,32 @@ impl Engine {
             ambient: parts.ambient,
             settings: parts.settings,
             running: RunningRuns::default(),
+            reach,
             webhooks,
             outbox,
             signer,
             metrics: Metrics::new(),
+            traces: parts.traces,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
-        }));
+        });
+        let engine = Self { shared, access: Access::Unrestricted, trace: None };
         engine.register_default_assistants().await?;
         loops::start(&engine);
         Ok(engine)
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.ambient.now()
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    pub(crate) fn with_access(&self, access: Access) -> Self {
+        Self { access, ..self.clone() }
     }
 
     /// Stops: takes no new runs, lets running ones go on for `grace`, then hands them over to the next start.
@@ -174,11 +213,16 @@ impl Engine {
         self.tasks.spawn(task)
     }
 
-    /// Wakes the loop that looks after a topic; where none does here, those of other servers.
+    /// Wakes the loop that looks after a topic; where none looks after all of it here, those of other servers.
     pub(crate) fn wake(&self, topic: Topic) {
-        if self.settings.role.looks_after(topic) && !self.stopping.is_cancelled() {
+        let goes_on = !self.stopping.is_cancelled();
+        let a_part = topic == Topic::Deliveries && self.reach.is_some() && goes_on;
+        let elsewhere = topic == Topic::Deliveries && self.reach != Some(Reach::All);
+        let all_of_it = self.settings.role.looks_after(topic) && goes_on && !elsewhere;
+        if all_of_it || a_part {
             self.bus.wake(topic);
-        } else {
+        }
+        if !all_of_it {
             self.bus.wake_others(topic);
         }
     }

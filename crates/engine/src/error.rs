@@ -1,6 +1,10 @@
 //! The one domain error: what a use case can answer besides success.
 
+use std::time::Duration;
+
 use threadyard_core::{
+    access::AccessError,
+    limits::QueueFull,
     runtime::{GraphError, RuntimeError},
     storage::StorageError,
 };
@@ -23,6 +27,25 @@ pub enum Error {
     /// The caller may not do this.
     #[error("{0}")]
     Forbidden(String),
+    /// Whoever decides about access refused it, with an HTTP status of its choice.
+    #[error("{detail}")]
+    Denied {
+        /// The status.
+        status: u16,
+        /// Why, for the caller.
+        detail: String,
+    },
+    /// There is too much of it for now.
+    #[error("{why}")]
+    TooMany {
+        /// Of what.
+        why: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// What was sent is larger than what is read.
+    #[error("{0}")]
+    TooLarge(String),
     /// It was there, and is not kept any more.
     #[error("{0}")]
     Gone(String),
@@ -53,6 +76,25 @@ pub enum Error {
 
 /// The outcome of a use case.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<AccessError> for Error {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Refused { status, detail } => Self::Denied { status, detail },
+            AccessError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            AccessError::Failed(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// So long a client waits that was refused since too much waits already.
+const QUEUES_MOVE_WITHIN: Duration = Duration::from_secs(5);
+
+impl From<QueueFull> for Error {
+    fn from(full: QueueFull) -> Self {
+        Self::TooMany { why: full.to_string(), retry_after: QUEUES_MOVE_WITHIN }
+    }
+}
 
 impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {

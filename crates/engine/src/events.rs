@@ -2,6 +2,7 @@
 
 use threadyard_core::{
     events::kept_id,
+    ids::ThreadId,
     runs::{ClaimedRun, Lease},
     storage::Result,
     stream::{EventId, StreamEvent},
@@ -26,6 +27,15 @@ impl Voice {
         let open = engine.bus.open(run.run_id, run.thread_id);
         let next = if keeps { kept_id(run, claimed.said + 1) } else { open };
         Self { engine: engine.clone(), lease: claimed.lease, keeps, next }
+    }
+
+    /// Moves to a block of the thread's own, unless an earlier attempt did. Says whether it is new.
+    pub(crate) async fn begin_block(&mut self, thread_id: ThreadId) -> Result<bool> {
+        let new = self.next.seq == 1;
+        if new {
+            self.next.seq += self.engine.storage.begin_block(thread_id).await?;
+        }
+        Ok(new)
     }
 
     /// Says events. Who has heard one of a resumable run can come back behind it, whatever dies meanwhile.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use threadyard_core::{
+    access::Action,
     items::{Embedding, FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, ItemSearch, NamespaceQuery, ToEmbed},
-    json::{Object, RawJson},
+    json::{Object, RawJson, RawObject, Value, fields, raw},
     page::Window,
 };
 
@@ -37,6 +39,17 @@ pub enum Indexing {
     Never,
 }
 
+impl Indexing {
+    /// As clients write it.
+    fn as_written(&self) -> Value {
+        match self {
+            Self::AsConfigured => Value::Null,
+            Self::Fields(fields) => json!(fields),
+            Self::Never => Value::Bool(false),
+        }
+    }
+}
+
 /// Which items to find.
 #[derive(Clone, Debug)]
 pub struct ItemQuery {
@@ -54,7 +67,18 @@ pub struct ItemQuery {
 
 impl Engine {
     /// Writes an item, in the place of an earlier one.
-    pub async fn put_item(&self, put: PutItem) -> Result<()> {
+    pub async fn put_item(&self, mut put: PutItem) -> Result<()> {
+        let asked = || {
+            let mut asked = place(&put.namespace, &put.key);
+            asked.insert("value".into(), put.value.clone());
+            asked.insert("index".into(), raw(&put.indexing.as_written()));
+            asked.insert("ttl".into(), raw(&put.ttl.map(|ttl| ttl.as_secs_f64() / 60.0)));
+            asked
+        };
+        let mut permit = self.permit(Action::StorePut, asked).await?;
+        permit.edit("namespace", &mut put.namespace)?;
+        permit.edit("key", &mut put.key)?;
+        permit.edit("value", &mut put.value)?;
         check_labels(&put.namespace)?;
         match put.namespace.first().map(String::as_str) {
             None => return Err(Error::Refused("namespace: must have at least one label".into())),
@@ -66,29 +90,65 @@ impl Engine {
         let ttl = put.ttl.or(self.settings.item_ttl.default);
         let embeddings = self.embeddings_of(&put.value, put.indexing).await?;
         let PutItem { namespace, key, value, .. } = put;
-        let put = ItemPut { namespace, key, value: Some(value), ttl, embeddings };
-        self.apply(ItemOperation::Put(put)).await.map(|_| ())
+        self.write(ItemPut { namespace, key, value: Some(value), ttl, embeddings, within: permit.filter }).await
     }
 
     /// The item under this key.
-    pub async fn item(&self, namespace: Vec<String>, key: String, refresh: Option<bool>) -> Result<Option<Item>> {
+    pub async fn item(
+        &self,
+        mut namespace: Vec<String>,
+        mut key: String,
+        refresh: Option<bool>,
+    ) -> Result<Option<Item>> {
+        let asked = || {
+            let mut asked = place(&namespace, &key);
+            asked.insert("refresh_ttl".into(), raw(&refresh));
+            asked
+        };
+        let mut permit = self.permit(Action::StoreGet, asked).await?;
+        permit.edit("namespace", &mut namespace)?;
+        permit.edit("key", &mut key)?;
         check_labels(&namespace)?;
-        let refresh = self.refreshes(refresh);
-        match self.apply(ItemOperation::Get { namespace, key, refresh }).await? {
+        let get = ItemOperation::Get { namespace, key, refresh: self.refreshes(refresh), visible: permit.filter };
+        match self.apply(get).await? {
             ItemAnswer::Item(item) => Ok(item),
             other => Err(mismatch(&other)),
         }
     }
 
     /// Deletes an item, if there is one.
-    pub async fn delete_item(&self, namespace: Vec<String>, key: String) -> Result<()> {
+    pub async fn delete_item(&self, mut namespace: Vec<String>, mut key: String) -> Result<()> {
+        let mut permit = self.permit(Action::StoreDelete, || place(&namespace, &key)).await?;
+        permit.edit("namespace", &mut namespace)?;
+        permit.edit("key", &mut key)?;
         check_labels(&namespace)?;
-        let put = ItemPut { namespace, key, value: None, ttl: None, embeddings: Vec::new() };
-        self.apply(ItemOperation::Put(put)).await.map(|_| ())
+        let (ttl, embeddings, within) = (None, Vec::new(), permit.filter);
+        self.write(ItemPut { namespace, key, value: None, ttl, embeddings, within }).await
+    }
+
+    async fn write(&self, put: ItemPut) -> Result<()> {
+        match self.apply(ItemOperation::Put(put)).await? {
+            ItemAnswer::Written => Ok(()),
+            ItemAnswer::Hidden => Err(Error::NotFound("item")),
+            other => Err(mismatch(&other)),
+        }
     }
 
     /// The items that match: the nearest to the query first, or else the last changed.
-    pub async fn search_items(&self, query: ItemQuery) -> Result<Vec<FoundItem>> {
+    pub async fn search_items(&self, mut query: ItemQuery) -> Result<Vec<FoundItem>> {
+        let asked = || {
+            fields(&json!({
+                "namespace": query.prefix, "filter": Some(&query.filter).filter(|filter| !filter.is_empty()),
+                "limit": query.window.limit, "offset": query.window.offset, "query": query.query,
+                "refresh_ttl": query.refresh,
+            }))
+        };
+        let mut permit = self.permit(Action::StoreSearch, asked).await?;
+        let (mut prefix, mut filter) = (Some(query.prefix), Some(query.filter));
+        permit.edit("namespace", &mut prefix)?;
+        permit.edit("filter", &mut filter)?;
+        permit.edit("query", &mut query.query)?;
+        (query.prefix, query.filter) = (prefix.unwrap_or_default(), filter.unwrap_or_default());
         check_labels(&query.prefix)?;
         let refresh = self.refreshes(query.refresh);
         let ItemQuery { prefix, filter, query, window, .. } = query;
@@ -96,14 +156,28 @@ impl Engine {
             Some(query) => self.embed(ToEmbed::Query(query)).await?.pop(),
             None => None,
         };
-        match self.apply(ItemOperation::Search(ItemSearch { prefix, filter, query, window, refresh })).await? {
+        let search = ItemSearch { prefix, filter, query, window, refresh, visible: permit.filter };
+        match self.apply(ItemOperation::Search(search)).await? {
             ItemAnswer::Items(items) => Ok(items),
             other => Err(mismatch(&other)),
         }
     }
 
     /// The namespaces that match.
-    pub async fn list_namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>> {
+    pub async fn list_namespaces(&self, mut query: NamespaceQuery) -> Result<Vec<Vec<String>>> {
+        let some = |labels: &Vec<String>| Some(labels.clone()).filter(|labels| !labels.is_empty());
+        let (mut prefix, mut suffix) = (some(&query.prefix), some(&query.suffix));
+        let asked = || {
+            fields(&json!({
+                "namespace": prefix, "suffix": suffix, "max_depth": query.max_depth, "limit": query.window.limit,
+                "offset": query.window.offset,
+            }))
+        };
+        let mut permit = self.permit(Action::StoreListNamespaces, asked).await?;
+        permit.edit("namespace", &mut prefix)?;
+        permit.edit("suffix", &mut suffix)?;
+        permit.edit("max_depth", &mut query.max_depth)?;
+        (query.prefix, query.suffix) = (prefix.unwrap_or_default(), suffix.unwrap_or_default());
         check_labels(&query.prefix)?;
         check_labels(&query.suffix)?;
         match self.apply(ItemOperation::ListNamespaces(query)).await? {
@@ -142,6 +216,11 @@ impl Engine {
         let mut answers = self.storage.apply_items(vec![operation], self.ambient.now()).await?;
         answers.pop().ok_or_else(|| Error::Internal("storage did not answer a store operation".into()))
     }
+}
+
+/// Where an item is, in the words of handlers.
+fn place(namespace: &[String], key: &str) -> RawObject {
+    fields(&json!({ "namespace": namespace, "key": key }))
 }
 
 fn check_labels(namespace: &[String]) -> Result<()> {

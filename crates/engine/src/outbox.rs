@@ -1,6 +1,7 @@
 //! What is on its way to receivers, and what may go next.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,10 +10,13 @@ use threadyard_core::{
     ids::LeaseId,
     time::Timestamp,
     webhook_pace::WebhookPace,
-    webhooks::{ClaimDeliveries, ClaimedDelivery, LeftAlone, origin},
+    webhooks::{ClaimDeliveries, ClaimedDelivery, LeftAlone, OWN_APP, origin},
 };
 
-use crate::origins::{Contact, Health, Origins};
+use crate::{
+    origins::{Contact, Health, Origins},
+    role::Reach,
+};
 
 /// A lease is so much longer than any exchange takes, so that it only ends when its holder died.
 const SPARE: Duration = Duration::from_secs(15);
@@ -32,6 +36,7 @@ pub(crate) struct Outbox {
     at_once: u32,
     at_once_to_one: u32,
     lease: Duration,
+    reach: Reach,
     state: Mutex<InFlight>,
 }
 
@@ -45,10 +50,10 @@ struct InFlight {
 
 impl Outbox {
     /// Nothing is on its way, and nothing known.
-    pub(crate) fn new(pace: &WebhookPace) -> Self {
+    pub(crate) fn new(pace: &WebhookPace, reach: Reach) -> Self {
         let state = InFlight { all: 0, bytes: 0, retries: 0, origins: Origins::new(pace.at_once_to_one) };
         let WebhookPace { at_once, at_once_to_one, total, .. } = *pace;
-        Self { at_once, at_once_to_one, lease: total + SPARE, state: Mutex::new(state) }
+        Self { at_once, at_once_to_one, lease: total + SPARE, reach, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, InFlight> {
@@ -60,17 +65,35 @@ impl Outbox {
         let mut state = self.state();
         state.origins.forget(now);
         let bytes = BYTES.saturating_sub(state.bytes);
+        let (per_origin, rooms) = self.rooms(&state.origins, now);
         ClaimDeliveries {
             lease_id,
             limit: if bytes == 0 { 0 } else { self.at_once - state.all },
             bytes,
             retries: (self.at_once / 2).max(1).saturating_sub(state.retries),
-            per_origin: self.at_once_to_one,
-            rooms: state.origins.rooms(now),
+            per_origin,
+            rooms,
             from,
             now,
             until: now + self.lease,
         }
+    }
+
+    /// How many may be taken for an origin, and for those that have another number.
+    fn rooms(&self, origins: &Origins, now: Timestamp) -> (u32, BTreeMap<String, u32>) {
+        if self.reach == Reach::OwnApp {
+            return (0, BTreeMap::from([(OWN_APP.to_owned(), origins.room(OWN_APP, now))]));
+        }
+        let mut rooms = origins.rooms(now);
+        if self.reach == Reach::Others {
+            rooms.insert(OWN_APP.to_owned(), 0);
+        }
+        (self.at_once_to_one, rooms)
+    }
+
+    /// Whether anything at this origin, or at those behind it, is to be sent from here.
+    pub(crate) fn goes_on_at(&self, origin: &str) -> bool {
+        self.reach != Reach::OwnApp || origin <= OWN_APP
     }
 
     /// Whether a delivery to a URL could go now.
@@ -121,5 +144,25 @@ impl Outbox {
     /// Lets the next delivery to a receiver go at once, though it is left alone.
     pub(crate) fn open(&self, origin: &str) {
         self.state().origins.open(origin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_own_application_is_told_by_who_has_it() {
+        let now = Timestamp(0);
+        for (reach, own, others) in [(Reach::All, 8, 8), (Reach::Others, 0, 8), (Reach::OwnApp, 8, 0)] {
+            let outbox = Outbox::new(&WebhookPace::production(), reach);
+            let claim = outbox.claim(LeaseId(Uuid::nil()), String::new(), now);
+            let room = |origin: &str| claim.rooms.get(origin).copied().unwrap_or(claim.per_origin);
+            assert_eq!((room(OWN_APP), room("https://a.example")), (own, others), "{reach:?}");
+            assert_eq!(outbox.goes_on_at("https://a.example"), others > 0);
+            assert!(outbox.goes_on_at(""), "what comes first is looked at by everybody");
+        }
     }
 }

@@ -27,6 +27,16 @@ impl Role {
         matches!(self, Self::All | Self::Sender)
     }
 
+    /// Which receivers this server sends deliveries to, if any. The project's own application is told by whoever has it.
+    pub(crate) fn reach(self, has_own_app: bool) -> Option<Reach> {
+        match (self.sends(), has_own_app) {
+            (true, true) => Some(Reach::All),
+            (true, false) => Some(Reach::Others),
+            (false, true) => Some(Reach::OwnApp),
+            (false, false) => None,
+        }
+    }
+
     /// Whether loops of this server look after a topic.
     pub(crate) fn looks_after(self, topic: Topic) -> bool {
         match topic {
@@ -34,6 +44,16 @@ impl Role {
             Topic::Deliveries | Topic::Recoveries => self.sends(),
         }
     }
+}
+
+/// The receivers that a server sends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    All,
+    /// All but the project's own application, which other servers have.
+    Others,
+    /// The project's own application alone.
+    OwnApp,
 }
 
 #[cfg(test)]

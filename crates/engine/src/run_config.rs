@@ -2,13 +2,18 @@
 
 use serde_json::json;
 use threadyard_core::{
+    access::User,
     assistants::Assistant,
-    ids::{CronId, RunId, ThreadId},
+    event_streaming::MARKER,
+    ids::{RunId, ThreadId},
     json::{Object, Value},
     runs::ClaimedRun,
 };
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result, RunRequest,
+    access::{name_nobody, name_user},
+};
 
 /// The config and context that a request and its assistant make together.
 pub(crate) struct MergedConfig {
@@ -50,6 +55,13 @@ fn check(config: &Object) -> Result<()> {
     unless("recursion_limit", Value::is_i64, "an integer")
 }
 
+/// Adds what the run sees of the request that asks for it; a proxy may have set it, so the client can't.
+pub(crate) fn add_configurable(config: &mut Object, of_request: &Object) {
+    if let Some(Value::Object(configurable)) = config.get_mut("configurable") {
+        configurable.extend(of_request.clone());
+    }
+}
+
 /// Adds the keys that name the run; a caller can't set them.
 pub(crate) fn name_run(config: &mut Object, names: &RunNames<'_>) {
     let mut configurable = object(config, "configurable");
@@ -57,9 +69,16 @@ pub(crate) fn name_run(config: &mut Object, names: &RunNames<'_>) {
     configurable.insert("thread_id".into(), names.thread_id.to_string().into());
     configurable.insert("graph_id".into(), names.assistant.graph_id.clone().into());
     configurable.insert("assistant_id".into(), names.assistant.assistant_id.to_string().into());
-    configurable.insert("user_id".into(), "".into());
-    if let Some(cron_id) = names.cron_id {
+    match names.user {
+        Some(user) => name_user(&mut configurable, user),
+        None => name_nobody(&mut configurable),
+    }
+    if let Some(cron_id) = names.request.cron_id {
         configurable.insert("cron_id".into(), cron_id.to_string().into());
+    }
+    configurable.shift_remove(MARKER);
+    if names.request.event_streaming {
+        configurable.insert(MARKER.into(), true.into());
     }
     config.insert("configurable".into(), configurable.into());
 }
@@ -84,7 +103,9 @@ pub(crate) struct RunNames<'a> {
     pub(crate) run_id: RunId,
     pub(crate) thread_id: ThreadId,
     pub(crate) assistant: &'a Assistant,
-    pub(crate) cron_id: Option<CronId>,
+    pub(crate) request: &'a RunRequest,
+    /// On whose behalf it is.
+    pub(crate) user: Option<&'a User>,
 }
 
 /// The config a graph sees: the run's own, with the metadata of everything it belongs to.
@@ -95,7 +116,8 @@ pub(crate) fn for_attempt(claimed: &ClaimedRun) -> Object {
     metadata.extend(object(&config, "metadata"));
     metadata.insert("graph_id".into(), run.graph_id.clone().into());
     metadata.insert("assistant_id".into(), run.assistant_id.to_string().into());
-    metadata.insert("user_id".into(), "".into());
+    let user_id = object(&config, "configurable").shift_remove("user_id");
+    metadata.insert("user_id".into(), user_id.unwrap_or_else(|| "".into()));
     metadata.insert("run_attempt".into(), run.attempt.into());
     metadata.insert("langgraph_host".into(), "self-hosted".into());
     config.insert("metadata".into(), metadata.into());

@@ -49,6 +49,8 @@ pub struct RunFields {
     #[serde(default)]
     after_seconds: Option<f64>,
     #[serde(default)]
+    strict_resume: Option<bool>,
+    #[serde(default)]
     durability: Option<Durability>,
     #[serde(default)]
     checkpoint_during: Option<bool>,
@@ -57,6 +59,8 @@ pub struct RunFields {
     on_disconnect: Option<Value>,
     #[serde(default)]
     on_completion: Option<Value>,
+    #[serde(skip)]
+    of_request: Object,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -88,6 +92,11 @@ enum OnCompletion {
 }
 
 impl RunFields {
+    /// Adds what the run sees of the request that brings it, as keys of `config.configurable`.
+    pub fn add_configurable(&mut self, of_request: &Object) {
+        self.of_request.extend(of_request.clone());
+    }
+
     /// Whether the run stops when the client that it is for goes away.
     pub fn cancels_on_disconnect(&self) -> Result<bool> {
         let chosen = choice("on_disconnect", self.on_disconnect.as_ref())?;
@@ -137,6 +146,10 @@ impl RunFields {
             after,
             durability,
             cron_id: None,
+            push_target: None,
+            of_request: self.of_request,
+            event_streaming: false,
+            strict_resume: self.strict_resume.unwrap_or(false),
         })
     }
 }

@@ -1,27 +1,35 @@
 //! Drives one claimed run from its first event to its end.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde_json::json;
 use threadyard_core::{
     bus::{Closing, Topic},
-    cancel::{CancelAction, CancelCause, CancelRequest},
-    ids::LeaseId,
+    cancel::{CancelAction, CancelRequest},
+    event_streaming::{Lifecycle, answered, lifecycle},
     json::{RawJson, raw},
-    runs::{ClaimedRun, EndStatus, Ending, GivenBack, Lease, NewLease, Run, RunError},
+    runs::{ClaimedRun, EndStatus, Ending, GivenBack, Run, RunError},
     runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
     storage::StorageError,
     stream::StreamEvent,
     threads::{SavedState, ThreadOutcome, ThreadStatus, ThreadUpdate},
     time::Timestamp,
+    trace_context::TraceContext,
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{Engine, events::Voice, run_config, runs::stop_reason, slots::Taken, stream::failed_result};
+use crate::{
+    Engine, answers,
+    cancel::{by_deletion, stop_reason},
+    events::Voice,
+    run_config,
+    run_ending::{announce, record},
+    run_traces,
+    slots::Taken,
+    stream::failed_result,
+};
 
 /// What executing a run came to.
-enum Outcome {
+pub(crate) enum Outcome {
     /// It ended for good; `wait` answers the result.
     Ended(Box<Ending>, Option<Bytes>),
     /// Another attempt has to go on.
@@ -35,21 +43,16 @@ enum Outcome {
 
 /// A run that was there so often when a shared worker died gets a worker of its own.
 const QUARANTINED: u32 = 2;
-/// The time between two tries to write to a storage that is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// A lease for a run that begins now.
-pub(crate) fn new_lease(engine: &Engine) -> NewLease {
-    NewLease { lease_id: LeaseId(engine.ambient.random()), until: engine.ambient.now() + engine.settings.lease }
-}
 
 /// Has a claimed run executed.
 pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
     let engine = engine.clone();
+    engine.metrics.runs.begun(&claimed.run);
     // From now on this server speaks for the run.
     let voice = Voice::of(&engine, &claimed);
     engine.tasks.clone().spawn(async move {
         let others_wait = drive(&engine, claimed, voice).await;
+        let others_wait = others_wait || engine.settings.run_limits.running.limits();
         if engine.slots.give_back(slot) || others_wait {
             engine.wake(Topic::Runs);
         }
@@ -57,8 +60,12 @@ pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
 }
 
 /// Executes the run and records how it ended. Says whether another run, or this one again, may wait for it.
-async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
+async fn drive(engine: &Engine, mut claimed: ClaimedRun, mut voice: Voice) -> bool {
     let run = claimed.run.clone();
+    let mut span = engine.traces.begin(TraceContext::of(&run.kwargs.config).as_ref(), || run_traces::begun(&run));
+    if let Some(trace) = span.context() {
+        trace.note(&mut claimed.run.kwargs.config);
+    }
     let lease = claimed.lease;
     let stops = engine.running.enter(lease);
     engine.settings.faults.reach("run.claimed");
@@ -68,10 +75,12 @@ async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
     engine.running.leave(lease);
     match recorded {
         Ok(others_wait) => {
+            run_traces::ended(&mut span, &outcome);
             announce(engine, &run, outcome, voice);
             return others_wait;
         }
         Err(StorageError::LeaseLost) => {
+            span.fail("lease_lost");
             tracing::warn!(run_id = %run.run_id, attempt = run.attempt, "the run was taken over or deleted; what this attempt did is dropped");
             // The stream goes on with the next attempt, if there is one.
             let left = engine.storage.run_by_id(run.run_id).await;
@@ -83,62 +92,12 @@ async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
         }
         // The lease ends by itself, and the run is taken up again when storage is back.
         Err(error) => {
+            span.fail("storage");
             tracing::error!(run_id = %run.run_id, %error, "the end of the run could not be stored");
             engine.bus.hand_over(run.run_id);
         }
     }
     true
-}
-
-/// Stores what became of the run, and says whether runs of its thread wait. While storage is unavailable, it is kept here: nobody else could go on with the run.
-async fn record(engine: &Engine, lease: Lease, outcome: &Outcome) -> Result<bool, StorageError> {
-    if let Outcome::HandOver { pause: true, .. } = outcome {
-        paused(engine).await;
-    }
-    loop {
-        let recorded = match outcome {
-            Outcome::Ended(ending, _) => {
-                engine.settings.faults.reach("finish.before_commit");
-                engine.storage.finish_run(lease, (**ending).clone()).await
-            }
-            Outcome::HandOver { why, .. } => {
-                engine.storage.requeue_run(lease, *why, engine.ambient.now()).await.map(|()| true)
-            }
-        };
-        match recorded {
-            Err(StorageError::Unavailable(why)) if !engine.stopping.is_cancelled() => {
-                tracing::error!(run_id = %lease.run_id, why, "the end of the run could not be stored; trying again");
-                paused(engine).await;
-            }
-            recorded => return recorded,
-        }
-    }
-}
-
-async fn paused(engine: &Engine) {
-    tokio::select! {
-        () = engine.stopping.cancelled() => {}
-        () = tokio::time::sleep(PAUSE) => {}
-    }
-}
-
-/// Commit, then announce: nothing here is needed for correctness.
-fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
-    let Outcome::Ended(ending, result) = outcome else { return engine.bus.hand_over(run.run_id) };
-    engine.settings.faults.reach("finish.committed");
-    let took_ms = run.started_at.map(|start| ending.at.since(start).as_millis());
-    tracing::info!(
-        run_id = %run.run_id, thread_id = %run.thread_id, graph_id = run.graph_id, run_attempt = run.attempt,
-        status = ending.status.as_str(), took_ms, "run ended"
-    );
-    if let Some(last) = ending.last_event() {
-        voice.tell(vec![last]);
-    }
-    engine.bus.close(run.run_id, Closing { result });
-    // Where there is no room now, the sender looks again by itself when there is.
-    if run.kwargs.webhook.as_deref().is_some_and(|url| engine.outbox.has_room(url, engine.ambient.now())) {
-        engine.wake(Topic::Deliveries);
-    }
 }
 
 async fn execute(
@@ -148,9 +107,13 @@ async fn execute(
     voice: &mut Voice,
 ) -> Outcome {
     let run = claimed.run.clone();
-    let begun = StreamEvent::of("metadata", &json!({ "run_id": run.run_id, "attempt": run.attempt }));
-    if let Err(error) = voice.say(vec![begun]).await {
+    if let Err(error) = begun(engine, &run, voice).await {
         return lost(engine, &run, &RuntimeError::Storage(error));
+    }
+    match answers::refusal(engine, &run).await {
+        Ok(None) => {}
+        Ok(Some(error)) => return refused(engine, error),
+        Err(error) => return lost(engine, &run, &RuntimeError::Storage(error)),
     }
     let mut session = match engine.runtime.start(job(claimed)).await {
         Ok(session) => session,
@@ -196,6 +159,18 @@ async fn execute(
             patience.as_mut().reset(Instant::now() + engine.settings.stop_within);
         }
     }
+}
+
+/// Says that the attempt begins.
+async fn begun(engine: &Engine, run: &Run, voice: &mut Voice) -> Result<(), StorageError> {
+    let attempt = StreamEvent::of("metadata", &json!({ "run_id": run.run_id, "attempt": run.attempt }));
+    if run.kwargs.event_streaming() && voice.begin_block(run.thread_id).await? {
+        let now = engine.ambient.now();
+        let running = lifecycle(run, Lifecycle::Running, None, now);
+        let told = [Some(running), answered(run, now), Some(attempt)];
+        return voice.say(told.into_iter().flatten().collect()).await;
+    }
+    voice.say(vec![attempt]).await
 }
 
 fn stop(session: &dyn RunSession, reason: StopReason, stopped: &mut Option<StopReason>) {
@@ -249,7 +224,7 @@ fn ended(
     let at = engine.ambient.now();
     match (end.status, stopped) {
         (_, Some(StopReason::Rollback)) => {
-            let cancel = cancel.unwrap_or_else(|| deleted(CancelAction::Rollback));
+            let cancel = cancel.unwrap_or_else(|| by_deletion(CancelAction::Rollback));
             Outcome::Ended(Box::new(cancel.ending(at)), None)
         }
         (RunEndStatus::Cancelled, Some(StopReason::Drain)) => {
@@ -262,7 +237,7 @@ fn ended(
             stopped_ending(engine, end, ending)
         }
         (RunEndStatus::Cancelled, Some(StopReason::Interrupt)) => {
-            let cancel = cancel.unwrap_or_else(|| deleted(CancelAction::Interrupt));
+            let cancel = cancel.unwrap_or_else(|| by_deletion(CancelAction::Interrupt));
             stopped_ending(engine, end, Ending { status: EndStatus::Interrupted, ..cancel.ending(at) })
         }
         (RunEndStatus::Success, _) => {
@@ -288,6 +263,14 @@ fn ended(
             failed(engine, end, error, at)
         }
     }
+}
+
+/// The run is not to begin, and leaves its thread as it was.
+fn refused(engine: &Engine, error: RunError) -> Outcome {
+    let (status, result) = (EndStatus::Error, failed_result(&error));
+    let at = engine.ambient.now();
+    let ending = Ending { status, error: Some(error), cause: None, values: None, thread: None, at };
+    Outcome::Ended(Box::new(ending), Some(result))
 }
 
 /// The worker is gone, or never could begin.
@@ -344,8 +327,12 @@ fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outco
 fn stopped_ending(engine: &Engine, end: RunEnd, ending: Ending) -> Outcome {
     let result = bytes(end.values.as_ref());
     let values = end.values.clone();
-    let rest = if end.has_next { ThreadStatus::Interrupted } else { ThreadStatus::Idle };
-    let thread = Some(thread_update(engine, end, rest, None));
+    let (rest, error) = match ending.status {
+        EndStatus::Timeout => (ThreadStatus::Error, ending.error.as_ref().map(raw)),
+        _ if end.has_next => (ThreadStatus::Interrupted, None),
+        _ => (ThreadStatus::Idle, None),
+    };
+    let thread = Some(thread_update(engine, end, rest, error));
     Outcome::Ended(Box::new(Ending { values, thread, ..ending }), result)
 }
 
@@ -358,11 +345,6 @@ fn thread_update(engine: &Engine, end: RunEnd, status: ThreadStatus, error: Opti
         outcome: ThreadOutcome { interrupts, error },
         state: end.state.map(|state| SavedState { state, revision }),
     }
-}
-
-/// The request of a run whose row is gone.
-fn deleted(action: CancelAction) -> CancelRequest {
-    CancelRequest { action, reason: "the run was deleted".into(), cause: CancelCause::User }
 }
 
 fn bytes(json: Option<&RawJson>) -> Option<Bytes> {

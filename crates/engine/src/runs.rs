@@ -2,31 +2,31 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use threadyard_core::{
-    assistants::Assistant,
-    bus::{Closing, From, Topic},
-    cancel::{CancelAction, CancelCause, CancelRequest, CancelledRun},
+    access::{Action, User},
+    bus::{Closing, Topic},
+    events::kept_id,
     ids::{CronId, RunId, ThreadId},
-    json::{Object, RawJson, Value},
+    json::{Object, RawJson, Value, fields},
     page::{Page, Window},
     runs::{
-        ClaimedRun, CreatedRun, Durability, EndStatus, Ending, MultitaskStrategy, NewRun, PauseAt, Run, RunKwargs,
-        RunQuery, RunStatus,
+        ClaimedRun, CreatedRun, Durability, EndStatus, Ending, MultitaskStrategy, NewRun, PauseAt, Run, RunQuery,
+        RunStatus,
     },
     runtime::StopReason,
     stream::StreamMode,
+    threads::ThreadValues,
 };
 
 use crate::{
-    CheckpointRef, Engine, Error, Result, RunStream,
-    run_config::{self, RunNames},
-    run_task,
-    stream::failed_result,
+    CheckpointRef, Engine, Error, PushTarget, Result, RunStream, run_task, stream::failed_result,
     webhook_client::check_webhook_url,
 };
 
 /// A run that somebody asks for.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the shape is the API's")]
 pub struct RunRequest {
     /// The id of an assistant, or a graph's for its default assistant.
     pub assistant: String,
@@ -64,6 +64,14 @@ pub struct RunRequest {
     pub durability: Durability,
     /// The cron that asks for it.
     pub cron_id: Option<CronId>,
+    /// Where to tell how its task stands.
+    pub push_target: Option<PushTarget>,
+    /// What it sees of the request that asks for it, as keys of `config.configurable`.
+    pub of_request: Object,
+    /// Whether it says the events of event streaming.
+    pub event_streaming: bool,
+    /// Whether an answer to an interrupt that does not wait fails it.
+    pub strict_resume: bool,
 }
 
 /// The thread that a run is to work on.
@@ -73,15 +81,6 @@ pub enum ThreadChoice {
     Existing(ThreadId, bool),
     /// A new one; the flag says whether it goes when the run has ended.
     New(bool),
-}
-
-/// Which runs to stop together.
-#[derive(Clone, Debug)]
-pub enum CancelRuns {
-    /// These of one thread.
-    OfThread(ThreadId, Vec<RunId>),
-    /// All that are pending, all that are running, or both.
-    WithStatus(Option<RunStatus>),
 }
 
 /// A run in the queue, with the stream of what it will say.
@@ -95,7 +94,7 @@ pub struct StartedRun {
 impl Engine {
     /// Puts a run into the queue. Its stream is open before the run can begin, so nothing of it is missed.
     pub async fn create_run(&self, request: RunRequest, choice: ThreadChoice) -> Result<StartedRun> {
-        let new = self.prepare_run(request, choice).await?;
+        let new = self.prepare_run(request, choice, self.user()).await?;
         self.enqueue(new).await
     }
 
@@ -103,38 +102,49 @@ impl Engine {
     pub async fn create_runs(&self, requests: Vec<(RunRequest, bool)>) -> Result<Vec<Run>> {
         let mut prepared = Vec::with_capacity(requests.len());
         for (request, temporary) in requests {
-            prepared.push(self.prepare_run(request, ThreadChoice::New(temporary)).await?);
+            prepared.push(self.prepare_run(request, ThreadChoice::New(temporary), self.user()).await?);
         }
         let runs: Vec<_> = prepared.iter().map(|new| new.run.clone()).collect();
-        self.storage.create_runs(prepared).await?;
+        self.storage.create_runs(prepared).await??;
         self.wake(Topic::Runs);
         Ok(runs)
     }
 
-    pub(crate) async fn prepare_run(&self, request: RunRequest, choice: ThreadChoice) -> Result<NewRun> {
+    pub(crate) async fn prepare_run(
+        &self,
+        mut request: RunRequest,
+        choice: ThreadChoice,
+        user: Option<&User>,
+    ) -> Result<NewRun> {
+        let within = self.permit_run(&mut request, choice).await?;
         let assistant = self.resolve_assistant(&request.assistant).await?;
         self.check_loaded(&assistant.graph_id)?;
+        if let ThreadChoice::Existing(thread_id, _) = choice {
+            self.check_language(thread_id, &assistant.graph_id).await?;
+        }
         if let Some(url) = &request.webhook {
             check_webhook_url(url, &self.settings.webhook_policy)?;
         }
-        self.new_run(request, choice, &assistant)
+        request.push_target.iter().try_for_each(|target| self.check_push_target(target))?;
+        Ok(NewRun { within, ..self.new_run(request, choice, &assistant, user)? })
     }
 
     async fn enqueue(&self, mut new: NewRun) -> Result<StartedRun> {
         let run = new.run.clone();
-        // Where there is room, it need not be looked for in the queue.
-        let slot = self.slots.take_one().filter(|_| !self.stopping.is_cancelled());
+        // Where there is room, it need not be looked for in the queue. Who has how much is counted there.
+        let may_begin = !self.stopping.is_cancelled() && !self.settings.run_limits.running.limits();
+        let slot = if may_begin { self.slots.take_one() } else { None };
         let speaks = slot.is_some();
         if speaks {
-            new.claim = Some(run_task::new_lease(self));
+            new.claim = Some(self.new_lease());
             self.bus.open(run.run_id, run.thread_id);
         }
         let stream = self.open_stream(&run);
         match self.storage.create_run(new).await.map_err(Error::from).and_then(accepted) {
             Ok(Accepted { ended, stopping, claimed }) => {
-                self.announce_stopped(&run, ended, stopping);
+                self.announce_stopped(&run, ended, stopping).await;
                 match (claimed, slot) {
-                    (Some(claimed), Some(slot)) => run_task::begin(self, *claimed, slot),
+                    (Some(claimed), Some(slot)) => run_task::begin(&self.by_itself(), *claimed, slot),
                     (_, slot) => {
                         drop(slot);
                         self.wake(Topic::Runs);
@@ -160,43 +170,33 @@ impl Engine {
 
     /// The run with this id on this thread.
     pub async fn run(&self, thread_id: ThreadId, run_id: RunId) -> Result<Run> {
-        self.storage.run(thread_id, run_id).await?.ok_or(Error::NotFound("run"))
+        self.permit_on_thread(Action::ThreadsRead, thread_id).await?;
+        let found = self.storage.run(thread_id, run_id).await?.ok_or(Error::NotFound("run"))?;
+        Ok(self.shown(found))
     }
 
     /// The run with this id, whatever its thread.
     pub async fn run_by_id(&self, run_id: RunId) -> Result<Run> {
-        self.storage.run_by_id(run_id).await?.ok_or(Error::NotFound("run"))
+        let found = self.storage.run_by_id(run_id).await?.ok_or(Error::NotFound("run"))?;
+        match self.permit_on_thread(Action::ThreadsRead, found.thread_id).await {
+            Err(Error::NotFound(_)) => Err(Error::NotFound("run")),
+            permitted => permitted.map(|_| self.shown(found)),
+        }
     }
 
     /// The runs of a thread, newest first.
     pub async fn list_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>> {
         self.thread(query.thread_id).await?;
-        Ok(self.storage.search_runs(query, window).await?)
-    }
-
-    /// Stops a run. With `wait`, returns when it has truly ended.
-    pub async fn cancel_run(&self, thread_id: ThreadId, run_id: RunId, action: CancelAction, wait: bool) -> Result<()> {
-        let reason = match action {
-            CancelAction::Interrupt => "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
-            CancelAction::Rollback => "rollback requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
-        };
-        let cancel = CancelRequest { action, reason: reason.into(), cause: CancelCause::User };
-        self.stop_run(thread_id, run_id, cancel, wait).await
-    }
-
-    /// Stops a run because the client that asked for it has gone.
-    pub async fn cancel_abandoned_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<()> {
-        let reason = "client disconnected from the run stream (on_disconnect=cancel)".into();
-        let cancel = CancelRequest { action: CancelAction::Interrupt, reason, cause: CancelCause::Disconnect };
-        match self.stop_run(thread_id, run_id, cancel, false).await {
-            Err(Error::NotFound(_)) => Ok(()),
-            outcome => outcome,
-        }
+        let mut page = self.storage.search_runs(query, window).await?;
+        page.rows = page.rows.into_iter().map(|run| self.shown(run)).collect();
+        Ok(page)
     }
 
     /// Deletes a run with the checkpoints it wrote, and stops it if it goes on.
     pub async fn delete_run(&self, thread_id: ThreadId, run_id: RunId) -> Result<()> {
-        let status = self.storage.delete_run(thread_id, run_id).await?.ok_or(Error::NotFound("run"))?;
+        let asked = || fields(&json!({ "run_id": run_id, "thread_id": thread_id }));
+        let within = self.permit(Action::ThreadsDelete, asked).await?.filter;
+        let status = self.storage.delete_run(thread_id, run_id, within).await?.ok_or(Error::NotFound("run"))?;
         if status == RunStatus::Running {
             self.tell_to_stop(run_id, StopReason::Rollback);
         } else {
@@ -204,101 +204,6 @@ impl Engine {
         }
         self.wake(Topic::Runs);
         Ok(())
-    }
-
-    /// Stops several runs at once. An error when there is none to stop.
-    pub async fn cancel_runs(&self, which: CancelRuns, action: CancelAction) -> Result<()> {
-        let runs: Vec<_> = match which {
-            CancelRuns::OfThread(thread, runs) => runs.into_iter().map(|run| (thread, run)).collect(),
-            CancelRuns::WithStatus(status) => self.storage.open_runs(status).await?,
-        };
-        let mut found = false;
-        for (thread, run) in runs {
-            match self.cancel_run(thread, run, action, false).await {
-                Ok(()) => found = true,
-                Err(Error::NotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if found { Ok(()) } else { Err(Error::NotFound("run to cancel")) }
-    }
-
-    async fn stop_run(&self, thread_id: ThreadId, run_id: RunId, cancel: CancelRequest, wait: bool) -> Result<()> {
-        // Subscribed before the request is stored, so that the end is not missed.
-        let end = match self.storage.run(thread_id, run_id).await? {
-            Some(run) if wait => self.follow(&run, From::Now).await?,
-            _ => None,
-        };
-        let stop = stop_reason(cancel.action);
-        match self.storage.cancel_run(thread_id, run_id, cancel, self.ambient.now()).await? {
-            CancelledRun::Missing | CancelledRun::Finished => return Err(Error::NotFound("run")),
-            CancelledRun::Ended => self.announce_ended(run_id),
-            CancelledRun::Stopping => {
-                self.tell_to_stop(run_id, stop);
-                if let Some(mut end) = end {
-                    while !matches!(end.next().await, threadyard_core::bus::Received::Closed(_)) {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn new_run(&self, request: RunRequest, choice: ThreadChoice, assistant: &Assistant) -> Result<NewRun> {
-        let now = self.ambient.now();
-        let run_id = RunId(self.ambient.ordered());
-        let (thread_id, make_thread, temporary) = match choice {
-            ThreadChoice::Existing(id, make) => (id, make, false),
-            ThreadChoice::New(temporary) => (ThreadId(self.ambient.ordered()), true, temporary),
-        };
-        let run_config::MergedConfig { mut config, context } =
-            run_config::merge(assistant, &request.config, &request.context)?;
-        let thread_config = run_config::for_thread(&config);
-        run_config::name_run(&mut config, &RunNames { run_id, thread_id, assistant, cron_id: request.cron_id });
-        if let Some(Value::Object(configurable)) = config.get_mut("configurable") {
-            request.checkpoint.apply(configurable);
-        }
-
-        let belongs = run_config::belongs_to(assistant);
-        let mut metadata = assistant.metadata.clone();
-        metadata.extend(request.metadata.clone());
-        metadata.extend(belongs.clone());
-        // Upstream: the metadata of a stateless run do not name its graph.
-        if matches!(choice, ThreadChoice::New(_)) {
-            metadata.shift_remove("graph_id");
-        }
-        run_config::add_metadata(&mut config, &metadata);
-
-        let thread_metadata = request.metadata.clone();
-        let (due_at, multitask_strategy) = (now + request.after, request.multitask_strategy);
-        let kwargs = kwargs(request, config, context, temporary);
-        let run = Run {
-            run_id,
-            thread_id,
-            assistant_id: assistant.assistant_id,
-            created_at: now,
-            updated_at: now,
-            status: RunStatus::Pending,
-            metadata,
-            kwargs,
-            multitask_strategy,
-            langsmith_session_name: None,
-            graph_id: assistant.graph_id.clone(),
-            attempt: 0,
-            uncounted: 0,
-            shared_losses: 0,
-            started_at: None,
-            error: None,
-        };
-        Ok(NewRun {
-            run,
-            due_at,
-            create_thread: make_thread.then_some(thread_metadata),
-            thread_ttl: self.settings.thread_ttl,
-            thread_metadata: belongs,
-            thread_config,
-            webhooks_enabled: self.settings.webhooks_enabled,
-            claim: None,
-        })
     }
 
     fn check_loaded(&self, graph_id: &str) -> Result<()> {
@@ -312,10 +217,29 @@ impl Engine {
         }
     }
 
+    /// A thread keeps the language that it was begun with. The worker checks that, too, but by then it is too late for an
+    /// answer.
+    async fn check_language(&self, thread_id: ThreadId, graph_id: &str) -> Result<()> {
+        let graphs = self.runtime.graphs();
+        let language = |id: &str| graphs.iter().find(|graph| graph.id == id).map(|graph| graph.language);
+        let Some(asked) = language(graph_id).filter(|asked| graphs.iter().any(|graph| graph.language != *asked)) else {
+            return Ok(());
+        };
+        let thread = self.storage.thread(thread_id).await?;
+        let Some(thread) = thread.filter(|thread| !matches!(thread.values, ThreadValues::None)) else { return Ok(()) };
+        match thread.metadata.get("graph_id").and_then(Value::as_str).and_then(language) {
+            Some(begun) if begun != asked => Err(Error::Conflict(format!(
+                "thread `{thread_id}` was begun by a graph in {begun}, whose state a graph in {asked} can't read; \
+                 begin a new thread"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells everybody of the runs that a new one takes the place of.
-    pub(crate) fn announce_stopped(&self, run: &Run, ended: Vec<RunId>, stopping: Vec<RunId>) {
+    pub(crate) async fn announce_stopped(&self, run: &Run, ended: Vec<RunId>, stopping: Vec<RunId>) {
         for run_id in ended {
-            self.announce_ended(run_id);
+            self.announce_ended(run_id).await;
         }
         for run_id in stopping {
             let rolls_back = run.multitask_strategy == MultitaskStrategy::Rollback;
@@ -324,50 +248,39 @@ impl Engine {
     }
 
     /// Tells everybody how a run ended that nobody executes any more.
-    pub(crate) fn announce_ending(&self, run: &Run, ending: &Ending) {
-        if let Some(event) = ending.last_event().filter(|_| !run.kwargs.resumable) {
+    pub(crate) async fn announce_ending(&self, run: &Run, ending: &Ending) {
+        if let Some(event) = ending.last_event(run).filter(|_| !run.kwargs.resumable) {
             let place = self.bus.open(run.run_id, run.thread_id);
             self.bus.append(run.run_id, place, vec![event]);
         }
         let failure = ending.error.as_ref().filter(|_| ending.status == EndStatus::Error);
-        self.bus.close(run.run_id, Closing { result: failure.map(failed_result) });
-        self.wake(Topic::Deliveries);
-        self.wake(Topic::Runs);
+        self.announce_closed(run.run_id, Closing { result: failure.map(failed_result) }).await;
     }
 
     /// Tells everybody that a run ended that was not running.
-    pub(crate) fn announce_ended(&self, run_id: RunId) {
-        self.bus.close(run_id, Closing::default());
+    pub(crate) async fn announce_ended(&self, run_id: RunId) {
+        self.announce_closed(run_id, Closing::default()).await;
+    }
+
+    async fn announce_closed(&self, run_id: RunId, closing: Closing) {
+        if let Err(error) = self.tell_only_word(run_id).await {
+            tracing::warn!(%run_id, %error, "that the run ended is told only to who reads its thread anew");
+        }
+        self.bus.close(run_id, closing);
         self.wake(Topic::Deliveries);
         self.wake(Topic::Runs);
     }
-}
 
-/// What the run is to be executed with.
-fn kwargs(request: RunRequest, config: Object, context: Object, temporary: bool) -> RunKwargs {
-    RunKwargs {
-        input: if request.command.is_some() { None } else { request.input },
-        command: request.command,
-        config,
-        context,
-        stream_mode: if request.stream_mode.is_empty() { vec![StreamMode::Values] } else { request.stream_mode },
-        interrupt_before: request.interrupt_before,
-        interrupt_after: request.interrupt_after,
-        webhook: request.webhook,
-        feedback_keys: request.feedback_keys,
-        temporary,
-        subgraphs: request.stream_subgraphs,
-        resumable: request.stream_resumable,
-        checkpoint_during: request.durability != Durability::Exit,
-        durability: request.durability,
-    }
-}
-
-/// How a running run is told to stop for this.
-pub(crate) fn stop_reason(action: CancelAction) -> StopReason {
-    match action {
-        CancelAction::Interrupt => StopReason::Interrupt,
-        CancelAction::Rollback => StopReason::Rollback,
+    /// Tells how a run of event streaming ended that never spoke: nobody else does, so nobody listens to it yet.
+    async fn tell_only_word(&self, run_id: RunId) -> Result<()> {
+        let run = self.storage.run_by_id(run_id).await?;
+        let Some(run) = run.filter(|run| run.kwargs.event_streaming()) else { return Ok(()) };
+        let kept = self.storage.kept_events(run_id, 0).await?;
+        if let [(place, event)] = &kept[..] {
+            self.bus.open(run_id, run.thread_id);
+            self.bus.append(run_id, kept_id(&run, *place), vec![event.clone()]);
+        }
+        Ok(())
     }
 }
 
@@ -381,6 +294,7 @@ struct Accepted {
 fn accepted(created: CreatedRun) -> Result<Accepted> {
     match created {
         CreatedRun::Created { ended, stopping, claimed } => Ok(Accepted { ended, stopping, claimed }),
+        CreatedRun::QueueFull(full) => Err(full.into()),
         CreatedRun::ThreadMissing => Err(Error::NotFound("thread or assistant")),
         CreatedRun::ThreadBusy => Err(Error::Conflict(
             "the thread is busy with another run; wait for it, or choose another multitask_strategy".into(),

@@ -24,6 +24,8 @@ const LAGGED: &str = "the reader fell so far behind that events are lost; the th
 pub struct RunStream {
     live: Option<Box<dyn Subscription>>,
     kept: Option<Kept>,
+    /// What it closed with, once it has.
+    closed: Option<Closing>,
     /// Whether events carry their ids.
     pub with_ids: bool,
     /// Only events of these modes; all when empty.
@@ -72,6 +74,11 @@ impl Kept {
 }
 
 impl RunStream {
+    /// Only what comes from now on.
+    pub(crate) fn live(live: Box<dyn Subscription>) -> Self {
+        Self { live: Some(live), kept: None, closed: None, with_ids: false, modes: Vec::new() }
+    }
+
     /// Waits for the next events, with the id of the first. `None` ends the stream. Events without an id are about the
     /// stream itself, and for every reader.
     pub async fn next(&mut self) -> Option<(Option<EventId>, Vec<StreamEvent>)> {
@@ -93,12 +100,16 @@ impl RunStream {
                 },
                 (Received::Lagged, Some(kept @ Kept { last: Some(_), .. })) => (kept.behind, kept.lags) = (true, true),
                 (Received::Lagged, _) => return Some(self.broken("StreamLagged", LAGGED)),
-                (Received::Closed(_), Some(kept)) => {
+                (Received::Closed(closing), Some(kept)) => {
+                    self.closed = Some(closing);
                     // What the stream closed with may be known to storage only.
                     kept.behind = true;
                     self.live = None;
                 }
-                (Received::Closed(_), None) => return None,
+                (Received::Closed(closing), None) => {
+                    (self.closed, self.live) = (Some(closing), None);
+                    return None;
+                }
             }
         }
     }
@@ -122,8 +133,11 @@ impl RunStream {
         self.modes.is_empty() || self.modes.iter().any(|mode| mode.owns(name))
     }
 
-    /// Waits for the end of the run.
+    /// Waits for the end of the run, wherever the reader is.
     pub async fn closing(mut self) -> Closing {
+        if let Some(closing) = self.closed.take() {
+            return closing;
+        }
         let Some(mut subscription) = self.live.take() else { return Closing::default() };
         loop {
             match subscription.next().await {
@@ -160,7 +174,17 @@ impl Engine {
         Ok(stream)
     }
 
-    fn stream_of(
+    /// What a run says behind a place, also what is kept of it only.
+    pub(crate) fn replayed_stream(&self, run: &Run, live: Option<Box<dyn Subscription>>, after: u64) -> RunStream {
+        let mut stream = self.stream_of(run, live, Some(after), Vec::new());
+        if let Some(kept) = &mut stream.kept {
+            kept.behind = true;
+        }
+        stream
+    }
+
+    /// What a run says behind a place, as far as the live stream does not leave anything out.
+    pub(crate) fn stream_of(
         &self,
         run: &Run,
         live: Option<Box<dyn Subscription>>,
@@ -169,7 +193,7 @@ impl Engine {
     ) -> RunStream {
         let resumable = run.kwargs.resumable;
         let kept = || Kept { storage: self.storage.clone(), run: run.clone(), last, behind: false, lags: false };
-        RunStream { live, kept: resumable.then(kept), with_ids: resumable, modes }
+        RunStream { live, kept: resumable.then(kept), closed: None, with_ids: resumable, modes }
     }
 
     /// What `wait` answers for a run whose stream was held from its start.

@@ -2,10 +2,11 @@
 
 use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use threadyard_core::{
+    own_app::{OwnAnswer, OwnApp, OwnDelivery},
     webhook_policy::{Forbidden, WebhookHeaders, WebhookPolicy},
-    webhooks::ClaimedDelivery,
+    webhooks::{ClaimedDelivery, own_route},
 };
 
 use crate::{
@@ -15,6 +16,8 @@ use crate::{
 
 /// What is said of a name whose address the policy refuses.
 pub(crate) const BLOCKED: &str = "the name leads to an address that may not be called; see webhooks.network";
+const TOO_LATE: &str = "the receiver did not answer in time";
+const BROKEN_OFF: &str = "the exchange with the receiver broke off";
 /// So much of an answer's body is read.
 const MAX_ANSWER: usize = 64 << 10;
 /// So long a connection waits for another delivery to the same receiver.
@@ -25,10 +28,20 @@ pub(crate) fn check_webhook_url(url: &str, policy: &WebhookPolicy) -> Result<()>
     policy.check(url).map_err(|why| Error::Invalid(format!("webhook: {why}")))
 }
 
+/// Who says that it sends them.
+const USER_AGENT: &str = concat!("threadyard/", env!("CARGO_PKG_VERSION"));
+/// Upstream: the host that the project's own application is asked for.
+const OWN_HOST: &str = "api";
+
 /// Sends deliveries.
 pub(crate) struct WebhookClient {
     http: reqwest::Client,
     policy: WebhookPolicy,
+    /// What all deliveries carry.
+    headers: HeaderMap,
+    own_app: Option<Arc<dyn OwnApp>>,
+    /// How long an exchange may take.
+    total: Duration,
 }
 
 /// What came of one request.
@@ -73,14 +86,24 @@ impl RetryAfter {
 }
 
 impl Answer {
-    /// Reads so much of an answer that the connection can be used again, but no more: the status decides.
-    async fn read(mut response: reqwest::Response) -> Self {
-        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let answer = Self {
-            status: response.status().as_u16(),
+    fn of<'a>(status: u16, header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+        Self {
+            status,
             retry_after: header("retry-after").and_then(RetryAfter::read),
             aborts: header("webhook-delivery") == Some("abort-message"),
-        };
+        }
+    }
+
+    /// What the project's own application answers.
+    fn own(OwnAnswer { status, headers }: &OwnAnswer) -> Self {
+        let header = |wanted| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+        Self::of(*status, |wanted| header(wanted).and_then(|value| std::str::from_utf8(value).ok()))
+    }
+
+    /// Reads so much of an answer that the connection can be used again, but no more: the status decides.
+    async fn read(mut response: reqwest::Response) -> Self {
+        let headers = response.headers();
+        let answer = Self::of(response.status().as_u16(), |name| headers.get(name).and_then(|it| it.to_str().ok()));
         let mut read = 0;
         while let Ok(Some(chunk)) = response.chunk().await {
             read += chunk.len();
@@ -93,20 +116,19 @@ impl Answer {
 }
 
 impl WebhookClient {
-    pub(crate) fn new(settings: &Settings) -> Result<Self> {
+    pub(crate) fn new(settings: &Settings, own_app: Option<Arc<dyn OwnApp>>) -> Result<Self> {
         let (policy, pace) = (settings.webhook_policy.clone(), &settings.webhook_pace);
         let builder = reqwest::Client::builder()
-            .user_agent(concat!("threadyard/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(pace.connect)
             .timeout(pace.total)
             .pool_max_idle_per_host(pace.at_once_to_one as usize)
             .pool_idle_timeout(IDLE)
             .no_proxy()
-            .default_headers(sensitive(&settings.webhook_headers)?)
             .dns_resolver(Arc::new(VettingResolver::new(policy.clone())));
         let http = builder.build().map_err(|error| Error::Internal(format!("no HTTP client: {error}")))?;
-        Ok(Self { http, policy })
+        Ok(Self { http, policy, headers: sensitive(&settings.webhook_headers)?, own_app, total: pace.total })
     }
 
     /// Makes one attempt. What it says about failures never holds the URL, whose query may hold a token.
@@ -114,25 +136,55 @@ impl WebhookClient {
         if self.policy.check(&delivery.url).is_err() {
             return Sent::Refused;
         }
-        let request = self
-            .http
-            .post(&delivery.url)
-            .header("content-type", "application/json")
-            .header("accept", "*/*")
-            .header("webhook-id", &delivery.id)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
-            .header("webhook-attempt", delivery.attempt)
-            .body(delivery.body.clone());
+        let Ok(headers) = self.headers(delivery, timestamp, signature) else { return Sent::Refused };
+        if let Some(route) = own_route(&delivery.url) {
+            return self.send_own(route, &headers, delivery).await;
+        }
+        let request = self.http.post(&delivery.url).headers(headers).body(delivery.body.clone());
         match request.send().await {
             Ok(response) => Sent::Answer(Answer::read(response).await),
             Err(error) if error.is_builder() => Sent::Refused,
             Err(error) if is_forbidden(&error) => Sent::Blocked,
-            Err(error) if error.is_timeout() => Sent::Failure("the receiver did not answer in time"),
+            Err(error) if error.is_timeout() => Sent::Failure(TOO_LATE),
             Err(error) if error.is_connect() => Sent::Failure(unconnected(&error)),
-            Err(_) => Sent::Failure("the exchange with the receiver broke off"),
+            Err(_) => Sent::Failure(BROKEN_OFF),
         }
     }
+
+    fn headers(&self, delivery: &ClaimedDelivery, timestamp: i64, signature: &str) -> Result<HeaderMap> {
+        let mut headers = self.headers.clone();
+        let text = |value: &str| {
+            HeaderValue::from_str(value).map_err(|_| Error::Internal(format!("`{value}` is no value of a header")))
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert("webhook-id", text(&delivery.id)?);
+        headers.insert("webhook-timestamp", timestamp.into());
+        headers.insert("webhook-signature", text(signature)?);
+        headers.insert("webhook-attempt", delivery.attempt.into());
+        headers.extend(sensitive(&delivery.headers)?);
+        Ok(headers)
+    }
+
+    /// Has the project's own application take a delivery, on behalf of who made the run.
+    async fn send_own(&self, route: String, headers: &HeaderMap, delivery: &ClaimedDelivery) -> Sent {
+        let Some(app) = &self.own_app else { return Sent::Failure("this server does not have the application") };
+        let headers = own_headers(headers, delivery.body.len());
+        let delivery = OwnDelivery { route, headers, body: delivery.body.clone(), maker: delivery.maker.clone() };
+        match tokio::time::timeout(self.total, app.take(delivery)).await {
+            Ok(Ok(answer)) => Sent::Answer(Answer::own(&answer)),
+            Ok(Err(_)) => Sent::Failure(BROKEN_OFF),
+            Err(_) => Sent::Failure(TOO_LATE),
+        }
+    }
+}
+
+/// The headers of a delivery to the project's own application, which no client of HTTP completes.
+fn own_headers(headers: &HeaderMap, length: usize) -> Vec<(String, Vec<u8>)> {
+    let given = headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    let added =
+        [("host", OWN_HOST.to_owned()), ("user-agent", USER_AGENT.to_owned()), ("content-length", length.to_string())];
+    given.chain(added.map(|(name, value)| (name.to_owned(), value.into_bytes()))).collect()
 }
 
 /// Whether the policy refused an address that the name stands for.
@@ -168,7 +220,7 @@ fn unconnected(error: &reqwest::Error) -> &'static str {
     "no connection to the receiver"
 }
 
-/// The operator's headers, never shown by anybody who prints a request.
+/// Headers that are between whoever chose them and the receiver, never shown by anybody who prints a request.
 fn sensitive(headers: &WebhookHeaders) -> Result<HeaderMap> {
     let wrong = |name: &str| Error::Internal(format!("webhooks.headers: `{name}` is no header"));
     let mut map = HeaderMap::new();

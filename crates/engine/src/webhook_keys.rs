@@ -15,6 +15,7 @@ pub const USUAL_GRACE: Duration = Duration::from_hours(24);
 impl Engine {
     /// The origin of a receiver's URL, and what it checks signatures with, the newest first.
     pub fn webhook_secrets(&self, url: &str) -> Result<(String, Vec<ShownKey>)> {
+        self.operators_only()?;
         let origin =
             origin(url).ok_or_else(|| Error::Invalid("origin: must be a URL such as https://example.com".into()))?;
         let secrets = self.signer.secrets(&origin, self.ambient.now());
@@ -28,6 +29,7 @@ impl Engine {
 
     /// Makes a new key. The old ones sign beside it for `grace`; the moment when they end.
     pub async fn rotate_webhook_keys(&self, grace: Duration) -> Result<Timestamp> {
+        self.operators_only()?;
         if self.settings.webhook_master.is_some() {
             return Err(Error::Refused("the key comes from LG_WEBHOOK_SIGNING_SECRET; change it there".into()));
         }

@@ -25,7 +25,7 @@ use threadyard_core::{
     testkit::{ScriptedRuntime, new_run},
     webhook_policy::{WebhookHeaders, WebhookPolicy},
 };
-use threadyard_engine::{Engine, Faults, Parts, Role, Settings, Sweep};
+use threadyard_engine::{Engine, Faults, Parts, Role, Settings, Sweep, Traces};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -88,6 +88,7 @@ impl Yard {
     async fn engine(&self) -> Engine {
         let settings = Settings {
             concurrency: 1,
+            run_limits: threadyard_core::limits::RunLimits::default(),
             run_timeout: Duration::from_hours(1),
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
@@ -108,7 +109,17 @@ impl Yard {
             faults: Faults::new(None),
         };
         let (storage, bus, ambient) = (self.storage.clone(), self.bus.clone(), self.ambient.clone());
-        Engine::start(Parts { storage, bus, runtime: ScriptedRuntime::start(), ambient, settings }).await.unwrap()
+        Engine::start(Parts {
+            storage,
+            bus,
+            runtime: ScriptedRuntime::start(),
+            own_app: None,
+            ambient,
+            traces: Traces::default(),
+            settings,
+        })
+        .await
+        .unwrap()
     }
 
     /// Ends a run as the engine does; its delivery is about 2 kB long.

@@ -65,8 +65,11 @@ async fn fire(engine: &Engine, cron: &Cron) -> Result<()> {
     match (ticked.flatten(), created) {
         (Some(CreatedRun::Created { ended, stopping, .. }), Some(run)) => {
             tracing::info!(cron_id = %cron.cron_id, run_id = %run.run_id, "a cron began a run");
-            engine.announce_stopped(&run, ended, stopping);
+            engine.announce_stopped(&run, ended, stopping).await;
             engine.wake(Topic::Runs);
+        }
+        (Some(CreatedRun::QueueFull(full)), _) => {
+            tracing::info!(cron_id = %cron.cron_id, %full, "the queue of a cron is full; this moment passes");
         }
         (Some(CreatedRun::ThreadBusy), _) => {
             tracing::info!(cron_id = %cron.cron_id, "the thread of a cron is busy; this moment passes");
@@ -81,5 +84,5 @@ async fn prepare(engine: &Engine, cron: &Cron) -> Result<NewRun> {
         Some(thread) => ThreadChoice::Existing(thread, false),
         None => ThreadChoice::New(cron.on_run_completed != Some(OnRunCompleted::Keep)),
     };
-    engine.prepare_run(run_request(cron)?, choice).await
+    engine.prepare_run(run_request(cron)?, choice, cron.user.as_ref()).await
 }

@@ -23,9 +23,13 @@ async fn tick(engine: &Engine) -> Option<Timestamp> {
     loop {
         // Where there is none, a run that ends wakes this loop.
         let mut room = engine.slots.take_half()?;
-        let NewLease { lease_id, until } = run_task::new_lease(engine);
+        let NewLease { lease_id, until } = engine.new_lease();
         let claim = ClaimRuns { lease_id, limit: room.count(), now: engine.ambient.now(), until };
-        let claimed = match engine.storage.claim_runs(claim).await {
+        let claimed = match engine.settings.run_limits.running {
+            limits if limits.limits() => engine.storage.claim_runs_within(limits, claim).await,
+            _ => engine.storage.claim_runs(claim).await,
+        };
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!(%error, "runs could not be claimed; trying again");

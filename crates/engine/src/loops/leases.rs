@@ -5,15 +5,23 @@ use std::time::Duration;
 
 use threadyard_core::{
     bus::Topic,
-    runs::{ExpireLeases, Halt},
+    ids::LeaseId,
+    runs::{ExpireLeases, Halt, NewLease},
     runtime::StopReason,
 };
 use tokio::time::Instant;
 
-use crate::{Engine, runs::stop_reason};
+use crate::{Engine, cancel::stop_reason};
 
 /// How soon a stopping server notices that its last run has ended.
 const LAST_RUN: Duration = Duration::from_millis(50);
+
+impl Engine {
+    /// A lease for a run that begins now.
+    pub(crate) fn new_lease(&self) -> NewLease {
+        NewLease { lease_id: LeaseId(self.ambient.random()), until: self.ambient.now() + self.settings.lease }
+    }
+}
 
 pub(super) async fn run(engine: Engine) {
     let every = engine.settings.lease / 4;
@@ -60,7 +68,7 @@ async fn expire(engine: &Engine) {
         Ok(expired) => {
             for (run, ending) in expired.ended {
                 tracing::warn!(%run.run_id, "the run ended because its server died too often or was asked to stop it");
-                engine.announce_ending(&run, &ending);
+                engine.announce_ending(&run, &ending).await;
             }
             if !expired.requeued.is_empty() {
                 tracing::warn!(runs = expired.requeued.len(), "runs whose server died are taken up again");

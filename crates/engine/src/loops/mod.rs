@@ -33,14 +33,13 @@ pub(crate) fn start(engine: &Engine) {
             engine.tasks.spawn(sweeper::run(engine.clone(), what));
         }
     }
-    if !role.sends() {
-        return;
-    }
-    if engine.settings.webhooks_enabled {
+    if engine.settings.webhooks_enabled && engine.reach.is_some() {
         engine.tasks.spawn(webhook_sender::run(engine.clone()));
-        engine.tasks.spawn(recoverer::run(engine.clone()));
-    } else {
-        engine.tasks.spawn(webhook_skipper::run(engine.clone()));
+    }
+    match (role.sends(), engine.settings.webhooks_enabled) {
+        (false, _) => {}
+        (true, true) => drop(engine.tasks.spawn(recoverer::run(engine.clone()))),
+        (true, false) => drop(engine.tasks.spawn(webhook_skipper::run(engine.clone()))),
     }
 }
 

@@ -13,11 +13,13 @@ pub(super) enum Swept {
     Items,
     Overdue,
     Deliveries,
+    PushConfigs,
     Events,
 }
 
 impl Swept {
-    pub(super) const ALL: [Self; 5] = [Self::Threads, Self::Items, Self::Overdue, Self::Deliveries, Self::Events];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Threads, Self::Items, Self::Overdue, Self::Deliveries, Self::PushConfigs, Self::Events];
 }
 
 /// The shortest time between two sweeps of events.
@@ -28,7 +30,7 @@ pub(super) async fn run(engine: Engine, what: Swept) {
     let sweep = match what {
         Swept::Threads => engine.settings.sweep,
         Swept::Items => engine.settings.item_sweep,
-        Swept::Overdue | Swept::Deliveries => usual,
+        Swept::Overdue | Swept::Deliveries | Swept::PushConfigs => usual,
         Swept::Events => Sweep { every: engine.settings.events_kept.clamp(SHORTEST, usual.every), ..usual },
     };
     loop {
@@ -76,7 +78,7 @@ async fn sweep_once(engine: &Engine, what: Swept, limit: u32) -> Result<u64> {
                     webhook_id = delivery.id,
                     "webhook given up: its receiver could not be reached in all the time there was"
                 );
-                engine.metrics.given_up(delivery.event);
+                engine.metrics.webhooks.given_up(delivery.event);
             }
             Ok(count)
         }
@@ -85,6 +87,7 @@ async fn sweep_once(engine: &Engine, what: Swept, limit: u32) -> Result<u64> {
             let before = DeliveryTimes { body: now - kept.body, row: now - kept.row };
             engine.storage.sweep_deliveries(before, limit).await
         }
+        Swept::PushConfigs => engine.storage.sweep_push_configs(limit).await,
         Swept::Events => engine.storage.sweep_events(now - engine.settings.events_kept, limit).await,
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     origins::Contact,
     signing::Message,
     webhook_client::{Answer, BLOCKED, RetryAfter, Sent},
+    webhook_traces,
 };
 use threadyard_core::{
     bus::Topic,
@@ -62,7 +63,7 @@ async fn round(engine: &Engine, from: &mut String) -> Option<Timestamp> {
             }
         };
         let has_room = claimed.deliveries.len() < room && !engine.stopping.is_cancelled();
-        let more = claimed.more.clone();
+        let more = claimed.more.clone().filter(|origin| engine.outbox.goes_on_at(origin));
         let due = begin(engine, claimed, now);
         match more {
             Some(more) => *from = more,
@@ -77,7 +78,7 @@ async fn round(engine: &Engine, from: &mut String) -> Option<Timestamp> {
 
 /// Sends what was claimed. Returns when more becomes due.
 fn begin(engine: &Engine, claimed: ClaimedDeliveries, now: Timestamp) -> Option<Timestamp> {
-    engine.metrics.lost(claimed.lost);
+    engine.metrics.webhooks.lost(claimed.lost);
     for delivery in claimed.deliveries {
         let engine = engine.clone();
         let taken = engine.outbox.begin(&delivery);
@@ -91,7 +92,8 @@ fn begin(engine: &Engine, claimed: ClaimedDeliveries, now: Timestamp) -> Option<
     [claimed.next_due, engine.outbox.next_opening(now)].into_iter().flatten().min()
 }
 
-async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
+async fn attempt(engine: &Engine, mut delivery: ClaimedDelivery) -> Contact {
+    let mut span = webhook_traces::begin(&engine.traces, &mut delivery);
     engine.settings.faults.reach("delivery.claimed");
     let now = engine.ambient.now();
     let timestamp = now.as_millis() / 1_000;
@@ -100,6 +102,7 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
     let sent = engine.webhooks.send(&delivery, timestamp, &signature).await;
     engine.settings.faults.reach("delivery.sent");
     let at = engine.ambient.now();
+    webhook_traces::ended(&mut span, &sent);
     let contact = contact(&sent, at);
     let (status, failure, next) = judge(&sent, &delivery, at, (&engine.settings.webhook_pace, spread(engine)));
     let result = AttemptResult {
@@ -118,7 +121,10 @@ async fn attempt(engine: &Engine, delivery: ClaimedDelivery) -> Contact {
     match engine.storage.record_attempt(result).await {
         Ok(true) => {
             let blocked = matches!(sent, Sent::Refused | Sent::Blocked);
-            engine.metrics.attempted(&delivery, &AttemptEnd { at, took: at.since(now), status, next, blocked });
+            engine
+                .metrics
+                .webhooks
+                .attempted(&delivery, &AttemptEnd { at, took: at.since(now), status, next, blocked });
             tell(&delivery, (status, failure), next);
         }
         Ok(false) => {
@@ -206,7 +212,7 @@ fn spread(engine: &Engine) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use threadyard_core::ids::RunId;
+    use threadyard_core::{ids::RunId, webhook_policy::WebhookHeaders};
     use uuid::Uuid;
 
     use super::*;
@@ -225,6 +231,8 @@ mod tests {
             created_at: AT,
             url: String::new(),
             origin: String::new(),
+            headers: WebhookHeaders::default(),
+            maker: None,
             body: bytes::Bytes::new(),
             attempt: scheduled,
             scheduled,

@@ -82,6 +82,7 @@ async fn a_run_that_takes_too_long_times_out() {
     stage.until(started.run.thread_id, started.run.run_id, RunStatus::Timeout).await;
     let error = stage.engine.run(started.run.thread_id, started.run.run_id).await.unwrap().error.unwrap();
     assert!(error.get().contains("TimeoutError"), "{error}");
+    assert_eq!(stage.thread_status(started.run.thread_id).await, ThreadStatus::Error);
 }
 
 #[tokio::test]

@@ -2,14 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod api_keys;
 mod attempts;
 mod cancel;
 mod crons;
+mod event_streaming;
+mod limits;
+mod own_app;
 mod races;
 mod replicas;
 mod restarts;
 mod runs;
 mod streams;
+mod thread_stream;
+mod tokens;
 mod traces;
 mod webhooks;
 
@@ -26,6 +32,7 @@ use threadyard_core::{
     ids::{RunId, ThreadId},
     items::ItemTtl,
     json::{Object, raw},
+    limits::RunLimits,
     retention::DeliveryTimes,
     runs::{Run, RunStatus},
     storage::Storage,
@@ -34,7 +41,7 @@ use threadyard_core::{
 };
 use threadyard_engine::{
     CheckpointRef, Engine, Faults, Parts, Role, RunRequest, RunStream, Settings, StartedRun, Sweep, ThreadChoice,
-    ThreadRequest,
+    ThreadRequest, Traces,
 };
 
 /// Longer than anything here takes.
@@ -83,8 +90,19 @@ impl Stage {
         (ambient, clock): (Ambient, Arc<ManualClock>),
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        let mut settings = Settings {
+        Self::set_from((storage, folder), bus, (ambient, clock), |parts| change(&mut parts.settings)).await
+    }
+
+    /// The same, with whatever else an engine is made of.
+    async fn set_from(
+        (storage, folder): (Arc<dyn Storage>, TempDir),
+        bus: Arc<dyn EventBus>,
+        (ambient, clock): (Ambient, Arc<ManualClock>),
+        change: impl FnOnce(&mut Parts),
+    ) -> Self {
+        let settings = Settings {
             concurrency: 4,
+            run_limits: RunLimits::default(),
             run_timeout: Duration::from_mins(1),
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
@@ -104,9 +122,17 @@ impl Stage {
             role: Role::All,
             faults: Faults::new(None),
         };
-        change(&mut settings);
-        let runtime = ScriptedRuntime::start();
-        let parts = Parts { storage: storage.clone(), bus: bus.clone(), runtime: runtime.clone(), ambient, settings };
+        let runtime = ScriptedRuntime::in_two_languages();
+        let mut parts = Parts {
+            storage: storage.clone(),
+            bus: bus.clone(),
+            runtime: runtime.clone(),
+            own_app: None,
+            ambient,
+            traces: Traces::default(),
+            settings,
+        };
+        change(&mut parts);
         let engine = Engine::start(parts).await.unwrap();
         Self { engine, runtime, storage, bus, clock, _folder: folder }
     }
@@ -184,6 +210,10 @@ fn request() -> RunRequest {
         after: Duration::ZERO,
         durability: threadyard_core::runs::Durability::default(),
         cron_id: None,
+        push_target: None,
+        of_request: Object::new(),
+        event_streaming: false,
+        strict_resume: false,
     }
 }
 

@@ -1,11 +1,12 @@
 //! What happens at the worst moment: requests, losses and ends that cross each other.
 
 use std::time::Duration;
+use threadyard_core::metadata_filter::MetadataFilter;
 
 use serde_json::json;
 use threadyard_core::{
     bus::Topic,
-    cancel::{CancelAction, CancelCause, CancelRequest},
+    cancel::{CancelAction, CancelCause, CancelRequest, CancelRun},
     json::raw,
     runs::{ExpireLeases, RunStatus},
     runtime::{GraphError, RunEnd, RunEndStatus, RuntimeError, StopReason},
@@ -40,7 +41,17 @@ async fn a_request_that_nobody_signalled_is_found_when_the_run_begins() {
         let StartedRun { run, stream } = stage.run().await;
         gate.reached().await;
         // Straight to storage, so that the row is all that knows.
-        stage.storage.cancel_run(run.thread_id, run.run_id, cancel(action), run.created_at).await.unwrap();
+        stage
+            .storage
+            .cancel_run(CancelRun {
+                thread_id: run.thread_id,
+                run_id: run.run_id,
+                within: MetadataFilter::default(),
+                request: cancel(action),
+                now: run.created_at,
+            })
+            .await
+            .unwrap();
         drop(gate);
         let mut execution = next(&stage).await;
         assert_eq!(told(&mut execution).await, reason);

@@ -52,6 +52,24 @@ async fn who_waits_and_who_joins_get_the_values() {
 }
 
 #[tokio::test]
+async fn a_thread_keeps_the_language_that_it_was_begun_with() {
+    let stage = Stage::set().await;
+    let thread = stage.thread().await;
+    let in_the_other = || RunRequest { assistant: "echo_ts".into(), ..request() };
+    let choice = ThreadChoice::Existing(thread, false);
+    let started = stage.run_on(thread, in_the_other()).await;
+    stage.runtime.next_run().await.succeed(&json!({ "x": 1 }));
+    assert_eq!(stage.result(started).await, json!({ "x": 1 }));
+    let Err(Error::Conflict(why)) = stage.engine.create_run(request(), choice).await else { panic!("it was taken") };
+    assert!(why.contains("begun by a graph in JavaScript, whose state a graph in Python can't read"), "{why}");
+    let known = stage.engine.thread(thread).await.unwrap();
+    assert_eq!((known.metadata["graph_id"].as_str(), known.status), (Some("echo_ts"), ThreadStatus::Idle));
+    let again = stage.run_on(thread, in_the_other()).await;
+    stage.runtime.next_run().await.succeed(&json!({ "x": 2 }));
+    assert_eq!(stage.result(again).await, json!({ "x": 2 }));
+}
+
+#[tokio::test]
 async fn what_a_graph_raises_is_the_outcome_of_the_run() {
     let stage = Stage::set().await;
     let started = stage.run().await;

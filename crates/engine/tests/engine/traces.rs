@@ -1,6 +1,7 @@
 //! What runs leave: values, checkpoints, threads, and what their readers were told.
 
 use std::time::Duration;
+use threadyard_core::metadata_filter::MetadataFilter;
 
 use serde_json::{Value, json};
 use threadyard_core::{
@@ -177,7 +178,8 @@ async fn several_runs_are_stopped_at_once() {
 async fn runs_are_told_the_config_that_names_them() {
     let stage = Stage::set().await;
     let thread = stage.thread().await;
-    let config = json!({ "tags": ["a"], "configurable": { "colour": "red" } });
+    let posing = json!({ "colour": "red", "langgraph_auth_user": { "identity": "admin" } });
+    let config = json!({ "tags": ["a"], "configurable": posing });
     let Value::Object(config) = config else { unreachable!("it is an object") };
     let asked = RunRequest { config, after: Duration::ZERO, ..request() };
     let run = stage.run_on(thread, asked).await.run;
@@ -186,6 +188,11 @@ async fn runs_are_told_the_config_that_names_them() {
     assert_eq!(configurable["colour"], "red");
     assert_eq!(configurable["thread_id"], thread.to_string());
     assert_eq!(configurable["run_id"], run.run_id.to_string());
+    // Nobody had to say who they are, and nobody can pose as somebody.
+    assert_eq!(
+        (&configurable["langgraph_auth_user"], &configurable["langgraph_auth_user_id"]),
+        (&json!(null), &json!(""))
+    );
     assert_eq!(job.config["tags"], json!(["a"]));
     assert_eq!((job.thread_id, job.graph_id.as_str()), (thread, "echo"));
 }
@@ -194,8 +201,8 @@ async fn runs_are_told_the_config_that_names_them() {
 async fn who_follows_a_thread_hears_of_all_its_runs() {
     let stage = Stage::set().await;
     let thread = stage.thread().await;
-    let mut all = stage.engine.follow_thread(thread, vec![ThreadStreamMode::RunModes]).await.unwrap();
-    let mut lifecycle = stage.engine.follow_thread(thread, vec![ThreadStreamMode::Lifecycle]).await.unwrap();
+    let mut all = stage.engine.follow_thread(thread, vec![ThreadStreamMode::RunModes], None).await.unwrap();
+    let mut lifecycle = stage.engine.follow_thread(thread, vec![ThreadStreamMode::Lifecycle], None).await.unwrap();
     for n in 1..=2 {
         let started = stage.run_on(thread, request()).await;
         let run = stage.runtime.next_run().await;
@@ -216,7 +223,7 @@ async fn who_follows_a_thread_hears_of_runs_that_were_waiting_and_of_none_too_la
     let thread = stage.thread().await;
     stage.run_on(thread, RunRequest { after: Duration::from_hours(1), ..request() }).await;
     let waiting = stage.run_on(thread, RunRequest { after: Duration::from_mins(1), ..request() }).await;
-    let mut all = stage.engine.follow_thread(thread, vec![ThreadStreamMode::Lifecycle]).await.unwrap();
+    let mut all = stage.engine.follow_thread(thread, vec![ThreadStreamMode::Lifecycle], None).await.unwrap();
     let sooner = stage.run_on(thread, request()).await;
     for started in [sooner, waiting] {
         let run = stage.runtime.next_run().await;
@@ -236,7 +243,7 @@ async fn who_comes_in_the_middle_of_a_run_hears_that_it_is_done() {
     let thread = stage.thread().await;
     let started = stage.run_on(thread, request()).await;
     let run = stage.runtime.next_run().await;
-    let mut following = stage.engine.follow_thread(thread, vec![ThreadStreamMode::RunModes]).await.unwrap();
+    let mut following = stage.engine.follow_thread(thread, vec![ThreadStreamMode::RunModes], None).await.unwrap();
     let run_id = started.run.run_id;
     run.succeed(&json!({}));
     stage.result(started).await;
@@ -277,14 +284,18 @@ async fn a_state_is_served_from_storage_when_its_graph_can_not_be_asked() {
     for (graph, served) in [("broken", true), ("gone", true), ("echo", false)] {
         let thread = stage.thread().await;
         let metadata = [("graph_id".to_owned(), graph.into())].into_iter().collect();
-        stage.storage.patch_thread(thread, ThreadPatch { metadata, ttl: None }, Timestamp(0)).await.unwrap();
+        stage
+            .storage
+            .patch_thread(thread, ThreadPatch { within: MetadataFilter::default(), metadata, ttl: None }, Timestamp(0))
+            .await
+            .unwrap();
         let update = ThreadUpdate {
             status: ThreadStatus::Idle,
             values: None,
             outcome: ThreadOutcome { interrupts: raw(&json!({})), error: None },
             state: Some(SavedState { state: raw(&saved), revision: "older".into() }),
         };
-        stage.storage.update_thread(thread, update, Timestamp(0)).await.unwrap();
+        stage.storage.update_thread(thread, MetadataFilter::default(), update, Timestamp(0)).await.unwrap();
         let shown = stage.engine.thread_state(thread, &CheckpointRef::default(), false).await.unwrap();
         // The scripted runtime answers questions with the question.
         assert_eq!(shown.get() == raw(&saved).get(), served, "{graph}: {shown}");
