@@ -11,10 +11,12 @@ use threadyard_core::{
     json::Object,
     storage::{Storage, StorageError},
 };
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     connection::{Connection, Said},
+    custom_app::PassedOn,
     frame::{Frame, FrameError},
     items::{StoreAnswer, StoreBatch},
     protocol::{CpPut, CpWrites, Tuple, kind, read},
@@ -31,6 +33,8 @@ pub(crate) struct Callbacks {
     pub(crate) index: Option<ItemIndex>,
     pub(crate) ambient: Ambient,
     pub(crate) tasks: TaskTracker,
+    /// Hears of requests that the user's application passes on.
+    pub(crate) passed_on: mpsc::UnboundedSender<PassedOn>,
 }
 
 impl Callbacks {

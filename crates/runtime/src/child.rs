@@ -46,10 +46,16 @@ impl From<ExitStatus> for Exit {
     }
 }
 
+/// The signal of a process that gave up by itself.
+const ABORT: i32 = 6;
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "it ended with exit code {code}"),
+            (None, Some(ABORT)) => {
+                write!(f, "it was ended by signal {ABORT}: it gave up by itself, as for want of memory")
+            }
             (None, Some(signal)) => write!(f, "it was ended by signal {signal}"),
             (None, None) => f.write_str("it ended"),
         }

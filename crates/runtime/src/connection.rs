@@ -21,12 +21,17 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use crate::frame::{Frame, FrameError};
+use crate::{
+    exchange::ExchangeSlot,
+    frame::{Frame, FrameError},
+};
 
 /// What waits for frames with one id.
 pub(crate) enum Waiter {
     Run(RunSlot),
     Call(oneshot::Sender<Result<Bytes, RuntimeError>>),
+    /// An exchange with the user's application, begun by either side.
+    Exchange(ExchangeSlot),
 }
 
 /// A run that goes on in the worker.
@@ -78,6 +83,25 @@ impl Connection {
         }
     }
 
+    /// Registers who waits for something that the worker has begun.
+    pub(crate) fn register_theirs(&self, id: u64, waiter: Waiter) {
+        if let Some(waiters) = self.lock().as_mut() {
+            waiters.insert(id, waiter);
+        }
+    }
+
+    /// Looks at an exchange, if it still goes on.
+    pub(crate) fn with_exchange(&self, id: u64, look: impl FnOnce(&ExchangeSlot)) {
+        if let Some(Some(Waiter::Exchange(slot))) = self.lock().as_ref().map(|waiters| waiters.get(&id)) {
+            look(slot);
+        }
+    }
+
+    /// Forgets who waits when they do so no longer.
+    pub(crate) fn forget_when_dropped(&self, id: u64) -> Waiting<'_> {
+        Waiting { connection: self, id }
+    }
+
     pub(crate) fn take(&self, id: u64) -> Option<Waiter> {
         self.lock().as_mut()?.remove(&id)
     }
@@ -86,7 +110,7 @@ impl Connection {
     pub(crate) fn with_run<T>(&self, id: u64, look: impl FnOnce(&mut RunSlot) -> T) -> Option<T> {
         match self.lock().as_mut()?.get_mut(&id)? {
             Waiter::Run(slot) => Some(look(slot)),
-            Waiter::Call(_) => None,
+            Waiter::Call(_) | Waiter::Exchange(_) => None,
         }
     }
 
@@ -95,6 +119,7 @@ impl Connection {
         match self.lock().as_ref()?.get(&id)? {
             Waiter::Run(slot) => Some(slot.writer),
             Waiter::Call(_) => Some(Writer::Call),
+            Waiter::Exchange(_) => None,
         }
     }
 
@@ -135,12 +160,25 @@ impl Connection {
             match waiter {
                 Waiter::Run(slot) => drop(slot.said.send(Said::Lost(runs_lost.clone()))),
                 Waiter::Call(reply) => drop(reply.send(Err(calls_lost.clone()))),
+                Waiter::Exchange(slot) => slot.close(Some(calls_lost.to_string())),
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, Waiter>>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who waits, until it is dropped.
+pub(crate) struct Waiting<'a> {
+    connection: &'a Connection,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.connection.take(self.id);
     }
 }
 

@@ -1,7 +1,13 @@
 //! The control connection: asks the worker again and again whether its event loop still turns. An OS thread of its own
 //! answers there, so that a blocked event loop is not mistaken for a dead process.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -34,10 +40,34 @@ struct Pong {
     runs: u32,
 }
 
+/// What the worker last said of itself.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    memory: AtomicU64,
+    lag_micros: AtomicU64,
+}
+
+impl Pulse {
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag_micros.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, pong: &Pong) {
+        self.memory.store(pong.rss, Ordering::Relaxed);
+        let lag = Duration::try_from_secs_f64(pong.lag_ms / 1_000.0).unwrap_or_default();
+        self.lag_micros.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
 /// Both halves of the control connection; the worker ends itself when they are closed.
 pub(crate) struct Control {
     pub(crate) read: FrameReader,
     pub(crate) write: OwnedWriteHalf,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 impl Control {
@@ -58,7 +88,10 @@ impl Control {
                     }
                 }
                 answer = self.read.next() => match understood(answer) {
-                    Ok(Some(pong)) => blocked = report(pid, &pong, blocked),
+                    Ok(Some(pong)) => {
+                        self.pulse.note(&pong);
+                        blocked = report(pid, &pong, blocked);
+                    }
                     Ok(None) => return,
                     Err(error) => {
                         tracing::error!(pid, %error, "a worker's answer on its control connection makes no sense; it is ended");

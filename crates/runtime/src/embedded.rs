@@ -1,4 +1,4 @@
-//! The Python side of the worker protocol, carried inside the binary so that both always have the same version.
+//! The workers' side of the worker protocol, carried inside the binary so that both always have the same version.
 
 use std::{
     fmt::Write,
@@ -8,11 +8,18 @@ use std::{
 
 use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
+use threadyard_core::runtime::Language;
 
 #[derive(RustEmbed)]
 #[folder = "../../workers/python"]
 #[include = "threadyard_worker/*.py"]
-struct Sources;
+struct Python;
+
+#[derive(RustEmbed)]
+#[folder = "../../workers/node"]
+#[include = "package.json"]
+#[include = "src/*"]
+struct Node;
 
 /// The first half of a digest, enough to name files by their contents.
 pub(crate) fn hex(digest: &[u8]) -> String {
@@ -22,8 +29,16 @@ pub(crate) fn hex(digest: &[u8]) -> String {
     })
 }
 
-/// Writes the worker package below `cache` unless it is there, and returns the folder to put on the import path.
-pub(crate) fn extract(cache: &Path) -> io::Result<PathBuf> {
+/// Writes the worker package of a language below `cache` unless it is there, and returns its folder: the one to put on
+/// the import path, or the one with the entry.
+pub(crate) fn extract(language: Language, cache: &Path) -> io::Result<PathBuf> {
+    match language {
+        Language::Python => extracted::<Python>(cache),
+        Language::Node => Ok(extracted::<Node>(cache)?.join("src")),
+    }
+}
+
+fn extracted<Sources: RustEmbed>(cache: &Path) -> io::Result<PathBuf> {
     let mut names: Vec<_> = Sources::iter().collect();
     names.sort_unstable();
     let files: Vec<_> = names.iter().filter_map(|name| Some((name, Sources::get(name)?.data))).collect();

@@ -10,6 +10,11 @@ pub(crate) fn additions(project: &Project) -> Result<BTreeMap<String, String>, E
     Ok(named.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect())
 }
 
+/// The value of a variable that the operator has set.
+pub(crate) fn operators(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok()
+}
+
 /// The value of a variable: the operator's, or else the project's.
 pub(crate) fn variable(env: &Env, name: &str) -> Option<String> {
     match std::env::var_os(name) {

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 use threadyard_core::{items::ItemIndex, json::Value};
 
+use crate::project::document::{Wrong, read};
+
 /// `store.index`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StoreIndex {
     embed: String,
     dims: usize,
@@ -17,18 +18,18 @@ struct StoreIndex {
 const WHOLE_VALUE: &str = "$";
 
 /// How items are found by their meaning.
-pub(crate) fn items(index: Option<&Value>) -> Result<Option<ItemIndex>, String> {
-    let Some(index) = index.filter(|index| !index.is_null()) else { return Ok(None) };
-    let StoreIndex { embed, dims, fields } =
-        StoreIndex::deserialize(index).map_err(|error| format!("store.index: {error}"))?;
+pub(crate) fn items(index: Option<&Value>, unknown: &mut Vec<String>) -> Result<Option<ItemIndex>, Wrong> {
+    let Some(index) = index else { return Ok(None) };
+    let StoreIndex { embed, dims, fields } = read("store.index", index, unknown)?;
     if !matches!(embed.split_once(':'), Some((source, name)) if !source.is_empty() && !name.is_empty()) {
-        return Err(format!(
-            "store.index.embed: `{embed}` must be a function such as \"./embed.py:embed\", or a provider and a model such \
-             as \"openai:text-embedding-3-small\""
-        ));
+        let why = format!(
+            "`{embed}` must be a function such as \"./embed.py:embed\", or a provider and a model such as \
+             \"openai:text-embedding-3-small\""
+        );
+        return Err(Wrong::new("store.index.embed", why));
     }
     if dims == 0 {
-        return Err("store.index.dims: must be above zero".into());
+        return Err(Wrong::new("store.index.dims", "must be above zero"));
     }
     let fields = fields.unwrap_or_else(|| vec![WHOLE_VALUE.into()]);
     Ok(Some(ItemIndex { embed, dims, fields }))
@@ -42,8 +43,8 @@ mod tests {
 
     #[test]
     fn an_index_is_read_with_its_defaults() {
-        assert_eq!(items(None), Ok(None));
-        let index = items(Some(&json!({"embed": "openai:m", "dims": 3}))).unwrap().unwrap();
+        assert_eq!(items(None, &mut Vec::new()), Ok(None));
+        let index = items(Some(&json!({"embed": "openai:m", "dims": 3})), &mut Vec::new()).unwrap().unwrap();
         assert_eq!((index.dims, index.fields), (3, vec!["$".to_owned()]));
     }
 
@@ -55,10 +56,12 @@ mod tests {
             (json!({"embed": "nothing", "dims": 3}), "embed"),
             (json!({"embed": "openai:m", "dims": 0}), "dims"),
             (json!({"embed": "openai:m", "dims": 3, "fields": "a"}), "store.index"),
-            (json!({"embed": "openai:m", "dims": 3, "feilds": ["a"]}), "feilds"),
         ] {
-            let error = items(Some(&index)).unwrap_err();
+            let error = items(Some(&index), &mut Vec::new()).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
+        let mut unknown = Vec::new();
+        items(Some(&json!({"embed": "openai:m", "dims": 3, "feilds": ["a"]})), &mut unknown).unwrap();
+        assert_eq!(unknown, ["store.index.feilds"]);
     }
 }

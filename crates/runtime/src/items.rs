@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use threadyard_core::{
     items::{Embedding, FoundItem, Item, ItemAnswer, ItemIndex, ItemOperation, ItemPut, ItemSearch, NamespaceQuery},
     json::raw_from_text,
+    metadata_filter::MetadataFilter,
     page::Window,
 };
 
@@ -59,8 +60,10 @@ impl StoreOp {
         let body = |why: String| FrameError::Body(why);
         let refresh = self.refresh.unwrap_or_default();
         let window = Window { limit: self.limit, offset: self.offset };
+        // Graphs may touch everything.
+        let visible = MetadataFilter::default();
         Ok(match self.op.as_str() {
-            "get" => ItemOperation::Get { namespace: self.ns, key: self.key, refresh },
+            "get" => ItemOperation::Get { namespace: self.ns, key: self.key, refresh, visible },
             "put" => {
                 let text = |bytes: Bytes| String::from_utf8(bytes.into()).map_err(|error| body(error.to_string()));
                 let json = |text| raw_from_text(text).map_err(|error| body(error.to_string()));
@@ -69,13 +72,20 @@ impl StoreOp {
                 let ttl = ttl.map_err(|error| body(format!("ttl: {error}")))?;
                 let embeddings =
                     self.vectors.iter().map(|vector| embedding(index, vector)).collect::<Result<_, _>>()?;
-                ItemOperation::Put(ItemPut { namespace: self.ns, key: self.key, value, ttl, embeddings })
+                ItemOperation::Put(ItemPut {
+                    namespace: self.ns,
+                    key: self.key,
+                    value,
+                    ttl,
+                    embeddings,
+                    within: visible,
+                })
             }
             "search" => {
                 let parse = |bytes: Bytes| serde_json::from_slice(&bytes).map_err(|error| body(error.to_string()));
                 let filter = self.filter.map(parse).transpose()?.unwrap_or_default();
                 let query = self.vectors.first().map(|vector| embedding(index, vector)).transpose()?;
-                ItemOperation::Search(ItemSearch { prefix: self.ns, filter, query, window, refresh })
+                ItemOperation::Search(ItemSearch { prefix: self.ns, filter, query, window, refresh, visible })
             }
             "list" => ItemOperation::ListNamespaces(NamespaceQuery {
                 prefix: self.prefix.unwrap_or_default(),
@@ -120,7 +130,7 @@ impl From<ItemAnswer> for StoreAnswer {
     fn from(answer: ItemAnswer) -> Self {
         match answer {
             ItemAnswer::Item(item) => Self::Item(item.map(WireItem::from)),
-            ItemAnswer::Written => Self::Item(None),
+            ItemAnswer::Written | ItemAnswer::Hidden => Self::Item(None),
             ItemAnswer::Items(found) => {
                 let scored = |it: FoundItem| WireItem { score: it.score, ..it.item.into() };
                 Self::Items(found.into_iter().map(scored).collect())

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use threadyard_core::{
+    access::{AccessError, Action, Credentials, Gate, User, Verdict},
     items::ToEmbed,
-    json::RawJson,
+    json::{RawJson, RawObject},
     runtime::{GraphCall, GraphError, GraphInfo, GraphRuntime, RunJob, RunSession, RuntimeError},
+    workers::Workers,
 };
 
 use crate::Project;
@@ -22,10 +24,33 @@ impl NoGraphs {
         let failure = GraphError { error: "NoGraphsHere".into(), message: WHY.into(), traceback: None };
         let info = |graph: &crate::project::Graph| GraphInfo {
             id: graph.id.clone(),
+            language: graph.language(),
             description: graph.description.clone(),
             failure: Some(failure.clone()),
         };
         Self(project.graphs.iter().map(info).collect())
+    }
+}
+
+/// Lets nobody in: the project's code decides about access, and this server runs none of it.
+pub struct ShutGate;
+
+#[async_trait]
+impl Gate for ShutGate {
+    fn reads_bodies(&self) -> bool {
+        false
+    }
+
+    fn challenges(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    async fn authenticate(&self, _: Credentials) -> Result<User, AccessError> {
+        Err(AccessError::Unavailable(WHY.into()))
+    }
+
+    async fn authorize(&self, _: &User, _: Action, _: RawObject) -> Result<Verdict, AccessError> {
+        Err(AccessError::Unavailable(WHY.into()))
     }
 }
 
@@ -41,6 +66,10 @@ impl GraphRuntime for NoGraphs {
 
     fn slots(&self) -> u32 {
         0
+    }
+
+    fn workers(&self) -> Workers {
+        Workers::default()
     }
 
     async fn start(&self, _: RunJob) -> Result<Box<dyn RunSession>, RuntimeError> {

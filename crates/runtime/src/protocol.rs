@@ -1,13 +1,12 @@
 //! What the frames say: bodies, kinds, and the choice of a version.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use threadyard_core::{
     checkpoints::{Blob, CheckpointTuple, PutCheckpoint, PutWrites, Write},
-    items::{ItemIndex, ItemTtl},
     json::{RawJson, raw, raw_from_text},
     runs::PauseAt,
     runtime::{GraphError, RunEnd, RunEndStatus, RunJob, StopReason},
@@ -38,6 +37,10 @@ pub(crate) mod kind {
     pub(crate) const STORE_BATCH: u8 = 17;
     pub(crate) const LOG: u8 = 18;
     pub(crate) const BYE: u8 = 19;
+    pub(crate) const ASGI_OPEN: u8 = 20;
+    pub(crate) const ASGI_MESSAGE: u8 = 21;
+    pub(crate) const ASGI_CREDIT: u8 = 22;
+    pub(crate) const ASGI_CLOSE: u8 = 23;
 }
 
 /// The highest version that both sides speak.
@@ -63,69 +66,6 @@ pub(crate) struct Hello {
     pub(crate) role: String,
     pub(crate) token: String,
     pub(crate) pid: u32,
-}
-
-#[derive(Clone, Serialize)]
-pub(crate) struct Load {
-    pub(crate) proto: u32,
-    pub(crate) project: String,
-    pub(crate) graphs: BTreeMap<String, LoadGraph>,
-    pub(crate) concurrency: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) store_ttl: Option<StoreTtl>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) store_index: Option<StoreIndex>,
-    pub(crate) imports: Vec<String>,
-}
-
-/// How long store items are kept, for LangGraph's own store code.
-#[derive(Clone, Serialize)]
-pub(crate) struct StoreTtl {
-    default_ttl: Option<f64>,
-    refresh_on_read: bool,
-}
-
-impl StoreTtl {
-    /// `None` when nothing was configured.
-    pub(crate) fn of(ttl: ItemTtl) -> Option<Self> {
-        let default_ttl = ttl.default.map(|ttl| ttl.as_secs_f64() / 60.0);
-        (ttl != ItemTtl::default()).then_some(Self { default_ttl, refresh_on_read: ttl.refresh_on_read })
-    }
-}
-
-/// What makes vectors of texts, and of which.
-#[derive(Clone, Serialize)]
-pub(crate) struct StoreIndex {
-    embed: String,
-    dims: usize,
-    fields: Vec<String>,
-}
-
-impl StoreIndex {
-    pub(crate) fn of(index: &ItemIndex) -> Self {
-        Self { embed: index.embed.clone(), dims: index.dims, fields: index.fields.clone() }
-    }
-}
-
-#[derive(Clone, Serialize)]
-pub(crate) struct LoadGraph {
-    pub(crate) path: String,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Ready {
-    pub(crate) graphs: BTreeMap<String, Loaded>,
-    pub(crate) revision: String,
-    /// What became of `store_index`, when there was one.
-    #[serde(default)]
-    pub(crate) store_index: Option<Loaded>,
-}
-
-/// What became of something that was to be loaded.
-#[derive(Deserialize)]
-pub(crate) struct Loaded {
-    #[serde(default)]
-    pub(crate) error: Option<GraphError>,
 }
 
 #[derive(Serialize)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use threadyard_core::{checkpoints::PruneStrategy, items::ItemTtl, json::Value, retention::ThreadTtl};
 
+use crate::project::document::{Wrong, read};
+
 /// What the configuration says of sweeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepChoice {
@@ -16,7 +18,6 @@ pub struct SweepChoice {
 
 /// `checkpointer.ttl`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct CheckpointerTtl {
     #[serde(default)]
     strategy: Option<PruneStrategy>,
@@ -30,7 +31,6 @@ struct CheckpointerTtl {
 
 /// `store.ttl`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StoreTtl {
     #[serde(default)]
     default_ttl: Option<f64>,
@@ -41,34 +41,38 @@ struct StoreTtl {
 }
 
 /// How long threads are kept.
-pub(crate) fn threads(ttl: Option<&Value>) -> Result<(Option<ThreadTtl>, SweepChoice), String> {
+pub(crate) fn threads(
+    ttl: Option<&Value>,
+    unknown: &mut Vec<String>,
+) -> Result<(Option<ThreadTtl>, SweepChoice), Wrong> {
     let Some(ttl) = ttl else { return Ok((None, SweepChoice::default())) };
-    let ttl = CheckpointerTtl::deserialize(ttl).map_err(|error| format!("checkpointer.ttl: {error}"))?;
+    let ttl: CheckpointerTtl = read("checkpointer.ttl", ttl, unknown)?;
     let kept = minutes("checkpointer.ttl.default_ttl", ttl.default_ttl)?;
     let strategy = ttl.strategy.unwrap_or(PruneStrategy::Delete);
     let every = minutes("checkpointer.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
     if every.is_some_and(|every| every.is_zero()) || ttl.sweep_limit == Some(0) {
-        return Err("checkpointer.ttl: sweeps need an interval and a limit above zero".into());
+        return Err(Wrong::new("checkpointer.ttl", "sweeps need an interval and a limit above zero"));
     }
     Ok((kept.map(|ttl| ThreadTtl { strategy, ttl }), SweepChoice { every, limit: ttl.sweep_limit }))
 }
 
 /// How long store items are kept.
-pub(crate) fn items(ttl: Option<&Value>) -> Result<(ItemTtl, SweepChoice), String> {
+pub(crate) fn items(ttl: Option<&Value>, unknown: &mut Vec<String>) -> Result<(ItemTtl, SweepChoice), Wrong> {
     let Some(ttl) = ttl else { return Ok((ItemTtl::default(), SweepChoice::default())) };
-    let ttl = StoreTtl::deserialize(ttl).map_err(|error| format!("store.ttl: {error}"))?;
+    let ttl: StoreTtl = read("store.ttl", ttl, unknown)?;
     let every = minutes("store.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
     if every.is_some_and(|every| every.is_zero()) {
-        return Err("store.ttl.sweep_interval_minutes: must be above zero".into());
+        return Err(Wrong::new("store.ttl.sweep_interval_minutes", "must be above zero"));
     }
     let default = minutes("store.ttl.default_ttl", ttl.default_ttl)?;
     let refresh_on_read = ttl.refresh_on_read.unwrap_or(ItemTtl::default().refresh_on_read);
     Ok((ItemTtl { default, refresh_on_read }, SweepChoice { every, limit: None }))
 }
 
-fn minutes(key: &str, minutes: Option<f64>) -> Result<Option<Duration>, String> {
+fn minutes(key: &str, minutes: Option<f64>) -> Result<Option<Duration>, Wrong> {
     let duration = |minutes: f64| {
-        Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| format!("{key}: {minutes} must be a number of minutes"))
+        let duration = Duration::try_from_secs_f64(minutes * 60.0);
+        duration.map_err(|_| Wrong::new(key, format!("{minutes} must be a number of minutes")))
     };
     minutes.map(duration).transpose()
 }

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 /// Changes that come this close together are one.
 const QUIET: Duration = Duration::from_millis(200);
 /// Files whose contents are code or configuration.
-const SOURCES: [&str; 7] = ["py", "json", "toml", "yaml", "yml", "txt", "md"];
+const SOURCES: [&str; 15] =
+    ["py", "json", "toml", "yaml", "yml", "txt", "md", "ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"];
 /// Folders that hold nothing of the project's own, whether git ignores them or not.
 const FOREIGN: [&str; 3] = ["__pycache__", "node_modules", "site-packages"];
 

@@ -5,6 +5,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde::Deserialize;
 use threadyard_core::webhook_pace::WebhookPace;
 
+use crate::project::document::Wrong;
+
 /// A schedule of more waits, or of longer ones, is a mistake.
 const MOST_WAITS: usize = 100;
 const LONGEST_WAIT: Duration = Duration::from_hours(24 * 30);
@@ -24,7 +26,6 @@ pub(crate) struct PaceRules {
 
 /// `webhooks.retry`: the waits between attempts, such as `["2s", "10m"]`, and a share of them that is added by chance.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Retry {
     schedule: Option<Vec<String>>,
     jitter: Option<f64>,
@@ -32,7 +33,6 @@ pub(crate) struct Retry {
 
 /// `webhooks.timeouts`: texts such as `5s`.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Timeouts {
     connect: Option<String>,
     total: Option<String>,
@@ -40,17 +40,16 @@ pub(crate) struct Timeouts {
 
 /// `webhooks.limits`: how many deliveries are on their way at once.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
     max_concurrency: Option<u32>,
     per_destination_concurrency: Option<u32>,
 }
 
 impl PaceRules {
-    pub(crate) fn read(retry: &Retry, timeouts: &Timeouts, limits: &Limits) -> Result<Self, String> {
+    pub(crate) fn read(retry: &Retry, timeouts: &Timeouts, limits: &Limits) -> Result<Self, Wrong> {
         let waits = retry.schedule.as_ref().map(|waits| schedule(waits)).transpose()?;
         if retry.jitter.is_some_and(|jitter| !(0.0..=1.0).contains(&jitter)) {
-            return Err("webhooks.retry.jitter must be between 0 and 1".into());
+            return Err(Wrong::new("webhooks.retry.jitter", "must be between 0 and 1"));
         }
         Ok(Self {
             waits,
@@ -76,31 +75,36 @@ impl PaceRules {
     }
 }
 
-fn schedule(waits: &[String]) -> Result<Vec<Duration>, String> {
+fn schedule(waits: &[String]) -> Result<Vec<Duration>, Wrong> {
     if waits.len() > MOST_WAITS {
-        return Err(format!("webhooks.retry.schedule has more than {MOST_WAITS} waits"));
+        return Err(Wrong::new("webhooks.retry.schedule", format!("has more than {MOST_WAITS} waits")));
     }
-    let wait = |text: &String| match humantime::parse_duration(text) {
-        Ok(wait) if wait <= LONGEST_WAIT => Ok(wait),
-        Ok(_) => Err(format!("webhooks.retry.schedule: `{text}` is more than 30 days")),
-        Err(why) => Err(format!("webhooks.retry.schedule: `{text}` is no time such as 2s or 10m: {why}")),
+    let wait = |(index, text): (usize, &String)| {
+        let why = match humantime::parse_duration(text) {
+            Ok(wait) if wait <= LONGEST_WAIT => return Ok(wait),
+            Ok(_) => format!("`{text}` is more than 30 days"),
+            Err(why) => format!("`{text}` is no time such as 2s or 10m: {why}"),
+        };
+        Err(Wrong::new(format!("webhooks.retry.schedule[{index}]"), why))
     };
-    waits.iter().map(wait).collect()
+    waits.iter().enumerate().map(wait).collect()
 }
 
-fn timeout(name: &str, text: Option<&str>) -> Result<Option<Duration>, String> {
+fn timeout(name: &str, text: Option<&str>) -> Result<Option<Duration>, Wrong> {
     let Some(text) = text else { return Ok(None) };
+    let wrong = |why: String| Wrong::new(format!("webhooks.timeouts.{name}"), why);
     match humantime::parse_duration(text) {
         Ok(timeout) if TIMEOUTS.contains(&timeout) => Ok(Some(timeout)),
-        Ok(_) => Err(format!("webhooks.timeouts.{name}: `{text}` is not between 1ms and 10m")),
-        Err(why) => Err(format!("webhooks.timeouts.{name}: `{text}` is no time such as 5s: {why}")),
+        Ok(_) => Err(wrong(format!("`{text}` is not between 1ms and 10m"))),
+        Err(why) => Err(wrong(format!("`{text}` is no time such as 5s: {why}"))),
     }
 }
 
-fn room(name: &str, number: Option<u32>) -> Result<Option<u32>, String> {
+fn room(name: &str, number: Option<u32>) -> Result<Option<u32>, Wrong> {
     match number {
         Some(number) if !ROOM.contains(&number) => {
-            Err(format!("webhooks.limits.{name}: {number} is not between {} and {}", ROOM.start(), ROOM.end()))
+            let why = format!("{number} is not between {} and {}", ROOM.start(), ROOM.end());
+            Err(Wrong::new(format!("webhooks.limits.{name}"), why))
         }
         number => Ok(number),
     }

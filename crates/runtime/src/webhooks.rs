@@ -11,7 +11,10 @@ use threadyard_core::{
     webhook_policy::{WebhookHeaders, WebhookPolicy},
 };
 
-use crate::webhook_pace::{Limits, PaceRules, Retry, Timeouts};
+use crate::{
+    project::document::{Wrong, read_all},
+    webhook_pace::{Limits, PaceRules, Retry, Timeouts},
+};
 
 /// What the project says of webhooks.
 #[derive(Clone, Debug)]
@@ -38,7 +41,6 @@ impl Default for WebhookRules {
 
 /// `webhooks`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Webhooks {
     #[serde(default)]
     env_prefix: Option<String>,
@@ -60,18 +62,18 @@ struct Webhooks {
 
 /// `webhooks.log`: texts such as `72h` and `30d`.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Log {
     retention_body: Option<String>,
     retention_rows: Option<String>,
 }
 
 impl Log {
-    fn read(&self) -> Result<DeliveryTimes<Duration>, String> {
+    fn read(&self) -> Result<DeliveryTimes<Duration>, Wrong> {
         let time = |name: &str, text: &Option<String>, usual: Duration| match text {
             None => Ok(usual),
-            Some(text) => humantime::parse_duration(text)
-                .map_err(|why| format!("webhooks.log.{name}: `{text}` is no time such as 72h or 30d: {why}")),
+            Some(text) => humantime::parse_duration(text).map_err(|why| {
+                Wrong::new(format!("webhooks.log.{name}"), format!("`{text}` is no time such as 72h or 30d: {why}"))
+            }),
         };
         let row = time("retention_rows", &self.retention_rows, USUALLY_KEPT.row)?;
         let body = time("retention_body", &self.retention_body, USUALLY_KEPT.body.min(row))?;
@@ -81,7 +83,6 @@ impl Log {
 
 /// `webhooks.url`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
 struct UrlRules {
     allowed_domains: Option<Vec<String>>,
     allowed_ports: Option<Vec<u16>>,
@@ -92,7 +93,6 @@ struct UrlRules {
 
 /// `webhooks.network`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
 struct NetworkRules {
     allow_private: Option<bool>,
     #[serde(default)]
@@ -117,21 +117,21 @@ const OUR_HEADERS: [&str; 12] = [
     "upgrade",
 ];
 
-/// The rules, with the variables of headers put in.
+/// The rules, with the variables of headers put in. A mistyped key would open what should be closed, and is refused.
 pub(crate) fn rules(
-    webhooks: Option<Value>,
+    webhooks: Option<&Value>,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<WebhookRules, String> {
-    let said = webhooks.map_or_else(|| in_the_environment(&variable), |webhooks| Ok(Some(webhooks)))?;
-    let Some(webhooks) = said.filter(|it| !it.is_null()) else { return Ok(WebhookRules::default()) };
-    let webhooks = Webhooks::deserialize(webhooks).map_err(|error| format!("webhooks: {error}"))?;
+) -> Result<WebhookRules, Wrong> {
+    let Some(webhooks) = webhooks else { return Ok(WebhookRules::default()) };
+    let webhooks: Webhooks = read_all("webhooks", webhooks)?;
     let prefix = webhooks.env_prefix.as_deref().unwrap_or(USUAL_PREFIX);
     let headers = webhooks.headers.into_iter().map(|(name, template)| {
         let lower = name.to_ascii_lowercase();
         if OUR_HEADERS.contains(&lower.as_str()) || lower.starts_with("webhook-") {
-            return Err(format!("webhooks.headers: `{name}` is set by the server itself"));
+            return Err(Wrong::new(format!("webhooks.headers.{name}"), "is set by the server itself"));
         }
-        let value = filled(&template, prefix, &variable).map_err(|why| format!("webhooks.headers.{name}: {why}"))?;
+        let value = filled(&template, prefix, &variable);
+        let value = value.map_err(|why| Wrong::new(format!("webhooks.headers.{name}"), why))?;
         Ok((name, value))
     });
     let deliveries_kept = webhooks.log.read()?;
@@ -139,13 +139,6 @@ pub(crate) fn rules(
     let url = (webhooks.url != UrlRules::default()).then_some(webhooks.url);
     let headers = WebhookHeaders(headers.collect::<Result<_, _>>()?);
     Ok(WebhookRules { url, network: webhooks.network, pace, headers, deliveries_kept })
-}
-
-/// What images carry in the place of the key `webhooks`.
-fn in_the_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Value>, String> {
-    let text = variable("LANGGRAPH_WEBHOOKS").filter(|text| !text.is_empty());
-    let said = text.map(|text| serde_json::from_str(&text)).transpose();
-    said.map_err(|error| format!("the variable LANGGRAPH_WEBHOOKS is no JSON: {error}"))
 }
 
 /// A text with the values of variables in the place of `${{ env.NAME }}`.
@@ -174,6 +167,7 @@ impl WebhookRules {
         let url = self.url.clone().unwrap_or_default();
         WebhookPolicy {
             loopback: url.disable_loopback.map_or(usual.loopback, |disabled| !disabled),
+            own_app: usual.own_app,
             private: self.network.allow_private.unwrap_or(usual.private),
             allowed_cidrs: self.network.allowed_cidrs.clone(),
             allowed_domains: url.allowed_domains.unwrap_or_default(),
@@ -196,8 +190,8 @@ mod tests {
 
     use super::*;
 
-    fn read(webhooks: &Value) -> Result<WebhookRules, String> {
-        rules(Some(webhooks.clone()), |name| (name == "LG_WEBHOOK_TOKEN" || name == "HOOK_X").then(|| "t0ken".into()))
+    fn read(webhooks: &Value) -> Result<WebhookRules, Wrong> {
+        rules(Some(webhooks), |name| (name == "LG_WEBHOOK_TOKEN" || name == "HOOK_X").then(|| "t0ken".into()))
     }
 
     #[test]
@@ -256,7 +250,7 @@ mod tests {
             (json!({"limits": {"per_destination_rate": 5}}), "per_destination_rate"),
             (json!({"signing": {}}), "signing"),
         ] {
-            let error = read(&webhooks).unwrap_err();
+            let error = read(&webhooks).unwrap_err().to_string();
             assert!(error.contains(word), "{webhooks}: {error}");
         }
     }
@@ -274,16 +268,6 @@ mod tests {
             WebhookPace { waits, jitter: 0.0, connect: second, total: second, at_once: 4, at_once_to_one: 2 };
         assert_eq!(pace(said), expected);
         assert_eq!(pace(json!({"retry": {"schedule": []}})).wait(1, 0.0), None);
-    }
-
-    #[test]
-    fn rules_come_from_the_environment_where_the_project_has_none() {
-        let said = |text: &'static str| move |name: &str| (name == "LANGGRAPH_WEBHOOKS").then(|| text.to_owned());
-        let headers = |webhooks, text| rules(webhooks, said(text)).map(|rules| rules.headers.0.len());
-        assert_eq!(headers(None, r#"{"headers": {"A": "a", "B": "b"}}"#), Ok(2));
-        assert_eq!(headers(Some(json!({"headers": {"A": "a"}})), r#"{"headers": {}}"#), Ok(1));
-        assert_eq!(headers(None, ""), Ok(0));
-        assert!(headers(None, "{").unwrap_err().contains("LANGGRAPH_WEBHOOKS"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use threadyard_core::{
     items::ToEmbed,
     json::{RawJson, raw},
     runtime::{GraphCall, RunJob, RuntimeError},
+    workers::WorkerState,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
@@ -27,11 +28,15 @@ use crate::{
     callbacks::Callbacks,
     child::{Exit, Process},
     connection::{Connection, FrameReader, RunSlot, Said, Waiter, refusal},
-    control::Control,
+    control::{Control, Pulse},
+    custom_app::PassedOn,
+    exchange::{self, Exchange},
     frame::{Frame, FrameError},
-    protocol::{self, Call, Drain, Hello, Load, Log, Ready, kind},
+    launch::Launch,
+    load::{Load, Ready},
+    protocol::{self, Call, Drain, Hello, Log, kind},
     session::Session,
-    zygote::{Launch, Zygote},
+    zygote::Zygote,
 };
 
 /// How long a worker may take to connect, and to import the user's graphs.
@@ -58,6 +63,7 @@ pub(crate) enum Origin {
 pub(crate) struct Worker {
     pub(crate) connection: Arc<Connection>,
     pub(crate) ready: Ready,
+    pulse: Arc<Pulse>,
     /// Cancelled when the process is gone.
     pub(crate) gone: CancellationToken,
     /// Cancelled when a run on it does not stop when it is told to.
@@ -68,18 +74,17 @@ pub(crate) struct Worker {
     kill: CancellationToken,
 }
 
-/// What starting a worker needs.
-pub(crate) struct Start<'a> {
-    pub(crate) launch: &'a Launch,
+/// What every worker of a project is started from.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) launch: Launch,
     pub(crate) origin: Origin,
-    pub(crate) load: Load,
     pub(crate) callbacks: Callbacks,
-    pub(crate) token: String,
 }
 
-impl Worker {
-    /// Starts a worker and waits until it has loaded the graphs.
-    pub(crate) async fn start(start: Start<'_>) -> Result<Arc<Self>, RuntimeError> {
+impl Ground {
+    /// Starts a worker and waits until it has loaded what it is for.
+    pub(crate) async fn start_worker(&self, load: Load) -> Result<Arc<Worker>, RuntimeError> {
         let failed = |error: io::Error| RuntimeError::Unavailable(format!("a worker could not be started: {error}"));
         let folder = tempfile::Builder::new()
             .prefix("threadyard-")
@@ -88,10 +93,27 @@ impl Worker {
             .map_err(failed)?;
         let path = folder.path().join("worker.sock");
         let listener = UnixListener::bind(&path).map_err(failed)?;
-        let process = spawn(&start, &path.to_string_lossy()).await.map_err(failed)?;
-        Self::meet(&listener, process, start.load, start.callbacks, &start.token).await
+        let token = self.callbacks.ambient.random().simple().to_string();
+        let process = self.spawn(&path.to_string_lossy(), &token).await.map_err(failed)?;
+        Worker::meet(&listener, process, load, self.callbacks.clone(), &token).await
     }
 
+    async fn spawn(&self, path: &str, token: &str) -> io::Result<Process> {
+        if let Origin::Zygote(zygote) = &self.origin {
+            match zygote.fork(path, token).await {
+                Ok(process) => return Ok(process),
+                Err(error) => tracing::warn!(%error, "a worker could not be forked; starting it by itself"),
+            }
+        }
+        let mut command = self.launch.worker();
+        command.env("THREADYARD_SOCKET", path).env("THREADYARD_TOKEN", token);
+        let mut process = command.spawn()?;
+        log_output(&mut process, &self.callbacks.tasks);
+        Ok(Process::Own(process))
+    }
+}
+
+impl Worker {
     /// Waits for the connections of a worker, and until it has loaded the graphs.
     pub(crate) async fn meet(
         listener: &UnixListener,
@@ -119,6 +141,7 @@ impl Worker {
         let (gone, kill) = (CancellationToken::new(), CancellationToken::new());
         let listener = Listener { connection: connection.clone(), callbacks, ready: Some(ready) };
         tasks.spawn(listener.listen(read, process, kill.clone(), gone.clone()));
+        let pulse = control.pulse.clone();
         tasks.spawn(control.watch(hello.pid, gone.clone(), kill.clone()));
         let loaded = tokio::time::timeout(LOAD_WITHIN, loaded).await;
         let ready = loaded
@@ -128,6 +151,7 @@ impl Worker {
         let worker = Arc::new(Self {
             connection,
             ready,
+            pulse,
             gone,
             stuck: CancellationToken::new(),
             stuck_slots: Mutex::default(),
@@ -162,9 +186,16 @@ impl Worker {
         serde_json::from_str(vectors.get()).map_err(|error| RuntimeError::WorkerLost(error.to_string()))
     }
 
-    async fn ask(&self, op: impl Serialize, graph: Option<&str>, args: &RawJson) -> Result<RawJson, RuntimeError> {
+    /// Asks something that is written as JSON.
+    pub(crate) async fn ask(
+        &self,
+        op: impl Serialize,
+        graph: Option<&str>,
+        args: &RawJson,
+    ) -> Result<RawJson, RuntimeError> {
         let (reply, answer) = oneshot::channel();
         let id = self.connection.register(Waiter::Call(reply))?;
+        let _forgotten = self.connection.forget_when_dropped(id);
         let body = Call { op, graph, args: protocol::json_bytes(args) };
         self.connection.send(protocol::frame(kind::CALL, id, &body));
         let lost = |_| RuntimeError::WorkerLost("it ended before it answered".into());
@@ -183,6 +214,11 @@ impl Worker {
 }
 
 impl Worker {
+    /// How it stands.
+    pub(crate) fn state(&self) -> WorkerState {
+        WorkerState { runs: self.connection.runs() as u64, memory: self.pulse.memory(), lag: self.pulse.lag() }
+    }
+
     /// A run does not stop when it is told to.
     pub(crate) fn abandon(&self, slot: u64) {
         self.stuck_slots.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
@@ -211,20 +247,6 @@ async fn end_when_stuck(worker: Arc<Worker>) {
     worker.kill.cancel();
 }
 
-async fn spawn(start: &Start<'_>, path: &str) -> io::Result<Process> {
-    if let Origin::Zygote(zygote) = &start.origin {
-        match zygote.fork(path, &start.token).await {
-            Ok(process) => return Ok(process),
-            Err(error) => tracing::warn!(%error, "a worker could not be forked; starting it by itself"),
-        }
-    }
-    let mut command = start.launch.command("threadyard_worker");
-    command.env("THREADYARD_SOCKET", path).env("THREADYARD_TOKEN", &start.token);
-    let mut process = command.spawn()?;
-    log_output(&mut process, &start.callbacks.tasks);
-    Ok(Process::Own(process))
-}
-
 /// The connections that make a worker.
 struct Accepted {
     read: FrameReader,
@@ -250,7 +272,7 @@ async fn accept(listener: &UnixListener, token: &str, tasks: &TaskTracker) -> io
         };
         match hello.role.as_str() {
             "main" => main = Some((read, write, hello)),
-            "control" => control = Some(Control { read, write }),
+            "control" => control = Some(Control { read, write, pulse: Arc::default() }),
             stream => {
                 let (rest, read) = read.into_rest();
                 tasks.spawn(log_lines(tokio::io::AsyncReadExt::chain(io::Cursor::new(rest), read), stream.to_owned()));
@@ -326,6 +348,13 @@ impl Listener {
             kind::CP_PUT | kind::CP_WRITES | kind::CP_CALL | kind::STORE_BATCH => {
                 self.callbacks.serve(connection, &frame)?;
             }
+            kind::ASGI_OPEN => {
+                let exchange = Exchange::theirs(connection.clone(), frame.id);
+                let passed_on = PassedOn { scope: protocol::read(&frame.body)?, exchange };
+                // Nobody may be there to hear it while the worker starts.
+                let _ = self.callbacks.passed_on.send(passed_on);
+            }
+            kind::ASGI_MESSAGE | kind::ASGI_CREDIT | kind::ASGI_CLOSE => exchange::hear(connection, &frame)?,
             kind::READY => {
                 let message = protocol::read(&frame.body)?;
                 if let Some(ready) = self.ready.take() {

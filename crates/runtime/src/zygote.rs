@@ -1,9 +1,8 @@
 //! The process that has imported langgraph and forks workers which have it already.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io,
-    path::PathBuf,
     process::Stdio,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -17,48 +16,19 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    process::{Child, Command},
+    process::Child,
     sync::{Mutex, oneshot},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
     child::{Exit, Process},
-    launch::python::Interpreter,
+    launch::Launch,
+    worker::Origin,
 };
 
 /// How long the zygote may take to import langgraph.
 const READY_WITHIN: Duration = Duration::from_mins(1);
-
-/// What every process of a project is started with.
-#[derive(Clone, Debug)]
-pub(crate) struct Launch {
-    pub(crate) interpreter: Interpreter,
-    /// The folder of the worker package.
-    pub(crate) package: PathBuf,
-    /// The project's folder, where its code runs.
-    pub(crate) folder: PathBuf,
-    /// Variables beyond the server's own.
-    pub(crate) env: BTreeMap<String, String>,
-}
-
-impl Launch {
-    /// A Python process that runs a module of the worker package.
-    #[expect(clippy::disallowed_methods, reason = "workers are what this crate starts processes for")]
-    pub(crate) fn command(&self, module: &str) -> Command {
-        let mut command = Command::new(&self.interpreter.program);
-        command.args(["-m", module]).current_dir(&self.folder).envs(&self.env);
-        // What the server proves itself with is not for the project's code.
-        for secret in ["LG_WEBHOOK_SIGNING_SECRET", "THREADYARD_OPERATOR_TOKEN"] {
-            command.env_remove(secret);
-        }
-        command.env("PYTHONPATH", &self.package).env("PYTHONUNBUFFERED", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        // A Ctrl-C in the terminal is for the server, which then drains its workers.
-        command.process_group(0);
-        command
-    }
-}
 
 /// A running zygote.
 pub(crate) struct Zygote {
@@ -98,7 +68,7 @@ impl Zygote {
     /// Starts a zygote and waits until it can fork. `None`: it has more than one OS thread, so forking it is not safe.
     pub(crate) async fn start(launch: &Launch, tasks: &TaskTracker) -> io::Result<Option<Arc<Self>>> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = launch.command("threadyard_worker.zygote");
+        let Some(mut command) = launch.zygote() else { return Ok(None) };
         let theirs: std::os::fd::OwnedFd = theirs.into_std()?.into();
         // The Python side expects a blocking socket.
         rustix::io::ioctl_fionbio(&theirs, false)?;
@@ -138,6 +108,21 @@ impl Zygote {
     async fn order(&self, order: &serde_json::Value) -> io::Result<()> {
         let line = format!("{order}\n");
         self.orders.lock().await.write_all(line.as_bytes()).await
+    }
+}
+
+/// Where workers come from: forked from a zygote, where that is wanted and safe.
+pub(crate) async fn origin(fork: bool, launch: &Launch, tasks: &TaskTracker) -> Origin {
+    if !fork {
+        return Origin::Exec;
+    }
+    match Zygote::start(launch, tasks).await {
+        Ok(Some(zygote)) => Origin::Zygote(zygote),
+        Ok(None) => Origin::Exec,
+        Err(error) => {
+            tracing::warn!(%error, "no process to fork workers from; starting each by itself");
+            Origin::Exec
+        }
     }
 }
 

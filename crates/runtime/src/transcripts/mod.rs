@@ -28,7 +28,7 @@ use crate::{
     callbacks::Callbacks,
     child::Process,
     connection::FrameReader,
-    protocol::{Load, LoadGraph},
+    load::{Load, LoadGraph},
     session::Session,
     worker::Worker,
 };
@@ -78,6 +78,9 @@ async fn a_worker_that_ends_before_it_connects_is_noticed_at_once() {
         concurrency: 1,
         store_ttl: None,
         store_index: None,
+        serde: None,
+        auth: None,
+        app: None,
         imports: vec![],
     };
     let meeting = Worker::meet(&listener, process("false", &[]), load, callbacks, TOKEN);
@@ -89,8 +92,13 @@ async fn a_worker_that_ends_before_it_connects_is_noticed_at_once() {
 
 fn callbacks(folder: &std::path::Path) -> (Callbacks, Arc<dyn Storage>) {
     let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder).unwrap());
-    let callbacks =
-        Callbacks { storage: storage.clone(), index: None, ambient: Ambient::system(), tasks: TaskTracker::new() };
+    let callbacks = Callbacks {
+        storage: storage.clone(),
+        index: None,
+        ambient: Ambient::system(),
+        tasks: TaskTracker::new(),
+        passed_on: tokio::sync::mpsc::unbounded_channel().0,
+    };
     (callbacks, storage)
 }
 
@@ -116,6 +124,9 @@ impl Replay {
             concurrency: load.field("concurrency"),
             store_ttl: None,
             store_index: None,
+            serde: None,
+            auth: None,
+            app: None,
             imports: load.field("imports"),
         };
         let process = process("sleep", &["60"]);
