@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 from fake_host import CallFailed, FakeHost
+from threadyard_worker import loading
 
 
 def test_files_packages_and_builders(with_worker) -> None:
@@ -143,3 +148,15 @@ def test_names_of_graphs(with_worker) -> None:
             assert view.events[0][1]["name"] == name
 
     with_worker(scenario, {"counter": "./graphs.py:counter", "named": "./graphs.py:named"})
+
+
+def test_what_changes_while_it_is_loaded_has_a_revision_that_no_other_load_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "agent.py"
+    source.write_text("x = 1")
+    monkeypatch.setattr(loading, "_loaded_sources", lambda _: [source])
+    since = time.time() - 60
+    assert loading.revision(tmp_path, since) != loading.revision(tmp_path, since)
+    os.utime(source, (since - 60, since - 60))
+    assert loading.revision(tmp_path, since) == loading.revision(tmp_path, since)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fake_host import FakeHost, names
+from fake_host import CallFailed, FakeHost, names
 
 COUNTER = {"counter": "./graphs.py:counter"}
 START_INPUT = {"count": 1, "log": []}
@@ -389,3 +389,19 @@ def test_an_event_says_what_it_was_when_the_node_gave_way(with_worker) -> None:
         assert view.events == [("custom", {"i": i}) for i in range(3)]
 
     with_worker(scenario, {"reused_event": "./graphs.py:reused_event"})
+
+
+def test_a_thread_of_another_language_is_refused_by_name(with_worker) -> None:
+    async def scenario(host: FakeHost) -> None:
+        checkpoint = b'{"v":4,"channel_values":{},"channel_versions":{},"versions_seen":{},"lang":"node"}'
+        host.checkpoints.put(
+            {"thread": "t", "ns": "", "id": "1f1e7388-7e80-6a71-8003-118f0b5f338d", "parent": None,
+             "checkpoint": checkpoint, "metadata": b"{}", "blobs": []}
+        )  # fmt: skip
+        _, end = await host.run("counter", "t", input={"count": 1, "log": []})
+        assert end["error"]["error"] == "ForeignThread" and "begun by a graph in JavaScript" in end["error"]["message"]
+        with pytest.raises(CallFailed) as failed:
+            await host.call("state_get", "counter", config={"configurable": {"thread_id": "t"}})
+        assert failed.value.body["status"] == 400
+
+    with_worker(scenario, COUNTER)

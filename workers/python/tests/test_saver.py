@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from typing import Any
 
@@ -138,3 +139,14 @@ def test_checkpoints_sort_behind_those_of_a_machine_whose_clock_is_ahead(monkeyp
     go_on_behind(ahead)
     assert str(ids.uuid6(clock_seq=4)) > ahead
     go_on_behind("a name that graph code chose")
+
+
+def test_a_pickle_in_the_database_is_not_loaded() -> None:
+    """Whoever can write there should not by that run code here."""
+    data = pickle.dumps("harmless")
+    saved = {
+        "thread": "t", "ns": "", "id": "1", "parent": None, "checkpoint": b'{"channel_values": {}}', "metadata": b"{}",
+        "blobs": [("text", "1", "pickle", data)], "writes": [],
+    }  # fmt: skip
+    with pytest.raises(NotImplementedError, match="pickle"):
+        HostSaver(None)._load(saved)  # type: ignore[arg-type]

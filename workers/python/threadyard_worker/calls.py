@@ -1,9 +1,10 @@
-"""The host's calls: reading and changing thread state, schemas, drawings."""
+"""The host's calls: reading and changing thread state, schemas, drawings, access."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from langgraph.errors import EmptyInputError, InvalidUpdateError
@@ -11,16 +12,30 @@ from langgraph.types import StateUpdate
 
 from .connection import Connection
 from .encoding import to_json
-from .failures import error_body
+from .failures import AuthFailed, error_body
 from .graphs import Access, Graphs, UnknownGraph, Use
 from .index import Index
 from .run import make_command
+from .saver import ForeignThread
 from .schemas import drawing, graph_schemas, subgraph_schemas
 from .scope import Scope, current
 from .state import open_interrupts, read_state, thread_state
 from .stream import coordinates
 
+if TYPE_CHECKING:
+    from .auth import CustomAuth
+    from .custom_app import CustomApp
+
 Args = dict[str, Any]
+
+
+@dataclass
+class Extras:
+    """What a worker may have besides graphs."""
+
+    index: Index | None = None
+    auth: CustomAuth | None = None
+    app: CustomApp | None = None
 
 
 class UnknownOperation(Exception):
@@ -32,18 +47,30 @@ class BadRequest(Exception):
 
 
 async def answer(
-    id: int, body: dict[str, Any], graphs: Graphs, index: Index | None, connection: Connection
+    id: int, body: dict[str, Any], graphs: Graphs, extras: Extras, connection: Connection
 ) -> None:
     """Carry out one `CALL` and reply to it."""
     current.set(Scope(slot=id))
     try:
-        result = await (_embed(body, index) if body["op"] == "embed" else _carry_out(body, graphs))
+        result = await _result(body, graphs, extras)
     except BaseException as error:
-        connection.reply_error(id, {**error_body(error), "status": _status(error)})
+        failure = error.body if isinstance(error, AuthFailed) else error_body(error)
+        connection.reply_error(id, {**failure, "status": _status(error)})
         if isinstance(error, asyncio.CancelledError):
             raise
     else:
         connection.reply(id, result)
+
+
+async def _result(body: dict[str, Any], graphs: Graphs, extras: Extras) -> bytes:
+    op = body["op"]
+    if op == "embed":
+        return await _embed(body, extras.index)
+    if op in ("authenticate", "authorize"):
+        if extras.auth is None:
+            raise UnknownOperation("this worker decides about no access: it has no auth object")
+        return await extras.auth.answer(op, orjson.loads(body["args"]))
+    return await _carry_out(body, graphs)
 
 
 async def _embed(body: dict[str, Any], index: Index | None) -> bytes:
@@ -142,6 +169,6 @@ _OPERATIONS: dict[str, tuple[Any, Access]] = {
 def _status(error: BaseException) -> int | None:
     if isinstance(error, UnknownGraph):
         return 404
-    if isinstance(error, (InvalidUpdateError, EmptyInputError, BadRequest)):
+    if isinstance(error, (InvalidUpdateError, EmptyInputError, BadRequest, ForeignThread)):
         return 400
     return None

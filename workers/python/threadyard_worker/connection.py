@@ -76,8 +76,7 @@ class Connection(asyncio.Protocol):
         """Send a request and wait for the host's answer. Raises `HostError` when it is an error."""
         if self._transport is None:
             raise ConnectionError("the connection to the host is closed")
-        self._next_request += 1
-        id = self._next_request
+        id = self.new_id()
         answer: asyncio.Future[bytes] = self.loop.create_future()
         self._requests[id] = answer
         self.send_map(kind, id, body)
@@ -85,6 +84,11 @@ class Connection(asyncio.Protocol):
             return await answer
         finally:
             self._requests.pop(id, None)
+
+    def new_id(self) -> int:
+        """An id for something that this side begins."""
+        self._next_request += 1
+        return self._next_request
 
     def reply(self, id: int, result: bytes) -> None:
         """Answer a request of the host."""

@@ -13,6 +13,7 @@ import ipaddress
 import json
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -29,13 +30,13 @@ _IP_TYPES = (
 )
 
 
-def to_json(value: Any) -> bytes:
-    """JSON text of `value`.
+def to_json(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    """JSON text of `value`; `default` says what stands for values that JSON does not have.
 
     Raises `TypeError` for dictionary keys that have no text form and for values that contain themselves.
     """
     try:
-        data = orjson.dumps(value, default=plain, option=_OPTIONS)
+        data = orjson.dumps(value, default=default or plain, option=_OPTIONS)
     except TypeError as error:
         data = _slow_json(value, error)
     if b"\\u0000" in data:

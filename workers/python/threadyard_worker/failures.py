@@ -5,6 +5,18 @@ from __future__ import annotations
 import traceback
 
 
+class AuthFailed(Exception):
+    """An auth handler raised. Its message may hold what callers prove themselves with, so that it is not passed on."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.body = {
+            "error": type(error).__name__,
+            "message": "an auth handler failed",
+            "traceback": _encodable("".join(traceback.format_tb(error.__traceback__))),
+        }
+
+
 def error_body(error: BaseException) -> dict[str, str]:
     """The class, text and traceback of an exception; never raises, whatever the exception is like."""
     try:

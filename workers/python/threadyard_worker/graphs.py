@@ -19,6 +19,7 @@ from .failures import error_body
 from .loading import Factory, as_graph, load_graph
 from .saver import HostSaver
 from .store import HostStore
+from .user import User, attend
 
 try:
     from langgraph_sdk.runtime import _ExecutionRuntime, _ReadRuntime
@@ -82,6 +83,7 @@ class Graphs:
     @asynccontextmanager
     async def open(self, id: str, access: Access, config: dict[str, Any], context: Any = None) -> AsyncIterator[Use]:
         """The graph, made for this use when it comes from a factory."""
+        user = attend(config.get("configurable") or {})
         if (use := self._attached.get(id)) is not None:
             yield use
             return
@@ -91,7 +93,7 @@ class Graphs:
             raise UnknownGraph(f"graph `{id}` is not loaded in this worker")
         path, factory = self._loaded[id]
         assert isinstance(factory, Factory)
-        made = factory.call(config, self._runtime(access, context))
+        made = factory.call(config, self._runtime(access, context, user))
         if inspect.isawaitable(made):
             made = await made
         if hasattr(made, "__aenter__") and not isinstance(made, Pregel):
@@ -103,12 +105,12 @@ class Graphs:
         else:
             yield self._use(id, as_graph(made, path))
 
-    def _runtime(self, access: Access, context: Any) -> Any:
+    def _runtime(self, access: Access, context: Any, user: User | None) -> Any:
         if _ReadRuntime is None:
             return None
         if access == "threads.create_run":
-            return _ExecutionRuntime(access_context=access, store=self._store, context=context)
-        return _ReadRuntime(access_context=access, store=self._store)
+            return _ExecutionRuntime(access_context=access, user=user, store=self._store, context=context)
+        return _ReadRuntime(access_context=access, user=user, store=self._store)
 
     def _use(self, id: str, graph: Pregel) -> Use:
         if isinstance(graph.checkpointer, BaseCheckpointSaver) and id not in self._warned:

@@ -17,12 +17,14 @@ from . import frames
 from .connection import Connection
 from .drain import Drain
 from .encoding import to_json
+from .event_streaming import MARKER, EventStreaming
 from .failures import error_body
 from .graphs import Graphs, Use
 from .saver import go_on_behind
 from .scope import Scope, current
 from .state import finished_state, open_interrupts, read_state, thread_state
 from .stream import Stream
+from .trace_context import go_on
 
 logger = logging.getLogger("threadyard_worker")
 
@@ -79,8 +81,13 @@ class Run:
 
     async def _outcome(self) -> dict[str, Any]:
         config, context = self._config(), _json(self._body.get("context"))
+        go_on(config.get("metadata") or {})
         async with self._graphs.open(self._body["graph"], "threads.create_run", config, context) as use:
-            stream = Stream(self._connection, self._slot, self._body["modes"])
+            stream: Stream | EventStreaming
+            if config["configurable"].get(MARKER):
+                stream = EventStreaming(self._connection, self._slot, use.graph)
+            else:
+                stream = Stream(self._connection, self._slot, self._body["modes"])
             error: BaseException | None = None
             try:
                 if self._cancel_reason is not None:
@@ -92,21 +99,28 @@ class Run:
                 if self._cancel_reason is not None:
                     # Who waits for the end of a run that was stopped may count on nothing of it going on.
                     await self._scope.threads_end()
+            if isinstance(stream, EventStreaming) and self._cancel_reason not in _STATELESS_REASONS:
+                await stream.finish(error, self._cancel_reason is not None)
             return await self._concluded(use, stream, error)
 
-    async def _drive(self, graph: Pregel, config: dict[str, Any], context: Any, stream: Stream) -> None:
+    async def _drive(
+        self, graph: Pregel, config: dict[str, Any], context: Any, stream: Stream | EventStreaming
+    ) -> None:
         """Run the graph, sending events as they come."""
         connection = self._connection
-        subgraphs = bool(self._body["subgraphs"])
         arguments: dict[str, Any] = {
             "context": _fit_context(graph, context),
-            "stream_mode": stream.graph_modes(),
             "output_keys": graph.output_channels,
             "interrupt_before": _nodes(self._body.get("before")),
             "interrupt_after": _nodes(self._body.get("after")),
             "durability": self._body["durability"],
-            "subgraphs": subgraphs,
         }
+        if isinstance(stream, EventStreaming):
+            stream.configure(config)
+            parts = graph.astream(self._input(config), config, **arguments, **stream.arguments())
+            return await Drain(parts, lambda part: stream.take(part) or _room(connection), stream.flush)
+        subgraphs = bool(self._body["subgraphs"])
+        arguments |= {"stream_mode": stream.graph_modes(), "subgraphs": subgraphs}
         if stream.events:
             chunks = self._event_chunks(graph, config, arguments, stream)
         else:
@@ -117,7 +131,7 @@ class Run:
                 stream.chunk(*chunk)
             else:
                 stream.chunk((), *chunk)
-            return connection.drained() if connection.congested else None
+            return _room(connection)
 
         await Drain(chunks, take, stream.flush)
 
@@ -132,7 +146,7 @@ class Run:
             else:
                 stream.event(event)
 
-    async def _concluded(self, use: Use, stream: Stream, error: BaseException | None) -> dict[str, Any]:
+    async def _concluded(self, use: Use, stream: Stream | EventStreaming, error: BaseException | None) -> dict[str, Any]:
         """The body of `END` once the graph has stopped."""
         end = self._end(error)
         if end["status"] == "cancelled" and self._cancel_reason in _STATELESS_REASONS:
@@ -156,7 +170,7 @@ class Run:
             end["result"] = result if result != end["values"] else None
         return end
 
-    def _leaves_nothing_to_do(self, use: Use, stream: Stream) -> bool:
+    def _leaves_nothing_to_do(self, use: Use, stream: Stream | EventStreaming) -> bool:
         """Whether the last values and the last checkpoint are the whole state, so that it needs no reading back."""
         graph = use.graph
         may_pause = (
@@ -254,11 +268,16 @@ def _fit_context(graph: Pregel, context: Any) -> Any:
     return context
 
 
+def _room(connection: Connection) -> Awaitable[None] | None:
+    """What to wait for before more is sent."""
+    return connection.drained() if connection.congested else None
+
+
 def _nodes(nodes: list[str] | None) -> Any:
     return "*" if nodes == ["*"] else nodes or None
 
 
-def _result(graph: Pregel, stream: Stream, state: Any) -> bytes:
+def _result(graph: Pregel, stream: Stream | EventStreaming, state: Any) -> bytes:
     """What a waiting client gets: the last values, with the interrupts if there are any."""
     if stream.interrupt_values is not None:
         return to_json(stream.interrupt_values)

@@ -20,6 +20,7 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.checkpoint.base import id as ids
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from . import frames
@@ -43,6 +44,10 @@ _EXCLUDED_FROM_METADATA = frozenset(
 )
 
 
+class ForeignThread(Exception):
+    """The thread was begun by a graph in another language, whose values mean nothing here."""
+
+
 class HostSaver(BaseCheckpointSaver[str]):
     """Checkpoints kept by the host.
 
@@ -50,8 +55,8 @@ class HostSaver(BaseCheckpointSaver[str]):
     host commits everything before the run's end. Everywhere else a put waits for the commit.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
+    def __init__(self, connection: Connection, serde: SerializerProtocol | None = None) -> None:
+        super().__init__(serde=serde)
         self.connection = connection
 
     # Reading.
@@ -267,6 +272,11 @@ class HostSaver(BaseCheckpointSaver[str]):
         thread, ns = saved["thread"], saved["ns"]
         go_on_behind(saved["id"])
         checkpoint = orjson.loads(saved["checkpoint"])
+        if "lang" in checkpoint:
+            raise ForeignThread(
+                f"thread {thread} was begun by a graph in JavaScript, whose state a graph in Python can't read; "
+                "begin a new thread"
+            )
         values = checkpoint["channel_values"]
         loads = self.serde.loads_typed
         for channel, _version, type, data in saved["blobs"]:

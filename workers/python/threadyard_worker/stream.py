@@ -12,6 +12,7 @@ from .messages import MessageAccumulator, TupleEncoder
 
 _PASSED_THROUGH = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debug"})
 _MESSAGES = frozenset({"messages", "messages-tuple"})
+_OF_THE_USER = frozenset({"langgraph_auth_user", "langgraph_auth_permissions"})
 _TOGETHER = 64
 """So many custom events are rendered at once: a call for each of them would cost more than what they say."""
 
@@ -67,7 +68,7 @@ class Stream:
                 self.interrupt_values = {**chunk, "__interrupt__": (*earlier, *interrupts)}
         if mode not in self._asked:
             return
-        data = to_json(debug_chunk(chunk) if mode == "debug" else chunk)
+        data = to_json(_SHOWN[mode](chunk) if mode in _SHOWN else chunk)
         if root_values:
             self._last_json = data
         self._send(mode, ns, data)
@@ -126,12 +127,28 @@ def debug_chunk(chunk: dict[str, Any]) -> dict[str, Any]:
     return {
         **chunk,
         "payload": {
-            **payload,
+            **checkpoint_chunk(payload),
             "checkpoint": coordinates(payload["config"]),
             "parent_checkpoint": coordinates(payload["parent_config"]),
             "tasks": [_debug_task(task) for task in payload["tasks"]],
         },
     }
+
+
+def checkpoint_chunk(payload: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as the API shows it: what authentication knows of a user is not for all who may read the thread."""
+    configs = {name: _without_user(payload.get(name)) for name in ("config", "parent_config") if name in payload}
+    return {**payload, **configs}
+
+
+def _without_user(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    if config is None or "configurable" not in config:
+        return config
+    kept = {key: value for key, value in config["configurable"].items() if key not in _OF_THE_USER}
+    return {**config, "configurable": kept}
+
+
+_SHOWN = {"debug": debug_chunk, "checkpoints": checkpoint_chunk}
 
 
 def _debug_task(task: dict[str, Any]) -> dict[str, Any]:

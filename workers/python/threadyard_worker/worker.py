@@ -8,12 +8,15 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.store.base import TTLConfig
 
 from . import calls, frames, logs, output
+from .calls import Extras
 from .connection import Connection
 from .control import Control
 from .failures import error_body
@@ -24,6 +27,7 @@ from .loading import revision
 from .run import Run
 from .saver import HostSaver
 from .scope import NodeThreads
+from .serializer import serializer
 from .store import HostStore
 
 _MIN_THREADS = 32
@@ -41,13 +45,21 @@ def main(path: str, token: str) -> int:
     load = _await_load(connection)
     if load is None:
         return 1
-    graphs, index, ready = _load(load)
+    graphs, extras, ready = _load(load)
     # What was imported stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    worker = Worker(graphs, index, control, handler, load.get("store_ttl"))
+    keeping = Keeping(serializer(load.get("serde")), load.get("store_ttl"))
+    worker = Worker(graphs, extras, control, handler, keeping)
     _run(worker.serve(connection, ready), int(load.get("concurrency") or 1))
     return 0
+
+
+class Keeping(NamedTuple):
+    """How what graphs leave is kept."""
+
+    serde: SerializerProtocol | None
+    store_ttl: TTLConfig | None
 
 
 class Worker:
@@ -56,19 +68,20 @@ class Worker:
     def __init__(
         self,
         graphs: Graphs,
-        index: Index | None,
+        extras: Extras,
         control: Control,
         handler: logs.HostHandler,
-        store_ttl: TTLConfig | None,
+        keeping: Keeping,
     ) -> None:
-        self._store_ttl = store_ttl
+        self._keeping = keeping
         self._graphs = graphs
-        self._index = index
+        self._extras = extras
         self._control = control
         self._handler = handler
         self._connection: Connection | None = None
         self._runs: dict[int, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._exchanges: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._draining = False
 
@@ -80,10 +93,15 @@ class Worker:
         )
         self._connection = connection
         self._handler.connect(connection)
-        self._graphs.attach(HostSaver(connection), HostStore(connection, self._store_ttl, self._index))
+        saver = HostSaver(connection, self._keeping.serde)
+        self._graphs.attach(saver, HostStore(connection, self._keeping.store_ttl, self._extras.index))
         self._control.watch(loop, lambda: len(self._runs))
+        if (app := self._extras.app) is not None:
+            ready = {**ready, "app": await app.start(connection)}
         connection.send_map(frames.READY, 0, ready)
         await self._stopped.wait()
+        if app is not None:
+            await app.stop()
         self._control.exit_code = 0
         connection.send_map(frames.BYE, 0, {})
         await connection.finish()
@@ -99,8 +117,12 @@ class Worker:
             if (run := self._runs.get(id)) is not None:
                 run.cancel(frames.unpack_map(body)["reason"])
         elif kind == frames.CALL:
-            answer = calls.answer(id, frames.unpack_map(body), self._graphs, self._index, connection)
+            answer = calls.answer(id, frames.unpack_map(body), self._graphs, self._extras, connection)
             self._keep(asyncio.ensure_future(answer))
+        elif frames.ASGI_OPEN <= kind <= frames.ASGI_CLOSE and self._extras.app is not None:
+            if (served := self._extras.app.receive(kind, id, body)) is not None:
+                self._exchanges.add(self._keep(served))
+                served.add_done_callback(self._exchanges.discard)
         elif kind == frames.DRAIN:
             if not self._draining:
                 self._draining = True
@@ -124,6 +146,8 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for run in list(self._runs.values()):
             run.cancel("drain")
+        for exchange in list(self._exchanges):
+            exchange.cancel()
         # A run that does not let go is the host's to kill.
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -146,8 +170,9 @@ def _await_load(connection: socket.socket) -> dict[str, Any] | None:
     return load
 
 
-def _load(load: dict[str, Any]) -> tuple[Graphs, Index | None, dict[str, Any]]:
-    """Import the graphs and what embeds texts. No event loop runs yet, so that modules may use `asyncio.run`."""
+def _load(load: dict[str, Any]) -> tuple[Graphs, Extras, dict[str, Any]]:
+    """Import the graphs and what else the host names. No event loop runs yet, so that modules may use `asyncio.run`."""
+    begun = time.time()
     project = Path(load["project"]).resolve()
     os.chdir(project)
     for folder in reversed([str(project), *(load.get("imports") or [])]):
@@ -155,14 +180,29 @@ def _load(load: dict[str, Any]) -> tuple[Graphs, Index | None, dict[str, Any]]:
             sys.path.insert(0, folder)
     graphs = Graphs()
     report: dict[str, Any] = {"graphs": graphs.load(load["graphs"], project)}
-    index = None
+    extras = Extras()
     if (config := load.get("store_index")) is not None:
         try:
-            index = Index.load(config, project)
+            extras.index = Index.load(config, project)
             report["store_index"] = {"ok": True}
         except (Exception, SystemExit) as error:
             report["store_index"] = {"ok": False, "error": error_body(error)}
-    return graphs, index, {**report, "revision": revision(project)}
+    if (config := load.get("auth")) is not None:
+        try:
+            from .auth import CustomAuth
+
+            extras.auth = CustomAuth.load(config, project)
+            report["auth"] = {"ok": True, "body": extras.auth.reads_bodies}
+        except (Exception, SystemExit) as error:
+            report["auth"] = {"ok": False, "error": error_body(error)}
+    if (config := load.get("app")) is not None:
+        try:
+            from .custom_app import CustomApp
+
+            extras.app = CustomApp.load(config, project)
+        except (Exception, SystemExit) as error:
+            report["app"] = {"ok": False, "error": error_body(error)}
+    return graphs, extras, {**report, "revision": revision(project, begun)}
 
 
 def _run(serving: Any, concurrency: int) -> None:

@@ -1,0 +1,103 @@
+"""Auth objects."""
+
+import time
+
+from langgraph_sdk import Auth
+
+auth = Auth()
+nobody = Auth()
+curious = Auth()
+closed = Auth()
+blocking = Auth()
+
+
+@auth.authenticate
+async def authenticate(authorization: str | None, headers: dict, query_params: dict, path_params: dict, method: str):
+    if authorization is None:
+        raise Auth.exceptions.HTTPException(detail="who are you?", headers={"x": "y"})
+    if authorization == "teapot":
+        raise Auth.exceptions.HTTPException(status_code=418, detail={"why": "tea"})
+    if authorization == "object":
+        return type("Person", (), {"identity": "o", "display_name": "O", "permissions": {"p"}, "is_authenticated": True})()
+    if authorization == "nothing":
+        return {"name": "x"}
+    if authorization.startswith("secret"):
+        raise ValueError(f"bad token {authorization}")
+    return {"identity": authorization, "seen": [headers[b"x-odd"].decode("latin-1"), query_params, path_params, method]}
+
+
+@auth.on
+async def anything(ctx, value):
+    return None
+
+
+@auth.on.threads
+async def threads(ctx, value):
+    assert ctx.user.identity == ctx.user["identity"]
+    return {"owner": ctx.user.identity}
+
+
+@auth.on.threads.create
+async def create(ctx, value):
+    value.setdefault("metadata", {})["owner"] = ctx.user.identity
+    value["metadata"]["by"] = list(ctx.permissions)
+
+
+@auth.on.threads.delete
+async def delete(ctx, value):
+    return False
+
+
+@auth.on.threads.update
+async def update(ctx, value):
+    raise Auth.exceptions.HTTPException(status_code=403, detail="hands off")
+
+
+@auth.on.store
+async def store(ctx, value):
+    assert isinstance(value["namespace"], tuple)
+    value["namespace"] = (ctx.user.identity, *value["namespace"])
+
+
+@auth.on.crons
+async def crons(ctx, value):
+    return 3
+
+
+@curious.authenticate
+async def look(body, request):
+    seen = await request.json()
+    return {"identity": body["name"], "seen": seen, "method": request.method, "x": request.headers["x-odd"]}
+
+
+@blocking.authenticate
+def sleep(authorization):
+    time.sleep(2 if authorization == "slow" else 0)
+    return authorization
+
+
+@closed.authenticate
+async def anybody():
+    return "someone"
+
+
+@closed.on.threads.read
+async def read(ctx, value):
+    return True
+
+
+@nobody.on
+async def never(ctx, value):
+    return True
+
+
+class Odd:
+    pass
+
+
+strange = Auth()
+
+
+@strange.authenticate
+async def ask(weather):
+    return "x"
