@@ -1,0 +1,44 @@
+// The end of a worker.
+
+import { afterEach, expect, test } from "vitest";
+
+import { Kind } from "../src/frames.mjs";
+import { FakeHost } from "./host.ts";
+
+let host: FakeHost;
+afterEach(() => host.stop());
+
+async function started(): Promise<FakeHost> {
+  host = new FakeHost();
+  await host.load({ slow: "./graphs.ts:slow" });
+  return host;
+}
+
+test("a worker that is drained finishes its runs and says goodbye", async () => {
+  await started();
+  const view = host.startRun("slow", { input: { how: "stubborn" } });
+  // As long as the host waits for old code: more than a timer can hold.
+  await host.send(Kind.DRAIN, 0, { grace_ms: 365 * 24 * 3600 * 1000 });
+  expect((await view.ended).status).toBe("success");
+  await host.bye;
+  expect(await host.exitCode()).toBe(0);
+}, 60_000);
+
+test("what does not finish in time is stopped", async () => {
+  await started();
+  const view = host.startRun("slow", { input: {}, modes: ["custom"] });
+  await view.until(1);
+  await host.send(Kind.DRAIN, 0, { grace_ms: 50 });
+  expect(await view.ended).toMatchObject({ status: "cancelled", values: null });
+  expect(await host.exitCode()).toBe(0);
+}, 60_000);
+
+test("a worker ends when its host is gone, even while its event loop is blocked", async () => {
+  await started();
+  host.startRun("slow", { input: { how: "block" } });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  for (const socket of await Promise.all(host.connected.values())) socket.destroy();
+  const begun = Date.now();
+  await host.exitCode();
+  expect(Date.now() - begun).toBeLessThan(1000);
+}, 60_000);

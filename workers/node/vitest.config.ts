@@ -1,0 +1,8 @@
+// How the tests of the worker are run.
+
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  // LangGraph's validation suite takes `describe` and `it` from the air.
+  test: { globals: true, include: ["tests/*.test.ts"], testTimeout: 20_000, fileParallelism: false },
+});
