@@ -1,20 +1,32 @@
 //! The composition root: a project goes in, a running server comes out.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
-use threadyard_core::{runtime::GraphRuntime, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy};
-use threadyard_engine::{Engine, Parts, Role};
-use threadyard_runtime::{NoGraphs, ProcessRuntime, ProcessRuntimeConfig, Project, python};
+use serde_json::{Map, Value, json};
+use threadyard_core::{
+    access::Gate, own_app::OwnApp, runtime::GraphRuntime, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy,
+};
+use threadyard_engine::{BuiltinAuth, BuiltinAuthRules, Engine, Parts, Role, Traces};
+use threadyard_runtime::{AuthDecider, AuthOptions, NoGraphs, ProcessRuntime, ProcessRuntimeConfig, Project, ShutGate};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api,
+    api::{self, HttpSettings, OwnRoutes},
     config::ServerArgs,
-    listen::listen,
+    listen::{Doorway, listen},
     sharing::{self, Shared, SharingArgs},
+    telemetry::Exporting,
 };
+
+/// So many worker processes there are unless somebody says otherwise.
+pub(crate) const WORKERS: u32 = 1;
 
 /// How a server differs between development and production.
 #[derive(Clone, Debug)]
@@ -37,9 +49,13 @@ pub struct App {
     pub address: SocketAddr,
     /// Where its state is, unless that is shared.
     pub data_folder: PathBuf,
+    is_guarded: bool,
     engine: Engine,
     closing: CancellationToken,
+    /// Cancelled when nothing goes on any more that could be asked for.
+    stopped: CancellationToken,
     serving: TaskTracker,
+    exporting: Option<Exporting>,
 }
 
 impl App {
@@ -53,26 +69,68 @@ impl App {
         let address = listener.local_addr()?;
         let (open, opened) = watch::channel(None);
         let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
-        serving.spawn(listen(listener, api::opening(opened), closing.clone(), serving.clone()));
+        let doorway = Doorway::new(args);
+        serving.spawn(listen(listener, api::opening(opened), doorway, (closing.clone(), serving.clone())));
         // A start that fails, or is not waited for, leaves nothing that listens.
         let unopened = closing.clone().drop_guard();
 
         let project = Project::load(&args.config)?;
-        let data_folder = args.data_dir.clone().unwrap_or_else(|| project.folder.join(".threadyard"));
-        let shared = sharing::open(&mode.sharing, &data_folder, &serving, &closing).await?;
+        project.warn_of_keys_without_effect();
+        let data_folder = args.data_dir.clone().unwrap_or_else(|| data_folder(&project.folder));
+        let cipher = args.encryption.cipher()?;
+        let shared = sharing::open((&mode.sharing, &cipher), &data_folder, &serving, &closing).await?;
         args.webhook_master()?;
-        let runtime: Arc<dyn GraphRuntime> = match Role::from(mode.sharing.role) {
-            Role::Sender => Arc::new(NoGraphs::of(&project)),
-            Role::All | Role::Api | Role::Worker => graphs(args, &mode, &project, &shared, progress).await?,
+        let exporting = Exporting::start()?;
+        let traces = exporting.as_ref().map_or_else(Traces::default, |it| Traces::to(it.tracer()));
+        let mut front = None;
+        let (runtime, gate) = match Role::from(mode.sharing.role) {
+            Role::Sender => {
+                (Arc::new(NoGraphs::of(&project)) as Arc<dyn GraphRuntime>, gate(&project, &shared, None).await?)
+            }
+            Role::All | Role::Api | Role::Worker => {
+                let graphs = graphs(args, &mode, &project, &shared, progress).await?;
+                let gate = gate(&project, &shared, Some(&graphs)).await?;
+                if let Some(app) = &project.http.app {
+                    front = Some(graphs.custom_app(app).await?);
+                }
+                (graphs as Arc<dyn GraphRuntime>, gate)
+            }
+        };
+        let (app, passed_on) = front.unzip();
+        let http = HttpSettings {
+            cors: args.cors(project.http.cors.clone()),
+            options: args.http_options(&project)?,
+            auth_openapi: project.auth.as_ref().and_then(auth_openapi),
+            gate,
+            limits: args.limits.http(),
+            ambient: shared.ambient.clone(),
+            app,
+            metrics: Arc::default(),
+            traces: traces.clone(),
         };
         let settings = args.engine_settings(runtime.slots(), &project, &mode)?;
         let Shared { storage, bus, ambient } = shared;
-        let engine = Engine::start(Parts { storage, bus, runtime, ambient, settings }).await?;
+        let own_app = http.app.clone().map(|app| Arc::new(OwnRoutes::new(app, &http.options)) as Arc<dyn OwnApp>);
+        let engine = Engine::start(Parts { storage, bus, runtime, own_app, ambient, traces, settings }).await?;
 
-        let operators = args.operator_access(mode.trusts_neighbours && address.ip().is_loopback());
+        // Where callers have to say who they are, being on the same machine is not enough.
+        let trusts = mode.trusts_neighbours && address.ip().is_loopback() && http.gate.is_none();
+        let operators = args.operator_access(trusts);
         unopened.disarm();
-        open.send_replace(Some(api::router(engine.clone(), operators)));
-        Ok(Self { address, data_folder, engine, closing, serving })
+        let routes = api::routes(engine.clone(), operators, &http);
+        let stopped = CancellationToken::new();
+        if let Some(passed_on) = passed_on {
+            let (ambient, tasks, stopped) = (http.ambient.clone(), serving.clone(), stopped.clone());
+            serving.spawn(api::answer_passed_on(passed_on, routes.clone(), ambient, tasks, stopped));
+        }
+        open.send_replace(Some(api::edge(routes, &http)));
+        let is_guarded = http.gate.is_some();
+        Ok(Self { address, data_folder, is_guarded, engine, closing, stopped, serving, exporting })
+    }
+
+    /// Whether nobody asks who calls.
+    pub fn is_open(&self) -> bool {
+        !self.is_guarded
     }
 
     /// The address as a URL that works on this machine.
@@ -86,9 +144,35 @@ impl App {
     pub async fn stop(self, grace: Duration) {
         self.closing.cancel();
         self.engine.stop(grace).await;
+        self.stopped.cancel();
         self.serving.close();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.serving.wait()).await;
+        if let Some(exporting) = self.exporting {
+            exporting.stop().await;
+        }
     }
+}
+
+/// Where the state of a project is kept unless somebody says otherwise.
+pub(crate) fn data_folder(project: &Path) -> PathBuf {
+    project.join(".threadyard")
+}
+
+/// Starts what decides about access, if the project wants that. Its own code does so only where that is run.
+async fn gate(
+    project: &Project,
+    shared: &Shared,
+    graphs: Option<&Arc<ProcessRuntime>>,
+) -> anyhow::Result<Option<Arc<dyn Gate>>> {
+    let Some(auth) = &project.auth else { return Ok(None) };
+    Ok(Some(match (&auth.decider, graphs) {
+        (AuthDecider::Builtin { keys, tokens }, _) => {
+            let rules = BuiltinAuthRules { keys: *keys, tokens: tokens.clone() };
+            Arc::new(BuiltinAuth::new(rules, shared.storage.clone(), &shared.ambient)?)
+        }
+        (AuthDecider::Custom(config), Some(graphs)) => graphs.auth(config.clone()).await?,
+        (AuthDecider::Custom(_), None) => Arc::new(ShutGate),
+    }))
 }
 
 /// Starts the worker processes of the project.
@@ -101,17 +185,34 @@ async fn graphs(
 ) -> anyhow::Result<Arc<ProcessRuntime>> {
     let cache = args.cache_folder();
     let (found, cache_folder) = (project.clone(), cache.clone());
-    let prepare = move || python::prepare(&found, &cache_folder, &progress);
-    let interpreter = tokio::task::spawn_blocking(prepare).await.context("preparing Python broke off")??;
+    let prepare = move || threadyard_runtime::prepare(&found, &cache_folder, &progress);
+    let interpreters =
+        tokio::task::spawn_blocking(prepare).await.context("preparing the project's code broke off")??;
     progress("loading the graphs");
     let config = ProcessRuntimeConfig {
         project: project.clone(),
-        interpreter,
+        interpreters,
         cache,
-        workers: args.workers.unwrap_or(1),
-        concurrency: args.n_jobs_per_worker,
+        workers: args.workers.unwrap_or(WORKERS),
+        // Who executes no runs still asks graphs for their schemas and states.
+        concurrency: args.n_jobs_per_worker.max(1),
         fork: !args.no_fork,
         reload: mode.reload,
     };
-    Ok(ProcessRuntime::start(config, shared.storage.clone(), shared.ambient.clone()).await?)
+    // What is held while workers start is large, and would be part of everything that waits for it.
+    Ok(Box::pin(ProcessRuntime::start(config, shared.storage.clone(), shared.ambient.clone())).await?)
+}
+
+/// What the document of the API says of authentication: what the project does, or else what the server asks for.
+fn auth_openapi(auth: &AuthOptions) -> Option<Value> {
+    let AuthDecider::Builtin { keys, tokens } = &auth.decider else { return auth.openapi.clone() };
+    let mut schemes = Map::new();
+    if *keys {
+        schemes.insert("ApiKey".into(), json!({ "type": "apiKey", "in": "header", "name": "x-api-key" }));
+    }
+    if tokens.is_some() {
+        schemes.insert("Token".into(), json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" }));
+    }
+    let security: Vec<_> = schemes.keys().map(|scheme| json!({ scheme: [] })).collect();
+    auth.openapi.clone().or_else(|| Some(json!({ "securitySchemes": schemes, "security": security })))
 }

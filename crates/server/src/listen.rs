@@ -1,17 +1,31 @@
 //! Takes connections and speaks HTTP/1.1 on them. Made from hyper's parts since thousands of clients may do nothing but
 //! listen: what waits on a connection for a version of HTTP that nobody speaks would be most of its memory.
 
-use std::{io, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, http::Request, response::Response, routing::future::RouteFuture};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+
+use crate::{config::ServerArgs, proxies::TrustedProxies};
 
 /// A client that takes longer to say what it wants holds a connection for nothing. The same goes for one that rests between
 /// two requests, so it is longer than proxies let theirs rest: they should be the ones to close.
@@ -19,20 +33,51 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(150);
 /// The pause after an error that is not the client's, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How many come in, and with how much.
+pub(crate) struct Doorway {
+    places: Arc<Semaphore>,
+    max_header: usize,
+    /// Who may say for whom they ask.
+    proxies: Arc<TrustedProxies>,
+}
+
+impl Doorway {
+    pub(crate) fn new(args: &ServerArgs) -> Self {
+        let places = Arc::new(Semaphore::new(args.limits.max_connections as usize));
+        let proxies = Arc::new(args.forwarded_allow_ips.clone());
+        Self { places, max_header: args.limits.max_header_bytes as usize, proxies }
+    }
+}
+
+/// What is said to a connection for which there is no place.
+const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 50\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"detail\":\"too many connections; try again later\"}";
+/// So long it may take to hear that.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Tells a connection that there is no place for it. Its request is read and forgotten, since closing beside what is unread
+/// would take the answer away from who is to read it.
+async fn turn_away(mut stream: TcpStream) {
+    let told = async {
+        stream.write_all(FULL.as_bytes()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(HEARD_WITHIN, told).await;
+}
+
 /// Serves until it closes; then what is being answered is answered.
 pub(crate) async fn listen(
     listener: TcpListener,
     router: Router,
-    closing: CancellationToken,
-    connections: TaskTracker,
+    doorway: Doorway,
+    (closing, connections): (CancellationToken, TaskTracker),
 ) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
-    let answering = GracefulShutdown::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(doorway.max_header);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     refused(&error).await;
                     continue;
@@ -40,17 +85,53 @@ pub(crate) async fn listen(
             },
             () = closing.cancelled() => break,
         };
+        let Ok(place) = doorway.places.clone().try_acquire_owned() else {
+            connections.spawn(turn_away(stream));
+            continue;
+        };
         // Without this, small events wait for acknowledgements of earlier ones.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        // What ends a connection early is the client's business.
-        let connection = answering.watch(connection);
-        connections.spawn(async move { drop(connection.await) });
+        let service =
+            TowerToHyperService::new(OfPeer { router: router.clone(), peer, proxies: doorway.proxies.clone() });
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let closing = closing.clone();
+        connections.spawn(async move {
+            let _place = place;
+            let mut connection = pin!(connection);
+            tokio::select! {
+                // What ends a connection early is the client's business.
+                _ = connection.as_mut() => return,
+                () = closing.cancelled_owned() => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        });
     }
-    // Who comes now is to go elsewhere at once.
-    drop(listener);
-    answering.shutdown().await;
+    // Dropping the listener sends who comes now elsewhere at once.
+}
+
+/// Says of each request from where it came.
+#[derive(Clone)]
+struct OfPeer {
+    router: Router,
+    peer: SocketAddr,
+    proxies: Arc<TrustedProxies>,
+}
+
+impl Service<Request<Incoming>> for OfPeer {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        let client = self.proxies.client(self.peer, request.headers());
+        request.extensions_mut().insert(client);
+        self.router.call(request)
+    }
 }
 
 /// A client that was gone before it was accepted is nobody's problem; other errors may last.

@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use threadyard_backends::{
-    LocalBus, LocalBusConfig, PostgresConfig, PostgresStorage, RedisConfig, SharedBus, SharedBusConfig, SqliteStorage,
+    Cipher, LocalBus, LocalBusConfig, PostgresConfig, PostgresStorage, RedisConfig, SharedBus, SharedBusConfig,
+    SqliteStorage,
 };
 use threadyard_core::{
     ambient::{Ambient, ClockOffset},
@@ -101,7 +102,7 @@ const CLOCK_EVERY: Duration = Duration::from_secs(30);
 
 /// Opens what the arguments name: the shared database, or else the one in the data folder.
 pub(crate) async fn open(
-    args: &SharingArgs,
+    (args, cipher): (&SharingArgs, &Cipher),
     data_folder: &Path,
     tasks: &TaskTracker,
     closing: &CancellationToken,
@@ -110,9 +111,9 @@ pub(crate) async fn open(
     let Some(postgres) = args.database.postgres()? else {
         ensure!(redis.is_none(), "REDIS_URI is only of use with DATABASE_URI: Redis connects servers of one database");
         ensure!(Role::from(args.role) == Role::All, "a role of its own needs DATABASE_URI: others have to do the rest");
-        return alone(data_folder);
+        return alone(data_folder, cipher);
     };
-    let storage = Arc::new(PostgresStorage::open(&postgres).await?);
+    let storage = Arc::new(PostgresStorage::open_with(&postgres, cipher).await?);
     let offset = Arc::new(ClockOffset::default());
     let system = Ambient::system();
     read_clock(&storage, &system, &offset).await.context("the clock of the database can't be read")?;
@@ -125,9 +126,9 @@ pub(crate) async fn open(
     Ok(Shared { storage, bus, ambient })
 }
 
-fn alone(data_folder: &Path) -> anyhow::Result<Shared> {
+fn alone(data_folder: &Path, cipher: &Cipher) -> anyhow::Result<Shared> {
     let ambient = Ambient::system();
-    let storage = Arc::new(SqliteStorage::open(data_folder)?);
+    let storage = Arc::new(SqliteStorage::open_with(data_folder, cipher)?);
     // The folder is nobody's source code.
     std::fs::write(data_folder.join(".gitignore"), "*\n").context("the data folder can't be written")?;
     let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use threadyard::api::{REFUSED, SERVED};
+use threadyard::api::SERVED;
 
 fn listed(section: &str) -> BTreeSet<&str> {
     let text = include_str!("../../../docs/COMPATIBILITY.md");
@@ -24,10 +24,4 @@ fn every_served_route_is_listed_and_no_other() {
     }
     let lines: Vec<_> = routes.iter().map(|(path, methods)| format!("- `{}` `{path}`", methods.join(", "))).collect();
     assert_eq!(listed("## Served\n"), lines.iter().map(String::as_str).collect());
-}
-
-#[test]
-fn every_refused_route_is_listed_and_no_other() {
-    let lines: Vec<_> = REFUSED.iter().map(|path| format!("- `{path}`")).collect();
-    assert_eq!(listed("## Not supported yet\n"), lines.iter().map(String::as_str).collect());
 }

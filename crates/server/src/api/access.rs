@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use threadyard_engine::Error;
 use url::{Host, Url};
 
-use super::error::ApiError;
+use super::{cors::Cors, error::ApiError};
 
 /// How operators are told from others.
 #[derive(Clone)]
@@ -55,6 +55,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
         }
         Err(Error::Forbidden("this is for operators only; send THREADYARD_OPERATOR_TOKEN as a bearer token".into())
             .into())
+    }
+}
+
+/// Proof that a request comes from no page of a site that nobody let in. The protocol for tools wants that of servers, since
+/// any site can have its own name lead to this machine.
+pub(super) struct NoForeignPage;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoForeignPage {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let origin = parts.headers.get(ORIGIN).map(|value| value.to_str().unwrap_or_default());
+        if origin.is_none_or(names_this_machine) {
+            return Ok(Self);
+        }
+        // A server for this machine alone has no pages of others to think of, unless somebody names them.
+        let is_open = matches!(parts.extensions.get(), Some(OperatorAccess::Everybody));
+        let rules = parts.extensions.get::<Cors>();
+        if rules.is_some_and(|rules| rules.admits(&parts.headers) && !(is_open && rules.admits_everybody())) {
+            return Ok(Self);
+        }
+        let why = "this is not for pages of other sites; name theirs in CORS_ALLOW_ORIGINS or http.cors.allow_origins";
+        Err(Error::Forbidden(why.into()).into())
     }
 }
 

@@ -1,21 +1,18 @@
 //! `/assistants`.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::Path, http::StatusCode, response::IntoResponse};
 use serde::Deserialize;
 use serde_json::Value;
+use threadyard_core::metadata_filter::MetadataFilter;
 use threadyard_core::{
     assistants::{Assistant, AssistantQuery, AssistantSort, AssistantVersion},
     ids::AssistantId,
     json::{Object, RawJson},
 };
-use threadyard_engine::{AssistantRequest, Engine};
+use threadyard_engine::AssistantRequest;
 
 use super::{
+    caller::Caller,
     error::Answer,
     extract::{Body, Ids, Query, flag, id, invalid},
     page::{IfExists, SortOrder, columns, paged, window},
@@ -53,7 +50,7 @@ pub(super) struct Create {
     fields: Fields,
 }
 
-pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer<Json<Assistant>> {
+pub(super) async fn create(Caller(engine): Caller, Body(create): Body<Create>) -> Answer<Json<Assistant>> {
     if create.fields.graph_id.is_none() {
         return Err(invalid("graph_id: is required"));
     }
@@ -63,7 +60,7 @@ pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Crea
 }
 
 pub(super) async fn patch(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((id,)): Ids<(AssistantId,)>,
     Body(fields): Body<Fields>,
 ) -> Answer<Json<Assistant>> {
@@ -77,7 +74,7 @@ pub(super) struct Delete {
 }
 
 pub(super) async fn delete(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((id,)): Ids<(AssistantId,)>,
     Query(delete): Query<Delete>,
 ) -> Answer<StatusCode> {
@@ -93,7 +90,7 @@ pub(super) struct Versions {
 }
 
 pub(super) async fn versions(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((id,)): Ids<(AssistantId,)>,
     Body(versions): Body<Versions>,
 ) -> Answer<Json<Vec<AssistantVersion>>> {
@@ -107,7 +104,7 @@ pub(super) struct Latest {
 }
 
 pub(super) async fn latest(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((id,)): Ids<(AssistantId,)>,
     Body(latest): Body<Latest>,
 ) -> Answer<Json<Assistant>> {
@@ -148,6 +145,7 @@ impl Search {
             Some(Sort::CreatedAt) | None => AssistantSort::CreatedAt,
         };
         AssistantQuery {
+            visible: MetadataFilter::default(),
             metadata: self.metadata.clone().unwrap_or_default(),
             graph_id: self.graph_id.clone(),
             name: self.name.clone(),
@@ -171,22 +169,22 @@ const COLUMNS: &[&str] = &[
     "updated_at",
 ];
 
-pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {
+pub(super) async fn search(Caller(engine): Caller, Body(search): Body<Search>) -> Answer {
     let window = window(search.limit, search.offset)?;
     let select = columns(search.select.as_deref(), COLUMNS)?;
     let page = engine.search_assistants(search.query(), window).await?;
     Ok(paged(page, window, select))
 }
 
-pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
+pub(super) async fn count(Caller(engine): Caller, Body(search): Body<Search>) -> Answer<Json<u64>> {
     Ok(Json(engine.count_assistants(search.query()).await?))
 }
 
-pub(super) async fn get(State(engine): State<Engine>, Ids((id,)): Ids<(AssistantId,)>) -> Answer {
+pub(super) async fn get(Caller(engine): Caller, Ids((id,)): Ids<(AssistantId,)>) -> Answer {
     Ok(Json(engine.assistant(id).await?).into_response())
 }
 
-pub(super) async fn schemas(State(engine): State<Engine>, Ids((id,)): Ids<(AssistantId,)>) -> Answer<Json<RawJson>> {
+pub(super) async fn schemas(Caller(engine): Caller, Ids((id,)): Ids<(AssistantId,)>) -> Answer<Json<RawJson>> {
     Ok(Json(engine.assistant_schemas(id).await?))
 }
 
@@ -196,7 +194,7 @@ pub(super) struct Drawing {
 }
 
 pub(super) async fn graph(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Path(name): Path<String>,
     Query(drawing): Query<Drawing>,
 ) -> Answer<Json<RawJson>> {
@@ -218,7 +216,7 @@ pub(super) struct Subgraphs {
 }
 
 pub(super) async fn subgraphs(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((id,)): Ids<(AssistantId,)>,
     Query(subgraphs): Query<Subgraphs>,
 ) -> Answer<Json<RawJson>> {
@@ -226,7 +224,7 @@ pub(super) async fn subgraphs(
 }
 
 pub(super) async fn subgraphs_of(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Path((assistant, namespace)): Path<(String, String)>,
     Query(subgraphs): Query<Subgraphs>,
 ) -> Answer<Json<RawJson>> {

@@ -1,18 +1,16 @@
 //! `/threads/{id}/state` and `/threads/{id}/history`.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::Path};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use threadyard_core::{
     ids::ThreadId,
     json::{Object, RawJson, RawObject, fields, raw},
 };
-use threadyard_engine::{CheckpointRef, Engine, Error, HistoryQuery, UpdateState};
+use threadyard_engine::{CheckpointRef, Error, HistoryQuery, UpdateState};
 
 use super::{
+    caller::Caller,
     error::{Answer, ApiError},
     extract::{Body, Ids, Query, flag, id, invalid},
 };
@@ -24,7 +22,7 @@ pub(super) struct StateQuery {
 }
 
 pub(super) async fn get(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
     Query(query): Query<StateQuery>,
 ) -> Answer<Json<RawJson>> {
@@ -32,7 +30,7 @@ pub(super) async fn get(
 }
 
 pub(super) async fn get_at(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Path((thread, checkpoint)): Path<(String, String)>,
     Query(query): Query<StateQuery>,
 ) -> Answer<Json<RawObject>> {
@@ -53,7 +51,7 @@ pub(super) struct AtCheckpoint {
 }
 
 pub(super) async fn get_at_checkpoint(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
     Body(at): Body<AtCheckpoint>,
 ) -> Answer<Json<RawJson>> {
@@ -71,7 +69,7 @@ pub(super) struct Update {
 }
 
 pub(super) async fn update(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
     Body(update): Body<Update>,
 ) -> Answer<Json<Value>> {
@@ -103,7 +101,7 @@ pub(super) struct HistoryParameters {
 }
 
 pub(super) async fn history(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
     Query(query): Query<HistoryParameters>,
 ) -> Answer<Json<RawJson>> {
@@ -128,7 +126,7 @@ pub(super) struct HistorySearch {
 }
 
 pub(super) async fn search_history(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
     Body(search): Body<HistorySearch>,
 ) -> Answer<Json<RawJson>> {

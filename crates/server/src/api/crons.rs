@@ -1,45 +1,46 @@
 //! `/runs/crons` and `/threads/{id}/runs/crons`.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use serde::Deserialize;
+use threadyard_core::metadata_filter::MetadataFilter;
 use threadyard_core::{
     crons::{Cron, CronQuery, CronSort},
     ids::{CronId, ThreadId},
     json::{Object, RawObject},
 };
-use threadyard_engine::Engine;
 
 use super::{
+    caller::Caller,
     error::{Answer, ApiError},
     extract::{Body, Ids, id},
     page::{SortOrder, columns, paged, window},
 };
 
-pub(super) async fn create(State(engine): State<Engine>, Body(payload): Body<RawObject>) -> Answer<Json<Cron>> {
+pub(super) async fn create(Caller(engine): Caller, Body(payload): Body<RawObject>) -> Answer<Json<Cron>> {
     Ok(Json(engine.create_cron(None, payload).await?))
 }
 
 pub(super) async fn create_on_thread(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
     Body(payload): Body<RawObject>,
 ) -> Answer<Json<Cron>> {
     Ok(Json(engine.create_cron(Some(thread), payload).await?))
 }
 
-pub(super) async fn get(State(engine): State<Engine>, Ids((id,)): Ids<(CronId,)>) -> Answer<Json<Cron>> {
+pub(super) async fn get(Caller(engine): Caller, Ids((id,)): Ids<(CronId,)>) -> Answer<Json<Cron>> {
     Ok(Json(engine.cron(id).await?))
 }
 
 pub(super) async fn patch(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((id,)): Ids<(CronId,)>,
     Body(patch): Body<RawObject>,
 ) -> Answer<Json<Cron>> {
     Ok(Json(engine.patch_cron(id, patch).await?))
 }
 
-pub(super) async fn delete(State(engine): State<Engine>, Ids((id,)): Ids<(CronId,)>) -> Answer<StatusCode> {
+pub(super) async fn delete(Caller(engine): Caller, Ids((id,)): Ids<(CronId,)>) -> Answer<StatusCode> {
     engine.delete_cron(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -78,6 +79,7 @@ const COLUMNS: &[&str] = &[
 impl Search {
     fn query(&self) -> Result<CronQuery, ApiError> {
         Ok(CronQuery {
+            visible: MetadataFilter::default(),
             assistant_id: self.assistant_id.as_deref().map(id).transpose()?,
             thread_id: self.thread_id.as_deref().map(id).transpose()?,
             enabled: self.enabled,
@@ -88,12 +90,12 @@ impl Search {
     }
 }
 
-pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {
+pub(super) async fn search(Caller(engine): Caller, Body(search): Body<Search>) -> Answer {
     let window = window(search.limit, search.offset)?;
     let select = columns(search.select.as_deref(), COLUMNS)?;
     Ok(paged(engine.search_crons(search.query()?, window).await?, window, select))
 }
 
-pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
+pub(super) async fn count(Caller(engine): Caller, Body(search): Body<Search>) -> Answer<Json<u64>> {
     Ok(Json(engine.count_crons(search.query()?).await?))
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::Path,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,9 +13,9 @@ use threadyard_core::{
     time::Timestamp,
     webhooks::origin,
 };
-use threadyard_engine::Engine;
 
 use super::{
+    caller::Caller,
     error::{Answer, ApiError},
     extract::{Body, Ids, id, invalid},
     page::{paged, window},
@@ -29,7 +29,7 @@ pub(super) struct WithAttempts {
 }
 
 pub(super) async fn of_run(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread, run)): Ids<(ThreadId, RunId)>,
 ) -> Answer<Json<Vec<WithAttempts>>> {
     let found = engine.run_deliveries(thread, run).await?;
@@ -89,34 +89,34 @@ fn receiver(url: &str) -> Result<String, ApiError> {
     origin(url).ok_or_else(|| invalid(format!("origin: `{url}` is not a URL such as https://a.com")))
 }
 
-pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {
+pub(super) async fn search(Caller(engine): Caller, Body(search): Body<Search>) -> Answer {
     let window = window(search.limit, search.offset)?;
     Ok(paged(engine.search_deliveries(search.query()?, window).await?, window, None))
 }
 
-pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
+pub(super) async fn count(Caller(engine): Caller, Body(search): Body<Search>) -> Answer<Json<u64>> {
     Ok(Json(engine.count_deliveries(search.query()?).await?))
 }
 
-pub(super) async fn get(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<Json<Delivery>> {
+pub(super) async fn get(Caller(engine): Caller, Path(id): Path<String>) -> Answer<Json<Delivery>> {
     Ok(Json(engine.delivery(id).await?.0))
 }
 
-pub(super) async fn attempts(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<Json<Vec<Attempt>>> {
+pub(super) async fn attempts(Caller(engine): Caller, Path(id): Path<String>) -> Answer<Json<Vec<Attempt>>> {
     Ok(Json(engine.delivery(id).await?.1))
 }
 
-pub(super) async fn body(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<Response> {
+pub(super) async fn body(Caller(engine): Caller, Path(id): Path<String>) -> Answer<Response> {
     let body = engine.delivery_body(id).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-pub(super) async fn resend(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<StatusCode> {
+pub(super) async fn resend(Caller(engine): Caller, Path(id): Path<String>) -> Answer<StatusCode> {
     engine.resend_delivery(id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-pub(super) async fn cancel(State(engine): State<Engine>, Path(id): Path<String>) -> Answer<StatusCode> {
+pub(super) async fn cancel(Caller(engine): Caller, Path(id): Path<String>) -> Answer<StatusCode> {
     engine.cancel_delivery(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

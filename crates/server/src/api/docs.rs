@@ -1,16 +1,24 @@
-//! `/docs`: the OpenAPI document as a page for people. It needs no script and nothing from elsewhere.
+//! `/docs`: the OpenAPI document as a page for people. It needs no script and nothing from elsewhere, and browsers are told
+//! to allow neither: what the project's own application says of itself is part of the document.
 
-use std::{fmt::Write, sync::LazyLock};
+use std::fmt::Write;
 
-use axum::response::Html;
+use axum::{
+    Extension,
+    http::header,
+    response::{Html, IntoResponse},
+};
 use serde_json::{Map, Value};
 
-use super::{openapi::document, router::REFUSED};
+use super::openapi::{Documents, document};
 
-static PAGE: LazyLock<String> = LazyLock::new(|| page_of(document()));
+/// Nothing but the page itself, and in no frame of another.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(super) async fn page() -> Html<&'static str> {
-    Html(&PAGE)
+pub(super) async fn page(Extension(documents): Extension<Documents>) -> impl IntoResponse {
+    let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (headers, Html(page_of(&documents.document())))
 }
 
 const STYLE: &str = include_str!("docs.css");
@@ -32,16 +40,12 @@ fn page_of(document: &Value) -> String {
     }
     page.push_str("<h2>Shapes</h2>\n");
     for (name, schema) in object(&document["components"]["schemas"]) {
-        let about = text(&schema["description"]);
+        let (name, about) = (escaped(name), text(&schema["description"]));
         let _ = writeln!(page, "<details id=\"{name}\"><summary><b>{name}</b> {about}</summary>");
         write_fields(&mut page, schema);
         page.push_str("</details>\n");
     }
-    page.push_str("<h2>Not supported yet</h2>\n<p>These answer 501.</p>\n<ul>\n");
-    for path in REFUSED {
-        let _ = writeln!(page, "<li><code>{path}</code></li>");
-    }
-    page.push_str("</ul>\n</html>\n");
+    page.push_str("</html>\n");
     page
 }
 
@@ -52,7 +56,7 @@ fn operations(document: &Value) -> impl Iterator<Item = (&String, &String, &Valu
 }
 
 fn write_operation(page: &mut String, path: &str, method: &str, operation: &Value) {
-    let method = method.to_uppercase();
+    let (method, path) = (escaped(&method.to_uppercase()), escaped(path));
     let _ = writeln!(
         page,
         "<details id=\"{}\"><summary><b class=\"method\">{method}</b> <code>{path}</code> {}</summary>\n<p>{}</p>",
@@ -85,7 +89,12 @@ fn write_operation(page: &mut String, path: &str, method: &str, operation: &Valu
             Some((media, _)) => format!("<code>{}</code>", escaped(media)),
             None => String::new(),
         };
-        let _ = writeln!(page, "<tr><td>{status}</td><td>{what}</td><td>{}</td></tr>", text(&answer["description"]));
+        let _ = writeln!(
+            page,
+            "<tr><td>{}</td><td>{what}</td><td>{}</td></tr>",
+            escaped(status),
+            text(&answer["description"])
+        );
     }
     page.push_str("</table>\n</details>\n");
 }
@@ -115,6 +124,7 @@ fn write_row(page: &mut String, name: &str, required: bool, schema: &Value, abou
 /// What a schema takes, in words.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        let name = escaped(name);
         return format!("<a href=\"#{name}\">{name}</a>");
     }
     let any_of = ["anyOf", "oneOf"].into_iter().flat_map(|key| list(&schema[key]));
@@ -177,4 +187,31 @@ fn text(value: &Value) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_document_says_is_text() {
+        let evil = "<script>alert(1)</script>\"";
+        let page = page_of(&json!({
+            "info": { "version": evil, "description": evil },
+            "tags": [{ "name": evil, "description": evil }],
+            "paths": { evil: { evil: {
+                "tags": [evil], "summary": evil, "operationId": evil,
+                "parameters": [{ "name": evil, "in": evil, "schema": { "enum": [evil] }, "description": evil }],
+                "requestBody": { "content": { "application/json": { "schema": {
+                    "properties": { evil: { "type": evil } }, "oneOf": [{ "$ref": format!("#/x/{evil}") }],
+                } } } },
+                "responses": { evil: { "description": evil, "content": { evil: {} } } },
+            } } },
+            "components": { "schemas": { evil: { "description": evil } } },
+        }));
+        assert!(!page.contains("<script") && !page.contains("alert(1)</script>"), "{page}");
+        assert!(page.matches("&lt;script&gt;").count() > 12);
+    }
 }

@@ -1,12 +1,29 @@
-//! The one table that turns errors into answers; no other file names the status of a failure.
+//! The one table that turns errors of use cases into answers.
 
 use axum::{
-    Json,
-    http::StatusCode,
+    Extension, Json,
+    http::{StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 use threadyard_engine::Error;
+use threadyard_runtime::Refusal;
+
+use super::json_rpc::RpcError;
+
+/// What the log says of a failed request, which its answer carries to whoever writes that.
+#[derive(Clone)]
+pub(super) struct Detail(pub(super) Box<str>);
+
+/// The log has no use for more, such as the traceback of a graph.
+const LOGGED: usize = 300;
+
+impl Detail {
+    fn of(detail: &str) -> Self {
+        let line = detail.lines().next().unwrap_or_default();
+        Self(line.chars().take(LOGGED).collect())
+    }
+}
 
 /// A use case's error on its way to the client.
 #[derive(Debug)]
@@ -20,34 +37,95 @@ impl From<Error> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = match &self.0 {
+impl ApiError {
+    /// The status of a failure, and the sentence about it that clients may read.
+    pub(super) fn parts(&self) -> (StatusCode, String) {
+        (Self::status(&self.0), Self::told(&self.0))
+    }
+
+    fn status(error: &Error) -> StatusCode {
+        match error {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
-            // Upstream: this one sentence comes as plain text.
-            Error::BadLabel(_) => return (StatusCode::UNPROCESSABLE_ENTITY, self.0.to_string()).into_response(),
-            Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Error::BadLabel(_) | Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Refused(_) | Error::Raised(_) => StatusCode::BAD_REQUEST,
             Error::Forbidden(_) => StatusCode::FORBIDDEN,
+            Error::Denied { status, .. } => StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN),
+            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Gone(_) => StatusCode::GONE,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Error::BrokenGraph { .. } | Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let detail = match &self.0 {
+        }
+    }
+
+    /// What clients may read about a failure; the rest is for the log.
+    pub(super) fn told(error: &Error) -> String {
+        match error {
             Error::NotFound(noun) => sentence(noun),
-            Error::BrokenGraph { error, .. } => {
-                format!("{}\n{}", self.0, error.traceback.as_deref().unwrap_or_default())
+            Error::BrokenGraph { error: cause, .. } => {
+                format!("{error}\n{}", cause.traceback.as_deref().unwrap_or_default())
             }
             Error::Internal(why) => {
                 tracing::error!(why, "a request failed");
                 "internal server error".to_owned()
             }
             other => other.to_string(),
-        };
-        (status, Json(json!({ "detail": detail }))).into_response()
+        }
     }
+}
+
+impl ApiError {
+    /// After how many seconds the same request may succeed.
+    fn retry_after(&self) -> Option<u64> {
+        match &self.0 {
+            // Too early would be in vain.
+            Error::TooMany { retry_after, .. } => {
+                Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
+            }
+            Error::Unavailable(_) => Some(1),
+            _ => None,
+        }
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        let (status, detail) = error.parts();
+        Self { status: status.as_u16(), body: json!({ "detail": detail }).to_string().into(), challenges: Vec::new() }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, detail) = self.parts();
+        let logged = Extension(Detail::of(&detail));
+        // Upstream: this one sentence comes as plain text.
+        if let Error::BadLabel(_) = self.0 {
+            return (status, logged, detail).into_response();
+        }
+        let mut answer = (status, logged, Json(json!({ "detail": detail }))).into_response();
+        if let Some(seconds) = self.retry_after() {
+            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        answer
+    }
+}
+
+/// What is not even a message of the protocol that it was sent to.
+pub(super) fn no_message(why: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))).into_response()
+}
+
+/// A call that is refused where there is no call to answer.
+pub(super) fn refused_call(error: &RpcError) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response()
+}
+
+/// Upstream: this sentence has no period.
+pub(super) fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))).into_response()
 }
 
 /// `thread` becomes `Thread not found.`, the sentence that clients know.

@@ -4,8 +4,8 @@ use std::{fmt::Display, str::FromStr};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Request},
-    http::request::Parts,
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    http::{StatusCode, request::Parts},
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use threadyard_engine::Error;
@@ -19,12 +19,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| invalid(error.body_text()))?;
+        let bytes = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
         let refused = |why: &dyn Display| invalid(format!("the body is not valid: {why}"));
         // Fields that nobody reads would be skipped unseen.
         let text = std::str::from_utf8(&bytes).map_err(|error| refused(&error))?;
         serde_json::from_str(text).map(Self).map_err(|error| refused(&error))
     }
+}
+
+/// Why a body was not read to its end.
+fn unread(error: &BytesRejection) -> ApiError {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError(Error::TooLarge("the body is larger than this server reads".into()));
+    }
+    invalid(error.body_text())
 }
 
 /// Query parameters.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -16,9 +15,10 @@ use threadyard_core::{
     page::Window,
     time::Timestamp,
 };
-use threadyard_engine::{Engine, Indexing, ItemQuery, PutItem};
+use threadyard_engine::{Indexing, ItemQuery, PutItem};
 
 use super::{
+    caller::Caller,
     error::{Answer, ApiError},
     extract::{Body, Query, invalid},
 };
@@ -39,7 +39,7 @@ enum Index {
     Fields(Vec<String>),
 }
 
-pub(super) async fn put(State(engine): State<Engine>, Body(put): Body<Put>) -> Answer<StatusCode> {
+pub(super) async fn put(Caller(engine): Caller, Body(put): Body<Put>) -> Answer<StatusCode> {
     if fields_of(&put.value).is_none() {
         return Err(invalid("value: must be an object"));
     }
@@ -68,7 +68,7 @@ pub(super) struct Get {
     refresh_ttl: Option<String>,
 }
 
-pub(super) async fn get(State(engine): State<Engine>, Query(get): Query<Get>) -> Answer {
+pub(super) async fn get(Caller(engine): Caller, Query(get): Query<Get>) -> Answer {
     let namespace: Vec<_> = get.namespace.split('.').map(str::to_owned).collect();
     // Upstream: what is not a yes or no is as good as nothing.
     let refresh = match get.refresh_ttl.as_deref() {
@@ -95,7 +95,7 @@ pub(super) struct Delete {
     key: String,
 }
 
-pub(super) async fn delete(State(engine): State<Engine>, Body(delete): Body<Delete>) -> Answer<StatusCode> {
+pub(super) async fn delete(Caller(engine): Caller, Body(delete): Body<Delete>) -> Answer<StatusCode> {
     engine.delete_item(delete.namespace, delete.key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -112,7 +112,7 @@ pub(super) struct Search {
     refresh_ttl: Option<bool>,
 }
 
-pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<Value>> {
+pub(super) async fn search(Caller(engine): Caller, Body(search): Body<Search>) -> Answer<Json<Value>> {
     let query = ItemQuery {
         prefix: search.namespace_prefix.unwrap_or_default(),
         filter: search.filter.unwrap_or_default(),
@@ -133,7 +133,7 @@ pub(super) struct List {
     offset: Option<i64>,
 }
 
-pub(super) async fn namespaces(State(engine): State<Engine>, Body(list): Body<List>) -> Answer<Json<Value>> {
+pub(super) async fn namespaces(Caller(engine): Caller, Body(list): Body<List>) -> Answer<Json<Value>> {
     let query = NamespaceQuery {
         prefix: list.prefix.unwrap_or_default(),
         suffix: list.suffix.unwrap_or_default(),

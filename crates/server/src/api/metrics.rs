@@ -1,18 +1,21 @@
 //! `/metrics`: how the server fares, for Prometheus, or as JSON.
 
+use std::sync::Arc;
+
 use axum::{
-    Json,
-    extract::State,
+    Extension, Json,
     http::{HeaderMap, header},
     response::IntoResponse,
 };
+use prometheus_client::encoding::text::encode_eof;
 use serde::Deserialize;
 use serde_json::json;
-use threadyard_engine::Engine;
 
 use super::{
+    caller::Caller,
     error::Answer,
     extract::{Query, invalid},
+    http_metrics::HttpMetrics,
 };
 
 #[derive(Deserialize)]
@@ -23,12 +26,22 @@ pub(super) struct Format {
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(super) async fn get(State(engine): State<Engine>, Query(format): Query<Format>, headers: HeaderMap) -> Answer {
+pub(super) async fn get(
+    Caller(engine): Caller,
+    Extension(http): Extension<Arc<HttpMetrics>>,
+    Query(format): Query<Format>,
+    headers: HeaderMap,
+) -> Answer {
     match format.format.as_deref() {
         None | Some("prometheus") => {
             let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
             let kind = if accept.contains("application/openmetrics-text") { OPEN_METRICS } else { PLAIN };
-            Ok(([(header::CONTENT_TYPE, kind)], engine.metrics().await?).into_response())
+            let mut text = String::new();
+            http.write(&mut text);
+            engine.write_metrics(&mut text).await?;
+            // Writing to a text can't fail.
+            let _ = encode_eof(&mut text);
+            Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
         }
         Some("json") => {
             let queue = engine.queue_stats().await?;

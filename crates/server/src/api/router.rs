@@ -3,33 +3,44 @@
 use axum::{
     Extension, Json, Router,
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, any, delete, get, patch, post, put},
 };
 use serde_json::json;
 use threadyard_engine::Engine;
-use tower_http::{
-    cors::{AllowHeaders, AllowMethods, Any, CorsLayer},
-    set_header::SetResponseHeaderLayer,
-};
+use threadyard_runtime::Disabled;
+use tracing::Instrument;
 
 use super::{
-    OperatorAccess, assistants, checkpoints, crons, deliveries, destinations, docs, items, metrics, openapi, runs,
-    stateless_runs, system, threads, webhook_keys,
+    OperatorAccess, a2a, assistants,
+    caller::{Guard, Served, authenticate},
+    checkpoints,
+    cors::Cors,
+    crons, deliveries, destinations, docs,
+    edge::{HttpSettings, Mount, edge},
+    error::not_found,
+    event_socket, event_streaming,
+    http_metrics::AnsweredBy,
+    items, mcp, metrics,
+    openapi::{self, Documents},
+    rate::{Buckets, by_address},
+    request_id::ConfigurableHeaders,
+    runs, stateless_runs, system, threads, webhook_keys,
 };
-
-/// The largest body that is read, as in the official server.
-const MAX_BODY: usize = 300 << 20;
 
 macro_rules! routes {
     ($($path:literal: $($method:ident $handler:expr),+;)+) => {
         /// What is served, as method and path.
         pub const SERVED: &[(&str, &str)] = &[$($((stringify!($method), $path)),+),+];
 
-        fn served() -> Router<Engine> {
-            Router::new()$(.route($path, MethodRouter::new()$(.merge($method($handler)))+))+
+        fn served(is_served: impl Fn(&str) -> bool) -> Router<Served> {
+            let mut router = Router::new();
+            $(if is_served($path) {
+                router = router.route($path, MethodRouter::new()$(.merge($method($handler)))+);
+            })+
+            router
         }
     };
 }
@@ -61,6 +72,8 @@ routes! {
     "/threads/{thread_id}/copy": post threads::copy;
     "/threads/{thread_id}/storage": get threads::storage;
     "/threads/{thread_id}/stream": get threads::stream;
+    "/threads/{thread_id}/stream/events": get event_socket::connect, post event_streaming::events;
+    "/threads/{thread_id}/commands": post event_streaming::command;
     "/threads/{thread_id}/state": get checkpoints::get, post checkpoints::update;
     "/threads/{thread_id}/state/checkpoint": post checkpoints::get_at_checkpoint;
     "/threads/{thread_id}/state/{checkpoint_id}": get checkpoints::get_at;
@@ -90,6 +103,12 @@ routes! {
     "/store/items/search": post items::search;
     "/store/namespaces": post items::namespaces;
 
+    "/mcp": post mcp::post, delete mcp::delete;
+    "/a2a/{assistant_id}": get a2a::card, post a2a::post;
+    "/a2a/{assistant_id}/.well-known/agent-card.json": get a2a::card;
+    "/a2a/{assistant_id}/.well-known/agent.json": get a2a::card;
+    "/.well-known/agent-card.json": get a2a::well_known;
+
     "/threads/{thread_id}/runs/{run_id}/deliveries": get deliveries::of_run;
     "/webhooks/deliveries/search": post deliveries::search;
     "/webhooks/deliveries/count": post deliveries::count;
@@ -108,58 +127,114 @@ routes! {
     "/webhooks/public-key": get webhook_keys::public_key;
 }
 
-/// Routes of the official server that answer 501 with a sentence until they are built.
-pub const REFUSED: &[&str] = &["/mcp", "/a2a/{assistant_id}"];
-
 /// The whole API.
-pub fn router(engine: Engine, access: OperatorAccess) -> Router {
-    let exposed = HeaderValue::from_static("x-pagination-total, x-pagination-next, content-location");
-    let refused = REFUSED.iter().fold(Router::new(), |router, path| router.route(path, any(not_yet)));
-    served()
-        .merge(refused)
-        .fallback(not_found)
-        .method_not_allowed_fallback(wrong_method)
+pub fn router(engine: Engine, access: OperatorAccess, http: &HttpSettings) -> Router {
+    edge(routes(engine, access, http), http)
+}
+
+/// The server's own routes.
+pub(crate) fn routes(engine: Engine, access: OperatorAccess, http: &HttpSettings) -> Router {
+    let disabled = http.options.disabled;
+    let is_served = |path: &str| !is_disabled(path, disabled);
+    let mut routes = served(is_served);
+    if is_served("/mcp") {
+        routes = routes.route("/mcp/", any(mcp::without_slash));
+    }
+    let routes = routes.fallback(async || not_found()).method_not_allowed_fallback(wrong_method);
+    let buckets = http.limits.rate.map(|rate| Buckets::new(rate, http.ambient.clone()));
+    let guarded = match &http.gate {
+        None => match buckets {
+            Some(buckets) => routes.layer(middleware::from_fn_with_state(buckets, by_address)),
+            None => routes,
+        },
+        Some(gate) => {
+            let max_body = http.limits.max_body;
+            let guard = Guard { engine: engine.clone(), gate: gate.clone(), max_body, buckets };
+            routes.layer(middleware::from_fn_with_state(guard, authenticate))
+        }
+    };
+    guarded
         .layer(Extension(access))
-        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(http.metrics.clone()))
+        .layer(Extension(Cors::new(http.cors.clone())))
+        .layer(Extension(ConfigurableHeaders(http.options.configurable_headers.clone().into())))
+        .layer(Extension(Documents::new(is_served, http.auth_openapi.as_ref(), http.app.clone())))
+        .layer(Extension(Mount(http.options.mount_prefix.as_str().into())))
+        .layer(axum::extract::DefaultBodyLimit::max(http.limits.max_body))
         .layer(middleware::from_fn_with_state(engine.clone(), to_the_end))
-        .layer(cors())
-        .layer(SetResponseHeaderLayer::if_not_present(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed))
-        .with_state(engine)
+        .with_state(Served::new(engine, http.gate.as_ref()))
+}
+
+/// Whether a route belongs to a group that is not served.
+fn is_disabled(path: &str, disabled: Disabled) -> bool {
+    let below = |group: &str| path == group || path.strip_prefix(group).is_some_and(|rest| rest.starts_with('/'));
+    let is_run = below("/runs")
+        || ["/runs", "/commands", "/stream/events"]
+            .iter()
+            .any(|of_runs| path.strip_prefix("/threads/{thread_id}").is_some_and(|rest| rest.starts_with(of_runs)));
+    match path {
+        "/" | "/info" | "/metrics" | "/docs" | "/openapi.json" => disabled.meta,
+        _ if is_run => disabled.runs,
+        _ if below("/assistants") => disabled.assistants,
+        _ if below("/threads") => disabled.threads,
+        _ if below("/store") => disabled.store,
+        _ if below("/mcp") => disabled.mcp,
+        _ if below("/a2a") || below("/.well-known") => disabled.a2a,
+        _ => false,
+    }
 }
 
 /// Lets a handler go on when its client leaves: what has committed must also be announced, and a stream that nobody
 /// reads must notice. Dropping the answer does that.
 async fn to_the_end(State(engine): State<Engine>, request: Request, next: Next) -> Response {
-    let answer = engine.background(next.run(request)).await;
-    answer.unwrap_or_else(|error| {
+    let by = AnsweredBy::route(request.extensions());
+    let answer = engine.background(next.run(request).in_current_span()).await;
+    let mut answer = answer.unwrap_or_else(|error| {
         tracing::error!(%error, "a request handler panicked");
         (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "detail": "internal server error" }))).into_response()
-    })
-}
-
-async fn not_yet(path: axum::extract::MatchedPath) -> impl IntoResponse {
-    let detail = format!("`{}` is not supported yet; see docs/COMPATIBILITY.md", path.as_str());
-    (StatusCode::NOT_IMPLEMENTED, Json(json!({ "detail": detail })))
-}
-
-async fn not_found() -> impl IntoResponse {
-    (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" })))
+    });
+    if let Some(by) = by {
+        answer.extensions_mut().insert(by);
+    }
+    answer
 }
 
 async fn wrong_method(uri: Uri) -> Response {
     // Upstream: these exist for one method only.
     if matches!(uri.path(), "/" | "/ok") {
-        return not_found().await.into_response();
+        return not_found();
     }
     (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" }))).into_response()
 }
 
-fn cors() -> CorsLayer {
-    let methods =
-        [Method::DELETE, Method::GET, Method::HEAD, Method::OPTIONS, Method::PATCH, Method::POST, Method::PUT];
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods(AllowMethods::list(methods))
-        .allow_headers(AllowHeaders::mirror_request())
-        .max_age(std::time::Duration::from_mins(10))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_belongs_to_the_group_that_its_users_think_of() {
+        let all = Disabled {
+            assistants: true,
+            threads: true,
+            runs: true,
+            store: true,
+            mcp: true,
+            a2a: true,
+            meta: true,
+            webhooks: true,
+        };
+        let kept: Vec<_> = SERVED.iter().map(|(_, path)| *path).filter(|path| !is_disabled(path, all)).collect();
+        assert!(kept.iter().all(|path| *path == "/ok" || path.starts_with("/webhooks/")), "{kept:?}");
+        let runs = Disabled { runs: true, ..Disabled::default() };
+        for (path, disabled) in [
+            ("/threads/{thread_id}/runs/{run_id}/join", true),
+            ("/threads/{thread_id}/commands", true),
+            ("/runs/crons/search", true),
+            ("/threads/{thread_id}/stream", false),
+            ("/threads/{thread_id}", false),
+            ("/info", false),
+        ] {
+            assert_eq!(is_disabled(path, runs), disabled, "{path}");
+        }
+    }
 }

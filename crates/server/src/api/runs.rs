@@ -2,9 +2,9 @@
 
 use axum::{
     Json,
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -18,9 +18,11 @@ use threadyard_core::{
 use threadyard_engine::{Engine, Error, RunFields, ThreadChoice};
 
 use super::{
+    caller::Caller,
     error::{Answer, ApiError},
-    extract::{Body, Ids, Query, flag, id, invalid, repeated},
+    extract::{Ids, Query, flag, id, invalid, repeated},
     page::{columns, selected},
+    request_id::{Configurable, NewRuns},
     sse::{self, Watchdog},
 };
 
@@ -33,14 +35,21 @@ pub(super) fn places(content_location: &str, location: Option<&str>) -> HeaderMa
     headers
 }
 
+/// What a run is created with that another protocol asks for.
+pub(super) fn fields(run: serde_json::Value, of_request: &Configurable) -> RunFields {
+    let mut fields: RunFields = serde_json::from_value(run).expect("the fields of own runs have their shapes");
+    fields.add_configurable(&of_request.0);
+    fields
+}
+
 fn at(thread: ThreadId, run: RunId) -> String {
     format!("/threads/{thread}/runs/{run}")
 }
 
 pub(super) async fn create(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
-    Body(create): Body<RunFields>,
+    NewRuns(create): NewRuns<RunFields>,
 ) -> Answer {
     let choice = ThreadChoice::Existing(thread, create.makes_thread());
     let run = engine.create_run(create.request()?, choice).await?.run;
@@ -48,9 +57,9 @@ pub(super) async fn create(
 }
 
 pub(super) async fn stream(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
-    Body(create): Body<RunFields>,
+    NewRuns(create): NewRuns<RunFields>,
 ) -> Answer {
     let choice = ThreadChoice::Existing(thread, create.makes_thread());
     let cancels = create.cancels_on_disconnect()?;
@@ -62,9 +71,9 @@ pub(super) async fn stream(
 }
 
 pub(super) async fn wait(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
-    Body(create): Body<RunFields>,
+    NewRuns(create): NewRuns<RunFields>,
 ) -> Answer {
     wait_in(engine, ThreadChoice::Existing(thread, create.makes_thread()), create).await
 }
@@ -103,7 +112,7 @@ const COLUMNS: &[&str] = &[
 ];
 
 pub(super) async fn list(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread_id,)): Ids<(ThreadId,)>,
     list: Result<Query<List>, ApiError>,
     RawQuery(query): RawQuery,
@@ -128,14 +137,11 @@ pub(super) async fn list(
     })
 }
 
-pub(super) async fn get(State(engine): State<Engine>, Ids((thread, run)): Ids<(ThreadId, RunId)>) -> Answer<Json<Run>> {
+pub(super) async fn get(Caller(engine): Caller, Ids((thread, run)): Ids<(ThreadId, RunId)>) -> Answer<Json<Run>> {
     Ok(Json(engine.run(thread, run).await?))
 }
 
-pub(super) async fn delete(
-    State(engine): State<Engine>,
-    Ids((thread, run)): Ids<(ThreadId, RunId)>,
-) -> Answer<StatusCode> {
+pub(super) async fn delete(Caller(engine): Caller, Ids((thread, run)): Ids<(ThreadId, RunId)>) -> Answer<StatusCode> {
     engine.delete_run(thread, run).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -148,18 +154,21 @@ pub(super) struct Join {
 }
 
 pub(super) async fn join(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread, run)): Ids<(ThreadId, RunId)>,
     Query(join): Query<Join>,
-) -> Response {
+) -> Answer {
+    if join.cancel_on_disconnect {
+        engine.may_abandon(thread, run).await?;
+    }
     let place = at(thread, run);
     let headers = places(&place, Some(&format!("{place}/join")));
     let watchdog = Watchdog::new(engine.clone(), thread, run, join.cancel_on_disconnect);
-    sse::waiting(async move { engine.join_run(thread, run).await }, watchdog, headers)
+    Ok(sse::waiting(async move { engine.join_run(thread, run).await }, watchdog, headers))
 }
 
 pub(super) async fn join_stream(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread, run)): Ids<(ThreadId, RunId)>,
     Query(join): Query<Join>,
     headers: HeaderMap,
@@ -174,6 +183,9 @@ pub(super) async fn join_stream_of(
     headers: &HeaderMap,
 ) -> Answer {
     let modes = modes(join.stream_mode.as_deref())?;
+    if join.cancel_on_disconnect {
+        engine.may_abandon(thread, run).await?;
+    }
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let place = at(thread, run);
     let headers = places(&place, Some(&format!("{place}/stream")));
@@ -208,7 +220,7 @@ pub(super) struct Cancel {
 }
 
 pub(super) async fn cancel(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Path((thread, run)): Path<(String, String)>,
     Query(cancel): Query<Cancel>,
 ) -> Answer {

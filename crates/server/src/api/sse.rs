@@ -15,12 +15,14 @@ use threadyard_core::{
 use threadyard_engine::{Engine, Result, RunStream, ThreadStream};
 use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 
+use super::error::ApiError;
+
 /// How often a connection is kept alive, whatever else is said: what is said may be nothing that its client wants.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-const BEAT: Bytes = Bytes::from_static(b": heartbeat\r\n\r\n");
+pub(super) const BEAT: Bytes = Bytes::from_static(b": heartbeat\r\n\r\n");
 
-fn heartbeats() -> Interval {
+pub(super) fn heartbeats() -> Interval {
     let mut beats = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beats
@@ -99,7 +101,7 @@ pub(super) fn single(name: &str, data: &serde_json::Value, headers: HeaderMap) -
     event_stream(stream::iter([Bytes::from(text)]), headers)
 }
 
-fn event_stream(chunks: impl Stream<Item = Bytes> + Send + 'static, mut headers: HeaderMap) -> Response {
+pub(super) fn event_stream(chunks: impl Stream<Item = Bytes> + Send + 'static, mut headers: HeaderMap) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -132,23 +134,30 @@ fn render(events: &[StreamEvent], first: Option<EventId>, wanted: impl Fn(&Strea
     out.into()
 }
 
-/// A JSON answer that takes its time: line breaks keep the connection alive until it is there.
+/// What a run results in, in an answer that takes its time.
 pub(super) fn waiting(
     result: impl Future<Output = Result<Bytes>> + Send + 'static,
+    watchdog: Watchdog,
+    headers: HeaderMap,
+) -> Response {
+    kept_alive(async move { result.await.unwrap_or_else(|error| failure(&error)) }, watchdog, headers)
+}
+
+/// A JSON answer that takes its time: line breaks keep the connection alive until it is there.
+pub(super) fn kept_alive(
+    answer: impl Future<Output = Bytes> + Send + 'static,
     watchdog: Watchdog,
     mut headers: HeaderMap,
 ) -> Response {
     enum Waiting {
-        For(BoxFuture<'static, Result<Bytes>>, Watchdog),
+        For(BoxFuture<'static, Bytes>, Watchdog),
         Over,
     }
-    let start = Waiting::For(Box::pin(result), watchdog);
+    let start = Waiting::For(Box::pin(answer), watchdog);
     let chunks = stream::unfold(start, |state| async move {
-        let Waiting::For(mut result, watchdog) = state else { return None };
-        let answer = match timeout(HEARTBEAT, &mut result).await {
-            Err(_) => return Some((Bytes::from_static(b"\n"), Waiting::For(result, watchdog))),
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => failure(&error),
+        let Waiting::For(mut answer, watchdog) = state else { return None };
+        let Ok(answer) = timeout(HEARTBEAT, &mut answer).await else {
+            return Some((Bytes::from_static(b"\n"), Waiting::For(answer, watchdog)));
         };
         watchdog.disarm();
         Some((answer, Waiting::Over))
@@ -157,11 +166,52 @@ pub(super) fn waiting(
     (headers, body(chunks)).into_response()
 }
 
+/// A message of another protocol, whose data is JSON.
+pub(super) struct Said {
+    data: String,
+    /// Where a client can go on behind it.
+    id: Option<EventId>,
+}
+
+impl Said {
+    pub(super) fn of(data: &serde_json::Value) -> Self {
+        Self { data: data.to_string(), id: None }
+    }
+
+    /// The same, at a place that a client can come back to.
+    pub(super) fn behind(self, id: Option<EventId>) -> Self {
+        Self { id, ..self }
+    }
+
+    fn bytes(&self) -> Bytes {
+        let id = self.id.map(|id| format!("\r\nid: {id}")).unwrap_or_default();
+        Bytes::from(format!("event: message\r\ndata: {}{id}\r\n\r\n", self.data))
+    }
+}
+
+/// The messages of another protocol, as they come.
+pub(super) fn said(said: impl Stream<Item = Said> + Send + 'static, watchdog: Watchdog) -> Response {
+    use futures_util::StreamExt as _;
+    let start = (Box::pin(said), watchdog, heartbeats());
+    let chunks = stream::unfold(start, |(mut said, watchdog, mut beats)| async move {
+        let next = tokio::select! {
+            next = said.next() => next,
+            _ = beats.tick() => return Some((BEAT, (said, watchdog, beats))),
+        };
+        let Some(next) = next else {
+            watchdog.disarm();
+            return None;
+        };
+        Some((next.bytes(), (said, watchdog, beats)))
+    });
+    event_stream(chunks, HeaderMap::new())
+}
+
 /// The status has been sent already, so that the failure is in the body.
 fn failure(error: &threadyard_engine::Error) -> Bytes {
     let message = match error {
         threadyard_engine::Error::NotFound(_) => "404: Run not found".to_owned(),
-        other => other.to_string(),
+        other => ApiError::told(other),
     };
     Bytes::from(serde_json::json!({ "__error__": { "error": "HTTPException", "message": message } }).to_string())
 }

@@ -2,17 +2,18 @@
 
 use axum::{
     Json,
-    extract::State,
     http::{HeaderMap, StatusCode},
     response::IntoResponse,
 };
 use serde::Deserialize;
 use threadyard_core::{cancel::CancelAction, ids::RunId, runs::RunStatus};
-use threadyard_engine::{CancelRuns, Engine, RunFields, ThreadChoice};
+use threadyard_engine::{CancelRuns, RunFields, ThreadChoice};
 
 use super::{
+    caller::Caller,
     error::{Answer, ApiError},
     extract::{Body, Ids, Query, id, invalid},
+    request_id::NewRuns,
     runs::{Join, join_stream_of, places, wait_in},
     sse::{self, Watchdog},
 };
@@ -21,13 +22,13 @@ fn own_thread(create: &RunFields) -> Result<ThreadChoice, ApiError> {
     Ok(ThreadChoice::New(!create.keeps_thread()?))
 }
 
-pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<RunFields>) -> Answer {
+pub(super) async fn create(Caller(engine): Caller, NewRuns(create): NewRuns<RunFields>) -> Answer {
     let choice = own_thread(&create)?;
     let run = engine.create_run(create.request()?, choice).await?.run;
     Ok((places(&format!("/runs/{}", run.run_id), None), Json(run)).into_response())
 }
 
-pub(super) async fn batch(State(engine): State<Engine>, Body(batch): Body<Vec<RunFields>>) -> Answer {
+pub(super) async fn batch(Caller(engine): Caller, NewRuns(batch): NewRuns<Vec<RunFields>>) -> Answer {
     if batch.is_empty() {
         return Err(invalid("the batch is empty"));
     }
@@ -39,7 +40,7 @@ pub(super) async fn batch(State(engine): State<Engine>, Body(batch): Body<Vec<Ru
     Ok(Json(engine.create_runs(requests).await?).into_response())
 }
 
-pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<RunFields>) -> Answer {
+pub(super) async fn stream(Caller(engine): Caller, NewRuns(create): NewRuns<RunFields>) -> Answer {
     let choice = own_thread(&create)?;
     let cancels = create.cancels_on_disconnect()?;
     let started = engine.create_run(create.request()?, choice).await?;
@@ -49,7 +50,7 @@ pub(super) async fn stream(State(engine): State<Engine>, Body(create): Body<RunF
     Ok(sse::events(started.stream, watchdog, headers))
 }
 
-pub(super) async fn wait(State(engine): State<Engine>, Body(create): Body<RunFields>) -> Answer {
+pub(super) async fn wait(Caller(engine): Caller, NewRuns(create): NewRuns<RunFields>) -> Answer {
     let choice = own_thread(&create)?;
     wait_in(engine, choice, create).await
 }
@@ -76,7 +77,7 @@ pub(super) struct CancelHow {
 }
 
 pub(super) async fn cancel(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Query(how): Query<CancelHow>,
     Body(cancel): Body<Cancel>,
 ) -> Answer<StatusCode> {
@@ -95,7 +96,7 @@ pub(super) async fn cancel(
 
 /// Upstream's SDKs reconnect here: the `Location` of a stateless stream names no thread.
 pub(super) async fn join_stream(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((run,)): Ids<(RunId,)>,
     Query(join): Query<Join>,
     headers: HeaderMap,

@@ -1,10 +1,11 @@
 //! `/threads`.
 
 use std::{collections::BTreeMap, time::Duration};
+use threadyard_core::metadata_filter::MetadataFilter;
 
 use axum::{
     Json,
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery},
     http::{HeaderMap, StatusCode},
     response::IntoResponse,
 };
@@ -16,11 +17,13 @@ use threadyard_core::{
     json::{Object, RawJson, RawObject, fields, fields_of, raw, raw_null},
     page::Page,
     retention::ThreadTtl,
+    stream::EventId,
     threads::{Thread, ThreadPatch, ThreadQuery, ThreadSort, ThreadStatus, Usage},
 };
-use threadyard_engine::{Engine, Error, ThreadRequest, ThreadStreamMode};
+use threadyard_engine::{Error, ThreadRequest, ThreadStreamMode};
 
 use super::{
+    caller::Caller,
     error::{Answer, ApiError},
     extract::{Body, Ids, id, invalid, repeated},
     page::{IfExists, SortOrder, columns, paged, selected, window},
@@ -74,7 +77,7 @@ struct SuperstepUpdate {
     as_node: String,
 }
 
-pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Create>) -> Answer {
+pub(super) async fn create(Caller(engine): Caller, Body(create): Body<Create>) -> Answer {
     if create.supersteps.iter().any(|superstep| superstep.updates.is_empty()) {
         return Err(ApiError(Error::Refused("supersteps: a superstep has no updates".into())));
     }
@@ -99,7 +102,7 @@ pub(super) async fn create(State(engine): State<Engine>, Body(create): Body<Crea
     }
 }
 
-pub(super) async fn get(State(engine): State<Engine>, Ids((id,)): Ids<(ThreadId,)>) -> Answer<Json<Thread>> {
+pub(super) async fn get(Caller(engine): Caller, Ids((id,)): Ids<(ThreadId,)>) -> Answer<Json<Thread>> {
     Ok(Json(engine.thread(id).await?))
 }
 
@@ -111,23 +114,27 @@ pub(super) struct Patch {
 }
 
 pub(super) async fn patch(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((id,)): Ids<(ThreadId,)>,
     headers: HeaderMap,
     Body(patch): Body<Patch>,
 ) -> Answer {
-    let patch = ThreadPatch { metadata: patch.metadata.unwrap_or_default(), ttl: Ttl::read(patch.ttl)? };
+    let patch = ThreadPatch {
+        within: MetadataFilter::default(),
+        metadata: patch.metadata.unwrap_or_default(),
+        ttl: Ttl::read(patch.ttl)?,
+    };
     let thread = engine.patch_thread(id, patch).await?;
     let minimal = headers.get("prefer").is_some_and(|prefer| prefer == "return=minimal");
     Ok(if minimal { StatusCode::NO_CONTENT.into_response() } else { Json(thread).into_response() })
 }
 
-pub(super) async fn delete(State(engine): State<Engine>, Ids((id,)): Ids<(ThreadId,)>) -> Answer<StatusCode> {
+pub(super) async fn delete(Caller(engine): Caller, Ids((id,)): Ids<(ThreadId,)>) -> Answer<StatusCode> {
     engine.delete_thread(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn copy(State(engine): State<Engine>, Path(thread): Path<String>) -> Answer<Json<Thread>> {
+pub(super) async fn copy(Caller(engine): Caller, Path(thread): Path<String>) -> Answer<Json<Thread>> {
     // Upstream: 400 here, though a bad id in other paths is 422.
     let id = thread.parse().map_err(|_| ApiError(Error::Refused(format!("`{thread}` is not a UUID"))))?;
     Ok(Json(engine.copy_thread(id).await?))
@@ -135,8 +142,9 @@ pub(super) async fn copy(State(engine): State<Engine>, Path(thread): Path<String
 
 /// Follows all runs of a thread, one after the other.
 pub(super) async fn stream(
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Ids((thread,)): Ids<(ThreadId,)>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Answer {
     // The documentation names one parameter, and the SDKs send the other.
@@ -152,7 +160,20 @@ pub(super) async fn stream(
     if modes.is_empty() {
         modes.push(ThreadStreamMode::RunModes);
     }
-    Ok(sse::thread_events(engine.follow_thread(thread, modes).await?))
+    Ok(sse::thread_events(engine.follow_thread(thread, modes, last_event(&headers)?).await?))
+}
+
+/// The last event that a client has; a dash stands for none.
+fn last_event(headers: &HeaderMap) -> Result<Option<EventId>, ApiError> {
+    let Some(given) = headers.get("last-event-id") else { return Ok(None) };
+    let given = given.to_str().unwrap_or_default();
+    match given {
+        "" => Ok(None),
+        "-" => Ok(Some(EventId::START)),
+        id => EventId::parse(id)
+            .map(Some)
+            .ok_or_else(|| invalid(format!("last-event-id: `{id}` is not the id of an event"))),
+    }
 }
 
 #[derive(Deserialize)]
@@ -162,13 +183,13 @@ pub(super) struct Prune {
     strategy: PruneStrategy,
 }
 
-pub(super) async fn prune(State(engine): State<Engine>, Body(prune): Body<Prune>) -> Answer<Json<Value>> {
+pub(super) async fn prune(Caller(engine): Caller, Body(prune): Body<Prune>) -> Answer<Json<Value>> {
     let ids = prune.thread_ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?;
     let pruned = engine.prune_threads(ids, prune.strategy).await?;
     Ok(Json(json!({ "pruned_count": pruned })))
 }
 
-pub(super) async fn storage(State(engine): State<Engine>, Ids((id,)): Ids<(ThreadId,)>) -> Answer<Json<Value>> {
+pub(super) async fn storage(Caller(engine): Caller, Ids((id,)): Ids<(ThreadId,)>) -> Answer<Json<Value>> {
     let used = engine.thread_storage(id).await?;
     let sum = |of: fn(&Usage) -> u64| used.channels.iter().map(|(_, usage)| of(usage)).sum::<u64>();
     let channel_bytes = sum(|usage| usage.bytes);
@@ -239,6 +260,7 @@ impl Search {
         let parsed =
             |text: &String| text.parse().map_err(|_| ApiError(Error::Refused(format!("ids: `{text}` is not a UUID"))));
         Ok(ThreadQuery {
+            visible: MetadataFilter::default(),
             ids: self.ids.iter().flatten().map(parsed).collect::<Result<_, _>>()?,
             metadata: self.metadata.clone().unwrap_or_default(),
             values: self.values.clone().unwrap_or_default(),
@@ -249,7 +271,7 @@ impl Search {
     }
 }
 
-pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer {
+pub(super) async fn search(Caller(engine): Caller, Body(search): Body<Search>) -> Answer {
     let extract = Extract::read(search.extract.as_ref())?;
     let window = window(search.limit, search.offset)?;
     let select = columns(search.select.as_deref(), COLUMNS)?;
@@ -258,7 +280,7 @@ pub(super) async fn search(State(engine): State<Engine>, Body(search): Body<Sear
     Ok(paged(Page { rows, more }, window, None))
 }
 
-pub(super) async fn count(State(engine): State<Engine>, Body(search): Body<Search>) -> Answer<Json<u64>> {
+pub(super) async fn count(Caller(engine): Caller, Body(search): Body<Search>) -> Answer<Json<u64>> {
     Ok(Json(engine.count_threads(search.query()?).await?))
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use threadyard_core::time::Timestamp;
-use threadyard_engine::{Engine, USUAL_GRACE, signing::ShownKey};
+use threadyard_engine::{USUAL_GRACE, signing::ShownKey};
 
 use super::{
     access::Operator,
+    caller::Caller,
     error::Answer,
     extract::{Body, Query, invalid},
 };
@@ -44,14 +45,14 @@ pub(super) struct OfReceiver {
 
 pub(super) async fn secret(
     _: Operator,
-    State(engine): State<Engine>,
+    Caller(engine): Caller,
     Query(receiver): Query<OfReceiver>,
 ) -> Answer<Json<Keys>> {
     let (origin, secrets) = engine.webhook_secrets(&receiver.origin)?;
     Ok(Json(Keys::of(Some(origin), secrets)))
 }
 
-pub(super) async fn public_key(State(engine): State<Engine>) -> Json<Keys> {
+pub(super) async fn public_key(Caller(engine): Caller) -> Json<Keys> {
     Json(Keys::of(None, engine.webhook_public_keys()))
 }
 
@@ -65,11 +66,7 @@ pub(super) struct Rotated {
     previous_expire_at: Timestamp,
 }
 
-pub(super) async fn rotate(
-    _: Operator,
-    State(engine): State<Engine>,
-    Body(rotate): Body<Rotate>,
-) -> Answer<Json<Rotated>> {
+pub(super) async fn rotate(_: Operator, Caller(engine): Caller, Body(rotate): Body<Rotate>) -> Answer<Json<Rotated>> {
     let grace = match rotate.grace_seconds {
         None => USUAL_GRACE,
         Some(seconds) => Duration::try_from_secs_f64(seconds)

@@ -9,6 +9,7 @@ use threadyard_engine::Faults;
 use tokio::time::Instant;
 
 use super::progress;
+use crate::encryption::EncryptionArgs;
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
@@ -19,6 +20,8 @@ pub(super) struct ImportArgs {
     /// The database to fill, which must be empty, in the same words. The same command goes on where it was interrupted.
     #[arg(long, env = "THREADYARD_IMPORT_TO", hide_env_values = true)]
     to: String,
+    #[command(flatten)]
+    encryption: EncryptionArgs,
     /// Leaves behind what items mean, where `PostgreSQL` lacks the extension `vector`.
     #[arg(long)]
     without_embeddings: bool,
@@ -38,6 +41,7 @@ pub(super) async fn run(args: ImportArgs) -> anyhow::Result<()> {
         from: place(&args.from).context("--from can't be used")?,
         to: place(&args.to).context("--to can't be used")?,
         embeddings: !args.without_embeddings,
+        cipher: args.encryption.cipher()?,
     };
     let mut speaker = Speaker::new(Faults::new(args.kill_at));
     let comparisons = if args.verify {

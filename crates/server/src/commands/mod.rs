@@ -1,7 +1,9 @@
 //! What the program can be told to do.
 
 mod demo;
+mod doctor;
 mod import;
+mod keys;
 mod migrate;
 mod serve;
 mod webhooks;
@@ -11,7 +13,7 @@ use std::{io::Write, process::ExitCode};
 use clap::{Parser, Subcommand};
 use threadyard_runtime::ProjectError;
 
-use crate::{api::document, config::ServerArgs, sharing::SharingArgs};
+use crate::{api::document, config::ServerArgs, encryption::EncryptionError, sharing::SharingArgs};
 
 /// The LangGraph Server API as one self-hosted binary.
 #[derive(Parser, Debug)]
@@ -43,8 +45,18 @@ enum Command {
         #[command(flatten)]
         sharing: SharingArgs,
     },
+    /// Says what `serve` would do with these flags, variables and files, and where each of them comes from.
+    Doctor {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        sharing: SharingArgs,
+    },
     /// Brings everything that one database holds into another: from a data folder to `PostgreSQL`, or back.
     Import(import::ImportArgs),
+    /// Makes, lists and revokes the API keys of a server, whether it runs or not.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Brings the tables of a `PostgreSQL` database up to date, as `serve` does when it starts.
     Migrate(migrate::MigrateArgs),
     /// Prints the OpenAPI document of the API.
@@ -60,7 +72,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args).await,
         Command::Dev { server, no_reload, no_browser: _ } => serve::dev(&server, !no_reload).await,
         Command::Serve { server, sharing } => serve::serve(&server, sharing).await,
+        Command::Doctor { server, sharing } => doctor::run(&server, &sharing),
         Command::Import(args) => import::run(args).await,
+        Command::Keys(command) => keys::run(command).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Openapi => openapi(),
         Command::Webhooks(command) => webhooks::run(command).await,
@@ -75,7 +89,10 @@ fn openapi() -> anyhow::Result<()> {
 
 /// 2 for what the user can change in flags or configuration, 1 for the rest.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let usage = error.is::<ProjectError>() || error.is::<serve::AddressError>();
+    let usage = error.is::<ProjectError>()
+        || error.is::<EncryptionError>()
+        || error.is::<serve::AddressError>()
+        || error.is::<serve::NoJobsError>();
     ExitCode::from(if usage { 2 } else { 1 })
 }
 

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod agents;
 mod bodies;
+mod edge;
 mod openapi;
 mod streams;
 mod webhooks;
@@ -14,18 +16,32 @@ use axum::{
     body::{Body, Bytes},
     http::{Request, Response, StatusCode},
 };
+use clap::Parser;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tempfile::TempDir;
-use threadyard::api::OperatorAccess;
+use threadyard::{
+    api::{HttpLimits, HttpSettings, OperatorAccess},
+    config::ServerArgs,
+};
 use threadyard_backends::{LocalBus, LocalBusConfig, SqliteStorage};
 use threadyard_core::webhook_policy::{WebhookHeaders, WebhookPolicy};
-use threadyard_core::{ambient::Ambient, items::ItemTtl, retention::DeliveryTimes, testkit::ScriptedRuntime};
-use threadyard_engine::{Engine, Faults, Parts, Role, Settings, Sweep};
+use threadyard_core::{
+    ambient::Ambient, items::ItemTtl, limits::RunLimits, retention::DeliveryTimes, testkit::ScriptedRuntime,
+};
+use threadyard_engine::{Engine, Faults, Parts, Role, Settings, Sweep, Traces};
+use threadyard_runtime::{CorsRules, HttpOptions};
 use tower::ServiceExt;
 
 /// Longer than anything here takes.
 const SOON: Duration = Duration::from_secs(10);
+
+/// The settings of a server as they are when nobody says anything.
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    server: ServerArgs,
+}
 
 struct Api {
     router: Router,
@@ -39,10 +55,16 @@ impl Api {
     }
 
     async fn start_for(access: OperatorAccess) -> Self {
+        let flags = Flags::parse_from(["test"]).server;
+        Self::start_with(access, HttpOptions::default(), flags.cors(None), HttpLimits::default()).await
+    }
+
+    async fn start_with(access: OperatorAccess, options: HttpOptions, cors: CorsRules, limits: HttpLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(SqliteStorage::open(folder.path()).unwrap());
         let settings = Settings {
             concurrency: 4,
+            run_limits: RunLimits::default(),
             run_timeout: Duration::from_hours(1),
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
@@ -65,9 +87,28 @@ impl Api {
         let ambient = Ambient::system();
         let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
         let runtime = ScriptedRuntime::start();
-        let parts = Parts { storage, bus, runtime: runtime.clone(), ambient, settings };
+        let http = HttpSettings {
+            options,
+            cors,
+            gate: None,
+            limits,
+            auth_openapi: None,
+            ambient: ambient.clone(),
+            app: None,
+            metrics: Arc::default(),
+            traces: Traces::default(),
+        };
+        let parts = Parts {
+            storage,
+            bus,
+            runtime: runtime.clone(),
+            own_app: None,
+            ambient,
+            traces: Traces::default(),
+            settings,
+        };
         let engine = Engine::start(parts).await.unwrap();
-        Self { router: threadyard::api::router(engine, access), runtime, _folder: folder }
+        Self { router: threadyard::api::router(engine, access, &http), runtime, _folder: folder }
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) -> Response<Body> {

@@ -95,6 +95,7 @@ async fn answers_are_as_documented() {
     let none = "00000000-0000-4000-8000-000000000000";
     let cron = json!({"assistant_id": "echo", "schedule": "0 0 1 1 *", "input": {"a": 1}}).to_string();
     let run = json!({"assistant_id": "echo", "after_seconds": 3600, "stream_mode": ["values", "updates"]}).to_string();
+    let command = json!({"id": 1, "method": "run.start", "params": {"assistant_id": "unknown"}}).to_string();
     let item = json!({"namespace": ["a", "b"], "key": "k", "value": {"n": 1}}).to_string();
     api.send("PUT", "/store/items", &item).await;
     let made = json(api.send("POST", &format!("/threads/{thread}/runs"), &run).await).await.1;
@@ -117,6 +118,9 @@ async fn answers_are_as_documented() {
         ("get", "/threads/{thread_id}/runs", format!("/threads/{thread}/runs"), String::new()),
         ("get", "/threads/{thread_id}/runs/{run_id}", format!("/threads/{thread}/runs/{run_id}"), String::new()),
         ("delete", "/threads/{thread_id}/runs/{run_id}", format!("/threads/{thread}/runs/{run_id}"), String::new()),
+        ("post", "/threads/{thread_id}/commands", format!("/threads/{thread}/commands"), "{}".to_owned()),
+        ("post", "/threads/{thread_id}/commands", format!("/threads/{thread}/commands"), command),
+        ("post", "/threads/{thread_id}/stream/events", format!("/threads/{thread}/stream/events"), "{}".to_owned()),
         ("post", "/runs", "/runs".to_owned(), run.clone()),
         ("post", "/runs/batch", "/runs/batch".to_owned(), format!("[{run}]")),
         ("post", "/runs/crons", "/runs/crons".to_owned(), cron.clone()),

@@ -1,26 +1,28 @@
 //! `demo`: the main job before the user's eyes, on an example that needs no key.
 
+mod example;
+
 use std::{
     io::{Write, stdout},
     net::Ipv4Addr,
-    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 use axum::{Router, extract::State, http::HeaderMap, routing::post};
 use clap::{Args, Parser};
-use rust_embed::RustEmbed;
 use serde_json::{Value, json};
 use threadyard_core::{ambient::Ambient, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy};
 use threadyard_engine::signing::{Message, ReceiverKey};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::task::TaskTracker;
 
+use self::example::Language;
 use super::{progress, serve::until_stopped};
 use crate::{
     app::{App, Mode},
     config::ServerArgs,
+    lifecycle::Signals,
     sharing::SharingArgs,
     telemetry,
 };
@@ -33,14 +35,10 @@ pub(super) struct DemoArgs {
     /// Where the example and its state are kept.
     #[arg(long)]
     folder: Option<std::path::PathBuf>,
+    /// The language that the example is written in.
+    #[arg(long, value_enum, default_value_t = Language::Python)]
+    lang: Language,
 }
-
-#[derive(RustEmbed)]
-#[folder = "../../examples/quickstart"]
-#[include = "*.py"]
-#[include = "*.json"]
-#[include = "*.toml"]
-struct Example;
 
 /// How long the webhook may take to arrive.
 const WEBHOOK_WITHIN: Duration = Duration::from_secs(20);
@@ -56,11 +54,11 @@ struct Hook {
 pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     telemetry::start("error");
     let mut server = DemoServer::parse_from(["demo"]).server;
-    let folder = args.folder.unwrap_or_else(|| server.cache_folder().join("demo"));
-    unpack(&folder).context("the example could not be written")?;
+    let folder = args.folder.unwrap_or_else(|| server.cache_folder().join(args.lang.folder()));
     server.config = folder.join("langgraph.json");
 
     println!("Threadyard demo\n");
+    tokio::task::spawn_blocking(move || args.lang.unpack(&folder)).await??;
     let tasks = TaskTracker::new();
     let (receiver_url, mut hooks) = start_receiver(&tasks).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -81,7 +79,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         return shown;
     }
     snippets(&url);
-    until_stopped(app, &server).await
+    until_stopped(app, &server, Signals::listen()?).await
 }
 
 /// The settings of a server as they are when nobody says anything.
@@ -89,16 +87,6 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
 struct DemoServer {
     #[command(flatten)]
     server: ServerArgs,
-}
-
-fn unpack(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    for name in Example::iter() {
-        if let Some(file) = Example::get(&name) {
-            std::fs::write(folder.join(name.as_ref()), file.data)?;
-        }
-    }
-    Ok(())
 }
 
 async fn start_receiver(tasks: &TaskTracker) -> anyhow::Result<(String, mpsc::UnboundedReceiver<Hook>)> {
