@@ -72,7 +72,8 @@ pub(crate) fn run(chaos: &Chaos) -> anyhow::Result<()> {
 /// A few kills of each kind, to see that nothing has become brittle.
 pub(crate) fn few(python: &Path, binary: &Path, environment: &Path) -> anyhow::Result<()> {
     webhooks(python, binary, environment, &Webhooks { kills: 2, minutes: 0.3, rate: 20.0 })?;
-    runs(python, binary, environment, &Runs { kills: 2, random: 15 })
+    runs(python, binary, environment, &Runs { kills: 2, random: 15 })?;
+    replicas(python, binary, environment, &Replicas { short: true, only: Vec::new() })
 }
 
 fn replicas(python: &Path, binary: &Path, environment: &Path, options: &Replicas) -> anyhow::Result<()> {

@@ -4,8 +4,10 @@
 mod bench;
 mod chaos;
 mod conformance;
+mod node;
 mod platform;
 mod python;
+mod ratchet;
 mod services;
 mod shell;
 mod test;
@@ -25,7 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Chore {
     /// Sets up what the tests need, and runs all of them.
-    Test,
+    Test(test::Options),
     /// Measures the CPU per run next to the bare graphs.
     Bench(bench::Options),
     /// Kills the server over and over, and checks that nothing is lost.
@@ -37,7 +39,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
-        Chore::Test => test::run(),
+        Chore::Test(options) => test::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Chaos(chaos) => chaos::run(&chaos),
         Chore::Tidy => tidy::run(),
