@@ -13,7 +13,7 @@ class State(TypedDict, total=False):
     approved: bool
 
 
-async def draft(state: State) -> State:
+async def write(state: State) -> State:
     return {"draft": f"All about {state['topic']}."}
 
 
@@ -23,7 +23,7 @@ async def review(state: State) -> State:
 
 
 builder = StateGraph(State)
-builder.add_node("draft", draft)
+builder.add_node("write", write)
 builder.add_node("review", review)
-builder.add_edge(START, "draft")
-builder.add_edge("draft", "review")
+builder.add_edge(START, "write")
+builder.add_edge("write", "review")
