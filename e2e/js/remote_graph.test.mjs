@@ -58,7 +58,7 @@ test("remote state is updated", async () => {
   const config = await onThread();
   const review = remote("review");
   await pause(review, { topic: "looms" }, config);
-  await review.updateState(config, { draft: "mine" }, "draft");
+  await review.updateState(config, { draft: "mine" }, "write");
   assert.equal((await review.getState(config)).values.draft, "mine");
 });
 
@@ -74,7 +74,7 @@ test("a remote command goes to nodes", async () => {
 
 test("a remote graph is drawn", async () => {
   const nodes = Object.keys((await remote("review").getGraphAsync()).nodes);
-  for (const name of ["__start__", "draft", "review"]) assert.ok(nodes.includes(name), `${name} in ${nodes}`);
+  for (const name of ["__start__", "write", "review"]) assert.ok(nodes.includes(name), `${name} in ${nodes}`);
 });
 
 test("a remote failure is thrown", async () => {

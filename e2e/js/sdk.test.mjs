@@ -86,12 +86,12 @@ test("an interrupt waits and resumes", async () => {
   const resumed = await gallery.runs.wait(thread_id, "review", { command: { resume: true } });
   assert.equal(resumed.approved, true);
   const history = await gallery.threads.getHistory(thread_id);
-  assert.deepEqual(history.map((state) => state.next), [[], ["review"], ["draft"], ["__start__"]]);
+  assert.deepEqual(history.map((state) => state.next), [[], ["review"], ["write"], ["__start__"]]);
 });
 
 test("a state update takes the place of a node", async () => {
   const { thread_id } = await gallery.threads.create({ graphId: "review" });
-  await gallery.threads.updateState(thread_id, { values: { topic: "x", draft: "mine" }, asNode: "draft" });
+  await gallery.threads.updateState(thread_id, { values: { topic: "x", draft: "mine" }, asNode: "write" });
   assert.deepEqual((await gallery.threads.getState(thread_id)).next, ["review"]);
   assert.equal((await gallery.runs.wait(thread_id, "review", { input: null })).draft, "mine");
 });

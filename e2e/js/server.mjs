@@ -1,26 +1,29 @@
-// Servers for the tests: the built binary with an example, on loopback, with a data folder of its own.
+// Servers for the tests: the built binary with an example, on loopback, with a data folder of its own. The graphs are those
+// in Python, or with `THREADYARD_GRAPHS=typescript` their twins.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "../..");
+const twins = process.env.THREADYARD_GRAPHS === "typescript" ? "-ts" : "";
 const servers = [];
+const copies = [];
 
-// Serves an example and gives its URL.
-export async function serve(example) {
+// Serves an example and gives its URL, as soon as a place answers that is open to everybody.
+export async function serve(example, open = "/info") {
   const data = mkdtempSync(join(tmpdir(), "threadyard-js-"));
   const port = await freePort();
-  const config = join(root, "examples", example, "langgraph.json");
+  const config = join(project(example), "langgraph.json");
   const args = ["dev", "--no-reload", "--port", String(port), "--config", config, "--data-dir", data];
   const server = spawn(process.env.THREADYARD_BIN, args, { stdio: "ignore" });
   servers.push(server);
   const url = `http://127.0.0.1:${port}`;
   for (let up = false; !up; ) {
     assert.equal(server.exitCode, null, "the server ended");
-    up = await fetch(`${url}/info`).then((answer) => answer.ok, () => false);
+    up = await fetch(`${url}${open}`).then((answer) => answer.ok, () => false);
     if (!up) await new Promise((done) => setTimeout(done, 10));
   }
   return url;
@@ -28,6 +31,18 @@ export async function serve(example) {
 
 export function stopAll() {
   for (const server of servers) server.kill("SIGKILL");
+  for (const copy of copies) rmSync(copy, { recursive: true, force: true });
+}
+
+// The folder of an example. What needs Node packages is copied to where the tests have them.
+function project(example) {
+  const twin = join(root, "examples", `${example}${twins}`);
+  const original = existsSync(twin) ? twin : join(root, "examples", example);
+  if (!existsSync(join(original, "tsconfig.json"))) return original;
+  const copy = mkdtempSync(join(root, "target/test-env/node/project-"));
+  copies.push(copy);
+  cpSync(original, copy, { recursive: true, filter: (path) => !path.includes("node_modules") });
+  return copy;
 }
 
 async function freePort() {

@@ -127,6 +127,15 @@ def write_project(folder: Path, graphs: dict[str, Any], files: dict[str, str], *
     return folder
 
 
+def make_key(data: Path, name: str, *flags: str) -> str:
+    """An API key of the server that keeps its state here, which may be running."""
+    env = services.shared(data) if SHARED else {}
+    command = [os.environ["THREADYARD_BIN"], "keys", "create", name, "--data-dir", str(data), *flags]
+    made = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=30)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
 def until(holds: Callable[[], bool], complaint: Callable[[], str] | str, seconds: float = 20) -> None:
     """Waits until something holds."""
     deadline = time.monotonic() + seconds

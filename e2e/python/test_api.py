@@ -83,7 +83,7 @@ def test_every_stream_mode_speaks(client: Any, mode: str) -> None:
 
 def test_a_state_update_takes_the_place_of_a_node(client: Any) -> None:
     thread_id = client.threads.create(graph_id="review")["thread_id"]
-    client.threads.update_state(thread_id, {"topic": "x", "draft": "mine"}, as_node="draft")
+    client.threads.update_state(thread_id, {"topic": "x", "draft": "mine"}, as_node="write")
     assert client.threads.get_state(thread_id)["next"] == ["review"]
     assert client.runs.wait(thread_id, "review", input=None)["draft"] == "mine"
 
@@ -103,7 +103,6 @@ def test_bad_input_is_refused_precisely(gallery: Any) -> None:
         ("POST", f"/threads/{thread}/runs", '{"assistant_id": "tools", "webhook": "not a url"}', 422),
         ("POST", f"/threads/{thread}/runs", '{"assistant_id": "tools", "stream_mode": "loud"}', 422),
         ("POST", "/threads/search", '{"limit": 0}', 422),
-        ("POST", "/mcp", None, 501),
         ("GET", "/nowhere", None, 404),
         ("DELETE", "/ok", None, 404),
         ("PUT", "/threads", "{}", 405),

@@ -75,8 +75,7 @@ def test_dev_takes_the_next_free_port(tmp_path: Path) -> None:
         ({"graphs": {}}, "graphs"),
         ({"graphs": {"a": "nowhere"}}, "graphs.a"),
         ({"graphs": {"a": 5}}, "graphs"),
-        ({"graphs": {"a": "./a.py:graph"}, "auth": {"path": "./auth.py:auth"}}, "`auth`"),
-        ({"graphs": {"a": "./a.ts:graph"}}, "a.ts"),
+        ({"graphs": {"a": "./a.py:graph"}, "encryption": {"path": "./e.py:e"}}, "`encryption`"),
         ({"graphs": {"a": "./a.py:graph"}, "dependencies": ["./nowhere"]}, "nowhere"),
         ({"graphs": {"a": "./a.py:graph"}, "env": ".env.nowhere"}, ".env.nowhere"),
     ],
@@ -89,6 +88,92 @@ def test_a_project_that_makes_no_sense_is_refused(tmp_path: Path, config: Any, c
         assert complaint in refused(command, "--port", "0", "--config", path)
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "named"),
+    [
+        ('"store": {"index": {"embed": "a:b", "dims": 0}}', "3:39", "`store.index.dims`"),
+        ('"checkpointer": {"ttl": {"default_ttl": "soon"}}', "3:28", "`checkpointer.ttl.default_ttl`"),
+        ('"http": {"cors": {"allow_origin_regex": "("}}', "3:21", "`http.cors.allow_origin_regex`"),
+        ('"http": {"mount_prefix": "api"}', "3:12", "`http.mount_prefix`"),
+        ('"http": {"disable_runs": 1}', "3:12", "`http.disable_runs`"),
+        ('"webhooks": {"headrs": {}}', "3:16", "`webhooks.headrs`"),
+        ('"ui": {"agent": "./ui.tsx"}', "3:3", "`ui`"),
+        ('"store": {"path": "./store.py:store"}', "3:13", "`store.path`"),
+        ('"graphs": {}', "3:3", "`graphs`: is given twice"),
+        ('"http" {}', "3:10", "expected"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, line: str, place: str, named: str) -> None:
+    path = tmp_path / "langgraph.json"
+    path.write_text(f'{{\n  "graphs": {{"a": "./a.py:graph"}},\n  {line}\n}}\n')
+    said = refused("serve", "--port", "0", "--config", path)
+    assert f"{path}:{place}: " in said and named in said
+
+
+def test_the_doctor_says_what_is_in_force_and_where_it_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "langgraph.json"
+    (tmp_path / "a.py").touch()
+    http = {"disable_store": True, "configurable_headers": {"includes": ["x-my-*"], "excludes": ["x-my-own"]}}
+    auth = {"path": "some.module:auth", "cache": {"cache_keys": ["Authorization"], "ttl_seconds": 5}}
+    hooks = {"headers": {"X-Key": "s3cret"}, "url": {"allowed_domains": ["a.example"]}}
+    project = {"graphs": {"a": "./a.py:graph"}, "python_version": "3.12", "env": {"K": "s3cret"}, "http": http}
+    path.write_text(json.dumps({**project, "auth": auth, "webhooks": hooks}))
+    env = os.environ | {"MOUNT_PREFIX": "/api", "N_JOBS_PER_WORKER": "7", "THREADYARD_OPERATOR_TOKEN": "t0ken"}
+    env |= {"BG_JOB_MAX_RETRIES": "5", "LANGGRAPH_STORE": '{"ttl": {"default_ttl": 5}}', "LANGGRAPH_CLOUD_LICENSE_KEY": "k3y"}
+    done = subprocess.run(
+        [BINARY, "doctor", "--config", path, "--run-timeout-secs", "9"], capture_output=True, text=True, timeout=60, env=env
+    )
+    assert done.returncode == 0, done.stderr
+    settings = done.stdout.split("\nSettings\n")[1].split("\n\n")[0].splitlines()
+    places = {line.split()[0]: line.index(line.split()[1]) for line in settings if line.split()[0] in ("--port", "traces")}
+    assert places == {"--port": 36, "traces": 36}, "values stand below each other"
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for expected in (
+        ["--n-jobs-per-worker", "7", "N_JOBS_PER_WORKER"],
+        ["--run-timeout-secs", "9", "command", "line"],
+        ["--max-attempts", "5", "BG_JOB_MAX_RETRIES"],
+        ["--shutdown-grace-secs", "180", "default"],
+        ["mount_prefix", "/api"],
+        ["--host", "0.0.0.0", "default"],
+        ["--port", "8000", "default"],
+        ["--workers", "1", "default"],
+        ["--data-dir", str(tmp_path / ".threadyard"), "default"],
+        ["default", *"what no handler looks at is allowed".split()],
+        ["cache", *"by authorization, for 5s, of 1000 callers at most".split()],
+        ["enable_custom_route_auth", "no"],
+        ["middleware_order", "middleware_first"],
+        ["configurable_headers", *"x-my-*, but not x-my-own".split()],
+        ["items", *"5m after they were written or read; looked for every 5m, 1000 at once".split()],
+        ["allowed_domains", "a.example"],
+        ["require_https", "yes"],
+        ["headers", "X-Key"],
+        ["disabled", "store"],
+        ["traces", "not", "sent", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        ["a", "./a.py:graph"],
+        ["store", "the", "variable", "LANGGRAPH_STORE:1:1"],
+        ["graphs", f"{path}:1:2"],
+    ):
+        assert expected in lines, done.stdout
+    assert "python_version" in done.stdout and "matters only for images" in done.stdout
+    assert "LANGGRAPH_CLOUD_LICENSE_KEY is set, and has no effect here" in done.stdout
+    assert not any(secret in done.stdout + done.stderr for secret in ("t0ken", "s3cret", "k3y"))
+    for section, key in (({"http": {"app": "./no.py:app"}}, "http.app"), ({"auth": {"path": "./no.py:auth"}}, "auth.path")):
+        path.write_text(json.dumps({**project, **section}))
+        assert f"`{key}` names `./no.py`, which does not exist" in refused("doctor", "--config", path)
+    path.write_text('{"graphs": {"a": "./no.py:graph"}}')
+    assert "`graphs.a` names `./no.py`" in refused("doctor", "--config", path)
+    path.write_text('{"graphs": {}}')
+    assert "`graphs`: is empty" in refused("doctor", "--config", path)
+
+
+def test_images_carry_the_configuration_in_variables(tmp_path: Path) -> None:
+    env = os.environ | {"LANGSERVE_GRAPHS": '{"agent": "./agent.py"}'}
+    command = [BINARY, "serve", "--port", "0", "--config", str(tmp_path / "langgraph.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 2
+    assert "the variable LANGSERVE_GRAPHS:1:2: `graphs.agent`" in done.stderr and "agent.py" in done.stderr
+
+
 def test_one_folder_has_one_server(serve: Any, tmp_path: Path) -> None:
     serve()
     said = refused("dev", "--port", "0", "--data-dir", tmp_path / "data", "-c", QUICKSTART, code=1)
@@ -97,7 +182,10 @@ def test_one_folder_has_one_server(serve: Any, tmp_path: Path) -> None:
 
 def test_unknown_options_are_refused() -> None:
     assert "--lound" in refused("dev", "--lound")
-    assert "--n-jobs-per-worker" in refused("serve", "--n-jobs-per-worker", "0")
+    assert "--n-jobs-per-worker" in refused("dev", "--n-jobs-per-worker", "0")
+    assert "`worker`" in refused("serve", "--n-jobs-per-worker", "0", "--role", "worker")
+    # Without jobs it is there for requests alone, and others have to do the rest.
+    assert "DATABASE_URI" in refused("serve", "--n-jobs-per-worker", "0", "--config", QUICKSTART, code=1)
 
 
 SLOW_TO_LOAD = """
@@ -133,6 +221,16 @@ def test_a_server_answers_while_its_graphs_are_loaded(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         server.terminate()
         assert server.wait(20) == 0
+
+
+def test_a_server_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
+    config = write_project(tmp_path, {"slow": "./slow.py:builder"}, {"slow.py": SLOW_TO_LOAD})
+    with (log := tmp_path / "log").open("wb") as out:
+        command = [BINARY, "serve", "--host", "127.0.0.1", "--port", str(free_port()), "--data-dir", tmp_path / "data"]
+        server = subprocess.Popen([*command, "--config", config / "langgraph.json"], stdout=out, stderr=out)
+    until((tmp_path / "loading").exists, log.read_text, 60)
+    server.terminate()
+    assert server.wait(20) == 0
 
 
 def test_a_second_signal_ends_at_once(project: Any, serve: Any) -> None:

@@ -110,7 +110,7 @@ def test_kustomize_knows_all_manifests() -> None:
 def test_everything_that_is_set_exists() -> None:
     read = run(BINARY, "serve", "--help") + run(BINARY, "migrate", "--help")
     known = set(re.findall(r"\[env: (\w+)", read))
-    known |= set(re.findall(r'setting\("(\w+)"\)', (ROOT / "crates/server/src/telemetry.rs").read_text()))
+    known |= set(re.findall(r'setting\("(\w+)"\)', (ROOT / "crates/server/src/telemetry/mod.rs").read_text()))
     environments = [*servers().values(), COMPOSE["services"]["migrate"]]
     given = {name for service in environments for name in service["environment"]} | set(settings())
     given |= {name for secret in resources("Secret") for name in secret["stringData"]}

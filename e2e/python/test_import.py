@@ -91,7 +91,7 @@ def test_a_chat_goes_on_in_production_and_comes_back(
     assert "is in use by another server" in imports(data, database.uri, code=1).stderr
     dev.kill()
     told = imports(data, database.uri)
-    assert "DIFFERENT" not in told.stdout and told.stdout.count("  ok\n") == 18
+    assert "DIFFERENT" not in told.stdout and told.stdout.count("  ok\n") == 20
     assert "threads" in told.stderr and "copied and compared" in told.stderr
 
     let_go.touch()
@@ -115,7 +115,7 @@ def test_a_chat_goes_on_in_production_and_comes_back(
     back = tmp_path / "back"
     imports(database.uri, back)
     assert "is not empty" in imports(database.uri, back, code=1).stderr
-    assert imports(database.uri, back, "--verify").stdout.count("  ok\n") == 18
+    assert imports(database.uri, back, "--verify").stdout.count("  ok\n") == 20
     home = get_sync_client(url=serve(chats, data=back).url)
     assert say(home, thread_id, "third")[: len(said_there)] == said_there
 

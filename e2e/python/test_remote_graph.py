@@ -45,13 +45,13 @@ def test_a_remote_interrupt_is_resumed(remote: Any, config: dict[str, Any]) -> N
 def test_remote_state_is_updated(remote: Any, config: dict[str, Any]) -> None:
     review = remote("review")
     review.invoke({"topic": "looms"}, config)
-    review.update_state(config, {"draft": "mine"}, as_node="draft")
+    review.update_state(config, {"draft": "mine"}, as_node="write")
     assert review.get_state(config).values["draft"] == "mine"
 
 
 def test_a_remote_graph_is_drawn(remote: Any) -> None:
     nodes = set(remote("review").get_graph().nodes)
-    assert {"__start__", "draft", "review"} <= nodes
+    assert {"__start__", "write", "review"} <= nodes
 
 
 def test_a_remote_failure_is_raised(remote: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -139,6 +140,79 @@ def test_a_thread_is_followed_at_a_server_that_executes_nothing(yard: Yard) -> N
     threading.Thread(target=listen, daemon=True).start()
     done = lambda: [part for part in list(heard) if part.event == "metadata" and part.data.get("status") == "run_done"]  # noqa: E731
     until(lambda: client.runs.wait(thread_id, "steps", input={"steps": 1}) and done() != [], "no run was heard")
+
+
+def test_event_streaming_is_read_anywhere_and_goes_on_where_a_server_died(yard: Yard) -> None:
+    api, first, _second = yard.serve("api"), yard.serve("all"), yard.serve("worker")
+    thread = str(uuid.uuid4())
+    heard: list[Any] = []
+
+    def ended(event: Any) -> bool:
+        return event["method"] == "lifecycle" and event["params"]["data"]["event"] != "running"
+
+    def read(server: Server, events: list[Any], **body: Any) -> None:
+        body = {"channels": ["lifecycle", "custom", "values"], **body}
+        with httpx.stream("POST", f"{server.url}/threads/{thread}/stream/events", json=body, timeout=60) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    events.append(json.loads(line.removeprefix("data: ")))
+                    if ended(events[-1]):
+                        return
+
+    reader = threading.Thread(target=read, args=(api, heard), daemon=True)
+    reader.start()
+    # Asked of it, a server that has room executes a run itself.
+    asked = {"assistant_id": "steps", "input": {"steps": 8, "seconds": 0.4}}
+    command = {"id": 1, "method": "run.start", "params": asked}
+    httpx.post(f"{first.url}/threads/{thread}/commands", json=command).raise_for_status()
+    until(lambda: len([event for event in heard if event["method"] == "custom"]) >= 3, "nothing was heard")
+    first.kill()
+    reader.join(60)
+    assert not reader.is_alive()
+    steps = [event["params"]["data"]["payload"]["step"] for event in heard if event["method"] == "custom"]
+    assert steps == sorted(steps) and set(steps) == set(range(8)), "only the step that was interrupted may run again"
+    assert len({event["event_id"] for event in heard}) == len(heard)
+    assert [event["params"]["data"]["event"] for event in heard if event["method"] == "lifecycle"] == ["running", "completed"]
+    again: list[Any] = []
+    read(_second, again, since=heard[4]["seq"])
+    assert again == heard[5:]
+
+
+def test_a_run_that_never_began_says_its_end_everywhere_and_a_thread_is_followed_on_elsewhere(yard: Yard) -> None:
+    # Without jobs, a server answers requests alone.
+    api, idle = yard.serve("worker"), yard.serve("all", N_JOBS_PER_WORKER="0")
+    thread, heard = str(uuid.uuid4()), []
+
+    def listen() -> None:
+        body = {"channels": ["lifecycle"]}
+        with contextlib.suppress(httpx.HTTPError):  # The server ends first.
+            with httpx.stream("POST", f"{api.url}/threads/{thread}/stream/events", json=body, timeout=60) as answer:
+                for line in answer.iter_lines():
+                    if line.startswith("data: "):
+                        heard.append(json.loads(line.removeprefix("data: ")))
+
+    threading.Thread(target=listen, daemon=True).start()
+    runs = []
+    for steps_of in (40, 1):
+        asked = {"assistant_id": "steps", "input": {"steps": steps_of, "seconds": 0.3}}
+        command = {"id": 1, "method": "run.start", "params": asked}
+        answer = httpx.post(f"{idle.url}/threads/{thread}/commands", json=command, timeout=20).raise_for_status().json()
+        runs.append(answer["result"]["run_id"])
+    client = get_sync_client(url=idle.url)
+    client.runs.cancel(thread, runs[1])
+    client.runs.cancel(thread, runs[0], wait=True)
+    ended = lambda: [event["event_id"] for event in heard if event["params"]["data"]["event"] == "interrupted"]  # noqa: E731
+    until(lambda: len(ended()) == 2, lambda: f"the ends were not heard: {heard}")
+    assert [id.split(":")[1] for id in ended()] == runs
+
+    parts: list[Any] = []
+    for part in client.threads.join_stream(thread, last_event_id="-"):
+        parts.append(part)
+        if len([done for done in parts if (done.data or {}).get("status") == "run_done"]) == 2:
+            break
+    client = get_sync_client(url=api.url)
+    behind = client.threads.join_stream(thread, last_event_id=parts[3].id)
+    assert [next(behind) for _ in parts[4:]] == parts[4:]
 
 
 def test_a_run_goes_on_where_its_server_died(yard: Yard) -> None:

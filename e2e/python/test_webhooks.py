@@ -356,7 +356,7 @@ def test_https_is_meant_when_anything_is_said_about_urls(serve: Any, project: An
     [
         ({"headers": {"A": "${{ env.LG_WEBHOOK_GONE }}"}}, "the environment variable `LG_WEBHOOK_GONE` is not set"),
         ({"headers": {"A": "${{ env.HOME }}"}}, "`HOME` does not begin with `LG_WEBHOOK_`"),
-        ({"signing": {}}, "unknown field `signing`"),
+        ({"signing": {}}, "`webhooks.signing`: is not a key that this server knows"),
     ],
 )
 def test_what_webhooks_can_t_carry_stops_the_start(webhooks: Any, reason: str, serve: Any, project: Any) -> None:

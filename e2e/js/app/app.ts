@@ -1,0 +1,25 @@
+// An application of the project's own, in front of the server's routes.
+import { Hono } from "hono";
+import { stream } from "hono/streaming";
+
+export const app = new Hono();
+
+app.use("*", async (context, next) => {
+  if (context.req.header("x-shut") !== undefined) return context.text("shut", 503);
+  await next();
+  context.header("x-app", "here");
+});
+
+app.get("/greet/:name", (context) => context.json({ hello: context.req.param("name"), q: context.req.query("q") }));
+
+app.post("/length", async (context) => context.json({ length: (await context.req.arrayBuffer()).byteLength }));
+
+app.get("/count", (context) =>
+  stream(context, async (out) => {
+    for (let number = 0; number < 3; number += 1) await out.write(`${"x".repeat(200_000)}${number}\n`);
+  }),
+);
+
+app.get("/fails", () => {
+  throw new Error("it fails");
+});

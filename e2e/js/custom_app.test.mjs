@@ -1,0 +1,45 @@
+// An HTTP application in TypeScript (`http.app`, made with Hono), in a process of its own before the server's own routes.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { Client } from "@langchain/langgraph-sdk";
+
+import { serve, stopAll } from "./server.mjs";
+
+let url;
+
+before(async () => {
+  url = await serve("../e2e/js/app");
+});
+after(stopAll);
+
+test("its routes are served, and its middleware sees to them", async () => {
+  const answer = await fetch(`${url}/greet/ann%20b?q=1`);
+  assert.deepEqual(await answer.json(), { hello: "ann b", q: "1" });
+  assert.equal(answer.headers.get("x-app"), "here");
+});
+
+test("bodies go both ways, however long they are", async () => {
+  const body = new Uint8Array(3_000_000).fill(7);
+  const sent = await fetch(`${url}/length`, { method: "POST", body });
+  assert.deepEqual(await sent.json(), { length: 3_000_000 });
+  const lines = (await (await fetch(`${url}/count`)).text()).trim().split("\n");
+  assert.deepEqual(lines.map((line) => [line.length, line.at(-1)]), [["0"], ["1"], ["2"]].map(([it]) => [200_001, it]));
+});
+
+test("what it has no route for is the server's, through its middleware", async () => {
+  const client = new Client({ apiUrl: url });
+  assert.equal((await client.runs.wait(null, "echo", { input: { text: "hi" } })).text, "hi!");
+  const parts = [];
+  for await (const part of client.runs.stream(null, "echo", { input: { text: "hi" } })) parts.push(part.event);
+  assert.deepEqual(parts, ["metadata", "values", "values"]);
+  const info = await fetch(`${url}/info`);
+  assert.equal(info.headers.get("x-app"), "here");
+  assert.equal((await fetch(`${url}/nowhere`)).status, 404);
+  assert.equal((await fetch(`${url}/info`, { headers: { "x-shut": "1" } })).status, 503);
+});
+
+test("a route that fails is a 500", async () => {
+  assert.equal((await fetch(`${url}/fails`)).status, 500);
+  assert.equal((await fetch(`${url}/greet/again`)).status, 200);
+});

@@ -1,0 +1,144 @@
+"""Limits: requests that are too large or too many, and runs that wait."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from conftest import Server, make_key, until, write_project
+
+GRAPH = '''
+import asyncio
+from langgraph.graph import START, StateGraph
+from typing_extensions import TypedDict
+
+
+class State(TypedDict, total=False):
+    seconds: float
+
+
+async def node(state: State) -> State:
+    await asyncio.sleep(state.get("seconds", 0))
+    return {}
+
+
+builder = StateGraph(State)
+builder.add_node("node", node)
+builder.add_edge(START, "node")
+graph = builder.compile()
+'''
+LIMITS = {
+    "THREADYARD_MAX_BODY_BYTES": "10000",
+    "THREADYARD_MAX_HEADER_BYTES": "16384",
+    "THREADYARD_MAX_CONNECTIONS": "12",
+    "THREADYARD_MAX_PENDING_RUNS_PER_USER": "3",
+    "THREADYARD_MAX_RUNNING_RUNS_PER_USER": "1",
+    "THREADYARD_MAX_RUNNING_RUNS_PER_ASSISTANT": "2",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("limits")
+    write_project(folder / "project", {"g": "./g.py:graph"}, {"g.py": GRAPH}, auth={"keys": True})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def limited(folder: Path) -> Iterator[Server]:
+    server = Server(folder / "project", folder / "data", **LIMITS)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(limited: Server, folder: Path) -> Iterator[Callable[[str], httpx.Client]]:
+    with ExitStack() as opened:
+
+        def with_key(name: str) -> httpx.Client:
+            headers = {"x-api-key": make_key(folder / "data", name)}
+            return opened.enter_context(httpx.Client(base_url=limited.url, headers=headers, timeout=20))
+
+        yield with_key
+
+
+def run(seconds: float) -> dict[str, object]:
+    return {"assistant_id": "g", "input": {"seconds": seconds}, "on_completion": "keep"}
+
+
+def test_a_body_that_is_too_large_is_refused(client: Callable[[str], httpx.Client]) -> None:
+    ann = client("ann")
+    answer = ann.post("/threads", json={"metadata": {"a": "x" * 10_000}})
+    assert (answer.status_code, answer.json()["detail"]) == (413, "the body is larger than this server reads")
+    assert ann.post("/threads", json={"metadata": {"a": "x" * 9_000}}).status_code == 200
+
+
+def test_headers_that_are_too_long_are_refused(limited: Server) -> None:
+    assert httpx.get(f"{limited.url}/ok", headers={"x-long": "x" * 20_000}).status_code == 431
+    assert httpx.get(f"{limited.url}/ok", headers={"x-long": "x" * 9_000}).status_code == 200
+
+
+def test_connections_beyond_those_that_may_be_are_told_so(limited: Server) -> None:
+    place = urlsplit(limited.url)
+    with ExitStack() as open_ones:
+        for _ in range(12):
+            open_ones.enter_context(socket.create_connection((place.hostname, place.port)))
+        answer = httpx.get(f"{limited.url}/ok")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json() == {"detail": "too many connections; try again later"}
+    until(lambda: httpx.get(f"{limited.url}/ok").status_code == 200, "places are not given back")
+
+
+def test_runs_of_a_user_wait_for_each_other_and_too_many_are_refused(client: Callable[[str], httpx.Client]) -> None:
+    bob, cleo, dan = client("bob"), client("cleo"), client("dan")
+    begin = time.monotonic()
+    runs = [bob.post("/runs", json=run(0.6)).json() for _ in range(2)]
+    until(lambda: bob.get(f"/threads/{runs[0]['thread_id']}/runs/{runs[0]['run_id']}").json()["status"] != "pending", "")
+    runs += [bob.post("/runs", json=run(0.6)).json() for _ in range(2)]
+    refused = bob.post("/runs", json=run(0))
+    assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
+    assert refused.json()["detail"].startswith("3 runs of this user wait already")
+    assert bob.post("/runs/batch", json=[run(0)]).status_code == 429
+    # Another user has places of their own, though not more than the assistant has.
+    assert cleo.post("/runs/wait", json=run(0)).status_code == 200
+    assert time.monotonic() - begin < 2.2, "others are not held up"
+    for it in runs:
+        at = f"/threads/{it['thread_id']}/runs/{it['run_id']}"
+        assert bob.get(f"{at}/join").status_code == 200
+        assert bob.get(at).json()["status"] == "success"
+    assert time.monotonic() - begin > 2.4, "they went one after the other"
+    assert dan.post("/runs/wait", json=run(0)).status_code == 200
+
+
+def test_a_caller_who_asks_too_often_is_told_when_to_ask_again(folder: Path, tmp_path: Path) -> None:
+    rate = {"THREADYARD_MAX_REQUESTS_PER_SECOND": "1", "THREADYARD_MAX_REQUEST_BURST": "5"}
+    server = Server(folder / "project", tmp_path / "keyed", **rate)
+    open_to_all = write_project(tmp_path / "open", {"g": "./g.py:graph"}, {"g.py": GRAPH})
+    alone = Server(open_to_all, tmp_path / "alone", **rate)
+    try:
+        ann, bob = make_key(tmp_path / "keyed", "ann"), make_key(tmp_path / "keyed", "bob")
+
+        client = httpx.Client(timeout=20)
+
+        def ask(url: str, key: str | None = None) -> httpx.Response:
+            return client.post(f"{url}/threads/count", json={}, headers={"x-api-key": key} if key else {})
+
+        for url, key in ((server.url, ann), (alone.url, None)):
+            assert [ask(url, key).status_code for _ in range(5)] == [200] * 5
+            # Meanwhile the bucket fills up again.
+            refused = next((it for _ in range(100) if (it := ask(url, key)).status_code == 429), None)
+            assert refused is not None and refused.headers["retry-after"] == "1"
+            assert refused.json() == {"detail": "too many requests; ask more slowly"}
+            assert httpx.get(f"{url}/ok").status_code == 200
+            until(lambda url=url, key=key: ask(url, key).status_code == 200, "the bucket does not fill up again")
+        assert ask(server.url, bob).status_code == 200
+        client.close()
+    finally:
+        server.stop()
+        alone.stop()
