@@ -10,9 +10,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import chat
 import matplotlib
 from cases import CASES
 from load import load
@@ -34,7 +36,8 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, required=True, help="the folder for the table and the plot")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--shared", action="store_true", help="keep state in PostgreSQL and Redis, and count them")
-    arguments.add_argument("--peer", help="URL of another server on this machine that serves bench/project")
+    arguments.add_argument("--peer", help="URL of another server on this machine that serves the same graphs")
+    arguments.add_argument("--typescript", type=Path, help="the graphs in TypeScript, beside their packages, instead")
     arguments.add_argument("--peer-share", type=float, default=0.1, help="how many of the runs the peer gets")
     options = arguments.parse_args()
 
@@ -44,11 +47,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         variables = services.shared(Path(data)) if options.shared else {}
         ports = tuple(port(uri) for name, uri in variables.items() if name in ("DATABASE_URI", "REDIS_URI"))
-        server, url = start(options.binary, Path(data), **variables)
+        project = options.typescript or HERE / "project"
+        server, url = start(options.binary, Path(data), project=project, **variables)
         try:
             for number in range(options.rounds):
                 print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-                floor.append(json.loads(subprocess.check_output([sys.executable, HERE / "floor.py"])))
+                floor.append(bare(options.typescript))
                 ours.append(load(url, services=ports))
                 if options.peer:
                     peer.append(load(options.peer, options.peer_share))
@@ -63,6 +67,16 @@ def main() -> None:
     (options.out / "bench.json").write_text(json.dumps({"floor": floor, "ours": ours, "peer": peer}, indent=1))
     plot(floor, ours, peer, options.out / "bench.svg")
     print(f"written to {options.out}", file=sys.stderr)
+
+
+def bare(typescript: Path | None) -> Round:
+    """A round of the graphs without a server, in a process of their language."""
+    if typescript is None:
+        return json.loads(subprocess.check_output([sys.executable, HERE / "floor.py"]))
+    turns = [chat.turn(number) for number in range(chat.TURNS)]
+    what = {"cases": [asdict(case) for case in CASES], "turns": turns, "last": chat.LAST}
+    floor = ["node", "--import", "tsx", "floor.ts", json.dumps(what)]
+    return json.loads(subprocess.check_output(floor, cwd=typescript))
 
 
 def port(uri: str) -> int:

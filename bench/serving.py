@@ -10,13 +10,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def start(binary: Path, data: Path, *options: str, **variables: str) -> tuple[subprocess.Popen[bytes], str]:
-    """The binary on bench/project, when it serves; `--port 0` would hide the port."""
+def start(
+    binary: Path, data: Path, *options: str, project: Path = HERE / "project", **variables: str
+) -> tuple[subprocess.Popen[bytes], str]:
+    """The binary on the graphs, when it serves; `--port 0` would hide the port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [binary, "serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", data / "state"]
-    command += ["--config", HERE / "project" / "langgraph.json", *options]
+    command += ["--config", project / "langgraph.json", *options]
     log = open(data / "log", "wb")  # noqa: SIM115
     server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **variables})
     deadline = time.monotonic() + 120

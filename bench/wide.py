@@ -15,8 +15,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import chat
+from cases import CASES
 from clients import Connection, gaps, percentile
-from load import Processes
+from load import CONCURRENCY, TICKS, Client, Processes, repeat
 from serving import HERE, start
 
 sys.path.insert(0, str(HERE / "project"))
@@ -204,6 +205,32 @@ def first_answer(binary: Path) -> float:
         return took
 
 
+def worked(binary: Path, workers: int) -> str:
+    """What runs cost that do nothing, eight at once, with so many worker processes, and how many of them there are."""
+    with tempfile.TemporaryDirectory() as data:
+        server, url = start(binary, Path(data), "--workers", str(workers))
+        try:
+            clients, processes = [Client(url) for _ in range(CONCURRENCY)], Processes(int(url.rpartition(":")[2]))
+            repeat(clients, CASES[0], 500)
+            rounds = []
+            for _ in range(5):
+                cpu, host, began = processes.cpu_s(), own_cpu_s(server.pid), time.perf_counter()
+                repeat(clients, CASES[0], 1_000)
+                took = time.perf_counter() - began
+                rounds.append((processes.cpu_s() - cpu, own_cpu_s(server.pid) - host, 1_000 / took))
+            cpu, host, rate = (statistics.median(column) for column in zip(*rounds, strict=True))
+            return f"{cpu:.2f} ms of CPU, {host / cpu:.0%} of it the host's; {rate:.0f} a second"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def own_cpu_s(pid: int) -> float:
+    """Of a process without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / TICKS
+
+
 def talked(bench: Bench, url: str) -> None:
     chat.Thread(url).talk(range(chat.TURNS))
 
@@ -239,6 +266,8 @@ def main() -> None:
         asyncio.run(bare_streams())
         return
     say("from the start to `/ok`", f"{statistics.median(first_answer(options.binary) for _ in range(5)) * 1e3:.0f} ms")
+    for workers in (1, 2):
+        say(f"a run that does nothing, worker processes: {workers}", worked(options.binary, workers))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         server, url = start(options.binary, data)

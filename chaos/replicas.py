@@ -35,7 +35,7 @@ class Extent:
     watch_s: float
 
 
-SHORT = Extent(kills=3, sleeps=2, restarts=2, outage_s=8, watch_s=5)
+SHORT = Extent(kills=2, sleeps=1, restarts=1, outage_s=5, watch_s=3)
 LONG = Extent(kills=30, sleeps=10, restarts=10, outage_s=60, watch_s=60)
 
 
