@@ -115,26 +115,28 @@ def test_a_cron_fires_each_moment_once_over_kill_9(serve: Any, folder: Path) -> 
     server = serve(folder)
     client = get_sync_client(url=server.url)
     thread_id = client.threads.create()["thread_id"]
+    began = int(time.time())
     cron = client.crons.create_for_thread(thread_id, "noter", schedule=EVERY_SECOND, input={}, metadata={"by": "cron"})
     assert cron["next_run_date"] and cron["payload"]["schedule"] == EVERY_SECOND
 
     def ended() -> int:
         return sum(run["status"] == "success" for run in client.runs.list(thread_id, limit=100))
 
-    until(lambda: ended() >= 2, "the cron did not fire")
+    until(lambda: ended() >= 3, "the cron did not fire")
     server.kill()
+    killed = int(time.time())
     time.sleep(2.5)
-    down = time.time()
+    restarted = int(time.time())
     client = get_sync_client(url=serve(folder).url)
-    until(lambda: ended() >= 4, "the cron did not fire after the restart")
+    until(lambda: ended() >= 6, "the cron did not fire after the restart")
     client.crons.update(cron["cron_id"], enabled=False)
     until(lambda: client.threads.get(thread_id)["status"] == "idle", "the last run did not end")
     runs = client.runs.list(thread_id, limit=100)
-    seconds = [run["created_at"][:19] for run in runs]
-    assert len(set(seconds)) == len(seconds), f"a moment fired twice: {seconds}"
     assert all(run["metadata"]["by"] == "cron" for run in runs)
-    # What was missed while the server was down is made up for by one run, not by one for each second.
-    assert len(runs) <= 4 + (time.time() - down)
+    # What was missed while the server was down is made up for by one run, not by one for each second. A moment may be
+    # late, so two runs of one second are no fault, but more runs than moments are one.
+    moments = (killed - began) + 1 + (int(time.time()) - restarted)
+    assert len(runs) <= moments, f"a moment fired twice: {sorted(run['created_at'] for run in runs)}"
     assert client.threads.get(thread_id)["values"]["x"] == len(runs)
 
 

@@ -22,6 +22,7 @@ from langgraph.graph import START, StateGraph
 
 class State(TypedDict, total=False):
     seconds: float
+    began: str
     go: str
     count: int
     pid: int
@@ -70,6 +71,7 @@ async def wait(state: State) -> State:
 
 
 def hold(state: State) -> State:
+    Path(state["began"]).touch()
     end = time.time() + state["seconds"]
     while time.time() < end:
         time.sleep(0.1)
@@ -132,12 +134,12 @@ def test_neighbours_of_a_run_that_kills_workers_succeed(poison: str, serve: Any,
 
 
 def test_a_thread_that_does_not_stop_ends_with_its_worker(serve: Any, folder: Path, tmp_path: Path) -> None:
-    server, go, late = serve(folder), tmp_path / "go", tmp_path / "late"
+    server, go, late, in_node = serve(folder), tmp_path / "go", tmp_path / "late", tmp_path / "in-node"
     client = get_sync_client(url=server.url)
     neighbour, held = (client.threads.create()["thread_id"] for _ in range(2))
     other = client.runs.create(neighbour, "waits", input={"go": str(go)})["run_id"]
-    run_id = client.runs.create(held, "holds", input={"seconds": 30, "go": str(late)})["run_id"]
-    until(lambda: client.runs.get(held, run_id)["status"] == "running", "no start")
+    run_id = client.runs.create(held, "holds", input={"seconds": 30, "began": str(in_node), "go": str(late)})["run_id"]
+    until(in_node.exists, "no start")
     began = time.monotonic()
     answers: list[httpx.Response] = []
     url = f"{server.url}/threads/{held}/runs/{run_id}/cancel?wait=true"
