@@ -91,7 +91,7 @@ impl Part {
             // What is wrong with the source is known before anything is built.
             Self::Lints => Ok(()),
             Self::Rust if has("cargo", &["nextest", "--version"]) => {
-                step("Rust tests", command("cargo").args(["nextest", "run", "--workspace"]))
+                step("Rust tests", command("cargo").args(["nextest", "run", "--workspace", "--retries", "1"]))
             }
             Self::Rust => step("Rust tests", command("cargo").args(["test", "--workspace"])),
             Self::Workers => {
@@ -132,6 +132,8 @@ fn pytest(candidate: Candidate<'_>, what: &str, tests_of: &[&str], state: &str) 
     tests.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]).args(tests_of);
     // Most tests wait most of the time, for servers and for clocks.
     tests.args(["--numprocesses", "3", "--dist", "loadfile"]);
+    // What passes only when it is tried again is named at the end.
+    tests.args(["--reruns", "2", "--reruns-delay", "1", "-rR"]);
     tests.env("VIRTUAL_ENV", candidate.environment).env("THREADYARD_BIN", candidate.binary);
     step(what, tests.env("THREADYARD_E2E", state))
 }
