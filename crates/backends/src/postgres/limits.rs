@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     Client,
     failures::Done,
+    queue::NEXT_OF_THREAD,
     rows::{Parameter, Text, all, both, get},
 };
 
@@ -71,17 +72,16 @@ pub(super) async fn due(client: &Client, claim: &ClaimRuns, limits: PerOwner) ->
     let running = running.iter().map(|row| Done::Ok((get(row, "user_id")?, get(row, "assistant_id")?)));
     let mut rooms = Rooms::<Uuid>::beside(limits, running.collect::<Done<Vec<_>>>()?);
     // Those who have no room left are passed over, so that they do not fill the page.
-    let sql = "SELECT k, user_id, assistant_id FROM run AS due WHERE status = 'pending' AND due_at <= $1
-             AND NOT EXISTS (
-                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.status IN ('pending', 'running')
-                     AND (run.status = 'running' OR run.k < due.k AND run.due_at + 0 <= greatest($1, run.created_at)) OFFSET 0)
+    let sql = format!(
+        "SELECT k, user_id, assistant_id FROM run AS due WHERE {NEXT_OF_THREAD}
              AND (user_id IS NULL OR user_id <> ALL($3::text[]) AND assistant_id <> ALL($4::uuid[]))
              AND k <> ALL($5::bigint[])
-         ORDER BY due_at, k LIMIT $2";
+         ORDER BY due_at, k LIMIT $2"
+    );
     let (limit, mut taken) = (i64::from(claim.limit), Vec::new());
     loop {
         let (users, assistants) = (rooms.full_users(), rooms.full_assistants());
-        let rows = all(client, sql, &[&claim.now.0, &limit, &users, &assistants, &taken]).await?;
+        let rows = all(client, &sql, &[&claim.now.0, &limit, &users, &assistants, &taken]).await?;
         for row in &rows {
             let user = get::<Option<String>>(row, "user_id")?;
             let assistant = get(row, "assistant_id")?;

@@ -25,14 +25,19 @@ use super::{
 };
 use crate::{cipher::Cipher, expiry::last_word};
 
-/// The oldest due run of each thread that has none running. A run that another server is just taking is passed over, and
-/// the thread's next one is not taken in its place. Nor is it where the run before it has no delay and is only not yet due
-/// by this server's clock: servers' clocks differ, and the order within a thread is not theirs to change.
-const OLDEST: &str = "SELECT k FROM run AS due WHERE status = 'pending' AND due_at <= $1
+/// A due run that nothing in its thread goes before. A run that another server is just taking is passed over, and the
+/// thread's next one is not taken in its place. Nor is it where the run before it has no delay and is only not yet due by
+/// this server's clock: servers' clocks differ, and the order within a thread is not theirs to change. `OFFSET 0` keeps
+/// each look into an index from becoming a join with all of it.
+pub(super) const NEXT_OF_THREAD: &str = "status = 'pending' AND due_at <= $1
              AND NOT EXISTS (
-                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.status IN ('pending', 'running')
-                     AND (run.status = 'running' OR run.k < due.k AND run.due_at + 0 <= greatest($1, run.created_at)) OFFSET 0)
-         ORDER BY due_at, k LIMIT $2";
+                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running' OFFSET 0)
+             AND NOT EXISTS (
+                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.k < due.k
+                     AND run.status = 'pending' AND run.due_at <= run.created_at OFFSET 0)
+             AND NOT EXISTS (
+                 SELECT 1 FROM run WHERE run.thread = due.thread AND run.k < due.k AND run.due_at <= $1
+                     AND run.status = 'pending' AND run.due_at > run.created_at OFFSET 0)";
 /// Those that were chosen one by one, and that nobody has taken since.
 const CHOSEN: &str = "SELECT k FROM run AS due WHERE k = ANY($2::bigint[]) AND status = 'pending'
              AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread = due.thread AND run.status = 'running')";
@@ -54,11 +59,12 @@ fn claiming(due: &str) -> String {
 }
 
 /// Whatever statistics say of a queue that has just become long, its index is walked until there are enough: a bitmap
-/// would be of all of it, and so would be what `OFFSET 0` and `+ 0` keep from becoming a join.
+/// would be of all of it.
 const WALKING: &str = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
 
 pub(super) async fn claim(client: &Client, claim: &ClaimRuns) -> Done<ClaimedRuns> {
-    take(client, OLDEST, &i64::from(claim.limit), claim).await
+    let oldest = format!("SELECT k FROM run AS due WHERE {NEXT_OF_THREAD} ORDER BY due_at, k LIMIT $2");
+    take(client, &oldest, &i64::from(claim.limit), claim).await
 }
 
 /// As `claim`, of each user and assistant no more than these.

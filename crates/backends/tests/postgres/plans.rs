@@ -1,6 +1,6 @@
 //! How PostgreSQL goes about what must not become slow as a database grows: it never reads a whole table.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use threadyard_backends::PostgresStorage;
 use threadyard_core::{
@@ -16,6 +16,7 @@ use threadyard_core::{
     stream::StreamEvent,
     testkit::{new_run, sample_checkpoint},
     threads::{ThreadQuery, ThreadSort, ThreadStatus, Threads},
+    time::Timestamp,
 };
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -137,6 +138,31 @@ async fn a_few_claims_do_not_read_a_queue_that_became_long() {
     drop(storage);
     let read = entries_read(&database).await - before;
     assert!(read < 10_000, "{read} entries of indexes were read to claim a hundred runs of 3,000");
+}
+
+/// What waits for a later time is not looked through for each run after it.
+#[tokio::test]
+async fn runs_of_a_thread_for_later_do_not_slow_down_claims() {
+    let database = Database::new().await;
+    let storage = PostgresStorage::open(&database.config()).await.unwrap();
+    let of_thread = |numbers: RangeInclusive<u64>, due: Timestamp| {
+        let new = numbers.map(move |n| new_run(run(n), thread(1), at(0)));
+        new.map(move |mut new| {
+            (new.create_thread, new.due_at) = (Some(Object::new()), due);
+            new
+        })
+    };
+    let waiting = of_thread(1..=500, at(100)).chain(of_thread(501..=1_000, at(0)));
+    storage.create_runs(waiting.collect()).await.unwrap().unwrap();
+    drop(storage);
+    let before = entries_read(&database).await;
+    let storage = PostgresStorage::open(&database.config()).await.unwrap();
+    let claim = ClaimRuns { lease_id: LeaseId(Uuid::from_u64_pair(4, 1)), limit: 5, now: at(1), until: at(31) };
+    let claimed = storage.claim_runs(claim).await.unwrap();
+    assert_eq!(claimed.runs.iter().map(|claimed| claimed.run.run_id).collect::<Vec<_>>(), [run(501)]);
+    drop(storage);
+    let read = entries_read(&database).await - before;
+    assert!(read < 10_000, "{read} entries of indexes were read for one run of a thread with 1,000");
 }
 
 /// What was found so far in the indexes of runs.
