@@ -53,4 +53,7 @@ test("assistants are for everybody, and each has a shelf in the store", async ()
   await ann.store.putItem(["ann"], "k", { n: 1 });
   assert.deepEqual((await ann.store.getItem(["ann"], "k")).value, { n: 1 });
   await assert.rejects(bob.store.getItem(["ann"], "k"), /403.*not your shelf/s);
+  const headers = { authorization: "Bearer bob" };
+  const refused = await fetch(`${apiUrl}/store/items?namespace=ann&key=k`, { headers });
+  assert.deepEqual([refused.status, refused.headers.get("x-shelf")], [403, "taken"]);
 });

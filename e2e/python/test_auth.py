@@ -400,8 +400,14 @@ auth = Auth()
 @auth.authenticate
 async def authenticate(body):
     if not body or "name" not in body:
-        raise Auth.exceptions.HTTPException(status_code=401, detail="who are you?")
+        headers = {"www-authenticate": "Digest", "x-why": "no name", "content-length": "1"}
+        raise Auth.exceptions.HTTPException(status_code=401, detail="who are you?", headers=headers)
     return body["name"]
+
+
+@auth.on.threads.create
+async def slowly(ctx, value):
+    raise Auth.exceptions.HTTPException(status_code=429, detail="later", headers={"retry-after": "7"})
 '''
 
 
@@ -415,6 +421,12 @@ def test_nobody_is_shown_to_authentication_at_any_length(tmp_path: Path) -> None
             assert somebody.post("/threads/search", json={"other": "x" * 1_000_000}).status_code == 401
             answer = somebody.post("/threads/search", json={"name": "x" * 1_100_000})
             assert (answer.status_code, answer.json()["detail"].split()[0]) == (413, "authentication")
+            # What a refusal has in its headers is said.
+            answer = somebody.post("/threads", json={})
+            assert (answer.status_code, answer.json()) == (401, {"detail": "who are you?"})
+            assert answer.headers.get_list("www-authenticate") == ["Digest"] and answer.headers["x-why"] == "no name"
+            answer = somebody.post("/threads", json={"name": "ann"})
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
     finally:
         server.stop()
 

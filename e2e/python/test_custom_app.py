@@ -193,7 +193,7 @@ auth = Auth()
 @auth.authenticate
 async def who(authorization: str | None):
     if not authorization:
-        raise Auth.exceptions.HTTPException(status_code=401, detail="who are you")
+        raise Auth.exceptions.HTTPException(status_code=401, detail="who are you", headers={"x-why": "no name"})
     return {"identity": authorization.removeprefix("Bearer "), "permissions": ["read"], "team": "blue"}
 """
 GUARDED = """
@@ -259,6 +259,7 @@ def test_its_routes_know_who_calls(guarded: Server) -> None:
         answer = httpx.get(f"{guarded.url}{path}")
         assert (answer.status_code, answer.json()) == (401, {"detail": "who are you"}), path
         assert answer.headers["www-authenticate"] == 'Bearer realm="threadyard"', path
+        assert answer.headers["x-why"] == "no name", path
         assert httpx.get(f"{guarded.url}{path}", headers=alice).json()["who"] == "alice", path
     assert httpx.get(f"{guarded.url}/v1/info").status_code == (401 if first else 200), "our routes have their own guard"
     assert httpx.post(f"{guarded.url}/v1/threads/search", json={}).status_code == 401

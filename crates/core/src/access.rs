@@ -174,6 +174,8 @@ pub enum AccessError {
         status: u16,
         /// Why, for the caller.
         detail: String,
+        /// Further headers of the answer, by name.
+        headers: Vec<(String, String)>,
     },
     /// Whoever decides can't be asked now.
     #[error("access can't be decided now: {0}")]
@@ -186,12 +188,12 @@ pub enum AccessError {
 impl AccessError {
     /// The caller is nobody that is known.
     pub fn unauthenticated(detail: &str) -> Self {
-        Self::Refused { status: 401, detail: detail.into() }
+        Self::Refused { status: 401, detail: detail.into(), headers: Vec::new() }
     }
 
     /// The caller may not do this.
-    pub fn forbidden() -> Self {
-        Self::Refused { status: 403, detail: "Forbidden".into() }
+    pub fn forbidden(detail: &str) -> Self {
+        Self::Refused { status: 403, detail: detail.into(), headers: Vec::new() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use threadyard_core::{
-    access::{Action, Gate, User},
+    access::{AccessError, Action, Gate, User},
     ids::ThreadId,
     json::{Object, RawObject, Value, fields},
     metadata_filter::MetadataFilter,
@@ -86,7 +86,7 @@ impl Engine {
     pub(crate) async fn permit(&self, action: Action, value: impl FnOnce() -> RawObject) -> Result<Permit> {
         match self.access() {
             Access::Unrestricted => Ok(Permit::default()),
-            Access::Nobody => Err(Error::Denied { status: 401, detail: "Unauthorized".into() }),
+            Access::Nobody => Err(AccessError::unauthenticated("Unauthorized").into()),
             Access::Of(caller) => {
                 let verdict = caller.gate.authorize(&caller.user, action, value()).await?;
                 Ok(Permit { edits: verdict.edits, filter: verdict.filter })

@@ -84,8 +84,7 @@ impl Gate for BuiltinAuth {
         let scopes = Scopes::of(user.permissions().iter().filter_map(|word| word.as_str()));
         if !scopes.permit(action) {
             let (resource, action) = action.names();
-            let detail = format!("Forbidden: this needs the scope `{resource}:{action}`");
-            return Err(AccessError::Refused { status: 403, detail });
+            return Err(AccessError::forbidden(&format!("Forbidden: this needs the scope `{resource}:{action}`")));
         }
         Ok(if scopes.reach_everybody() {
             ownership::given(user.identity(), action, &value)

@@ -34,6 +34,8 @@ pub enum Error {
         status: u16,
         /// Why, for the caller.
         detail: String,
+        /// Further headers of the answer, by name.
+        headers: Vec<(String, String)>,
     },
     /// There is too much of it for now.
     #[error("{why}")]
@@ -80,7 +82,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl From<AccessError> for Error {
     fn from(error: AccessError) -> Self {
         match error {
-            AccessError::Refused { status, detail } => Self::Denied { status, detail },
+            AccessError::Refused { status, detail, headers } => Self::Denied { status, detail, headers },
             AccessError::Unavailable(_) => Self::Unavailable(error.to_string()),
             AccessError::Failed(_) => Self::Internal(error.to_string()),
         }

@@ -81,6 +81,7 @@ struct AuthorizeArgs<'a> {
 struct Refused {
     status: u16,
     detail: String,
+    headers: Vec<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +122,7 @@ impl CustomAuth {
         let nonsense = |_| AccessError::Failed(format!("the answer of {op} makes no sense"));
         let Refusal { refused } = serde_json::from_str(answer.get()).map_err(nonsense)?;
         match refused {
-            Some(Refused { status, detail }) => Err(AccessError::Refused { status, detail }),
+            Some(Refused { status, detail, headers }) => Err(AccessError::Refused { status, detail, headers }),
             None => serde_json::from_str(answer.get()).map_err(nonsense),
         }
     }

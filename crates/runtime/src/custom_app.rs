@@ -81,8 +81,8 @@ pub struct Refusal {
     pub status: u16,
     /// JSON.
     pub body: Bytes,
-    /// How its sender could have proved who they are; one header `WWW-Authenticate` for each.
-    pub challenges: Vec<&'static str>,
+    /// Further headers, by name.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A request that the application has no route for, as its middleware has left it.

@@ -22,5 +22,5 @@ export const auth = new Auth()
   .on("*:search", ({ user }) => ({ owner: user.identity }))
   .on("assistants", () => true)
   .on("store", ({ value, user }) => {
-    if (value.namespace?.[0] !== user.identity) throw new HTTPException(403, { message: "not your shelf" });
+    if (value.namespace?.[0] !== user.identity) throw new HTTPException(403, { message: "not your shelf", headers: { "X-Shelf": "taken" } });
   });

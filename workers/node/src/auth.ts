@@ -41,7 +41,7 @@ class UnusableAnswer extends Error {
   override name = "UnusableAnswer";
 }
 
-const FORBIDDEN = refused(403, "Forbidden");
+const FORBIDDEN = refused(403, "Forbidden", []);
 const BODILESS = new Set(["GET", "HEAD"]);
 
 /** The user's handlers. */
@@ -74,7 +74,7 @@ export class CustomAuth {
       const status = httpStatus(thrown);
       if (thrown instanceof UnusableAnswer) throw thrown;
       if (status === undefined) throw new AuthFailed(thrown);
-      return refused(status, (thrown as Error).message);
+      return refused(status, (thrown as Error).message, headersOf(thrown));
     }
   }
 
@@ -145,6 +145,16 @@ function httpStatus(thrown: unknown): number | undefined {
   return status >= 400 && status <= 599 ? status : undefined;
 }
 
-function refused(status: number, detail: string): Fields {
-  return { refused: { status, detail } };
+/** The further headers that the answer to a refusal shall have. */
+function headersOf(thrown: unknown): [string, string][] {
+  const { headers } = thrown as { headers?: ConstructorParameters<typeof Headers>[0] };
+  try {
+    return [...new Headers(headers)];
+  } catch (error) {
+    throw new AuthFailed(error);
+  }
+}
+
+function refused(status: number, detail: string, headers: [string, string][]): Fields {
+  return { refused: { status, detail, headers } };
 }

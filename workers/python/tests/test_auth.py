@@ -38,9 +38,9 @@ def test_who_calls_is_what_the_handler_says(with_worker) -> None:
         expected = {"identity": "o", "display_name": "O", "permissions": ["p"], "is_authenticated": True}
         assert answer["user"] == expected
         answer = await host.call("authenticate", None, **_request(None))
-        assert answer == {"refused": {"status": 401, "detail": "who are you?"}}
+        assert answer == {"refused": {"status": 401, "detail": "who are you?", "headers": []}}
         answer = await host.call("authenticate", None, **_request("teapot"))
-        assert answer == {"refused": {"status": 418, "detail": "{'why': 'tea'}"}}
+        assert answer == {"refused": {"status": 418, "detail": "{'why': 'tea'}", "headers": []}}
 
     with_worker(scenario, {}, auth={"path": "./guard.py:auth"})
 
@@ -76,8 +76,8 @@ def test_the_most_particular_handler_decides(with_worker) -> None:
         assert await _decide(host, "threads", "read", thread_id="1") == {"edits": {}, "filter": {"owner": "ann"}}
         created = await _decide(host, "threads", "create", thread_id="1", metadata={"a": 1})
         assert created == {"edits": {"metadata": {"a": 1, "owner": "ann", "by": ["p"]}}, "filter": None}
-        assert await _decide(host, "threads", "delete") == {"refused": {"status": 403, "detail": "Forbidden"}}
-        assert await _decide(host, "threads", "update") == {"refused": {"status": 403, "detail": "hands off"}}
+        assert await _decide(host, "threads", "delete") == {"refused": {"status": 403, "detail": "Forbidden", "headers": []}}
+        assert await _decide(host, "threads", "update") == {"refused": {"status": 403, "detail": "hands off", "headers": []}}
         put = await _decide(host, "store", "put", namespace=["n"], key="k", value={"v": 1})
         assert put == {"edits": {"namespace": ["ann", "n"]}, "filter": None}
 
@@ -88,7 +88,7 @@ def test_what_no_handler_looks_at_can_be_refused(with_worker) -> None:
     async def scenario(host: FakeHost) -> None:
         assert (await host.call("authenticate", None, **_request(None)))["user"]["identity"] == "someone"
         assert await _decide(host, "threads", "read") == {"edits": {}, "filter": None}
-        assert await _decide(host, "threads", "update") == {"refused": {"status": 403, "detail": "Forbidden"}}
+        assert await _decide(host, "threads", "update") == {"refused": {"status": 403, "detail": "Forbidden", "headers": []}}
 
     with_worker(scenario, {}, auth={"path": "./guard.py:closed", "deny": True})
 

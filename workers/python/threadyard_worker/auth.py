@@ -6,6 +6,7 @@ import asyncio
 import base64
 import inspect
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ class CustomAuth:
         try:
             return to_json(await (self._user(args) if op == "authenticate" else self._verdict(args)))
         except HTTPException as refusal:
-            return to_json(_refused(refusal.status_code, refusal.detail))
+            return to_json(_refused(refusal.status_code, refusal.detail, refusal.headers))
         except Exception as error:
             if (status := _http_status(error)) is not None:
-                return to_json(_refused(status, getattr(error, "detail", None)))
+                return to_json(_refused(status, getattr(error, "detail", None), getattr(error, "headers", None)))
             raise AuthFailed(error) from None
 
     async def _user(self, args: Args) -> Args:
@@ -185,5 +186,7 @@ def _http_status(error: Exception) -> int | None:
     return status if isinstance(status, int) and 400 <= status <= 599 else None
 
 
-def _refused(status: int, detail: Any) -> Args:
-    return {"refused": {"status": status, "detail": detail if isinstance(detail, str) else str(detail)}}
+def _refused(status: int, detail: Any, headers: Any = None) -> Args:
+    """A refusal, with the further headers that its answer shall have."""
+    named = [(str(name), str(value)) for name, value in headers.items()] if isinstance(headers, Mapping) else []
+    return {"refused": {"status": status, "detail": detail if isinstance(detail, str) else str(detail), "headers": named}}

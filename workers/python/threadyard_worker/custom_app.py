@@ -209,8 +209,8 @@ class _Guard(BaseRoute):
             return
         refusal = scope.get(_REFUSAL) or _NOBODY
         answer = Response(refusal["body"], refusal["status"], media_type="application/json")
-        for challenge in refusal.get("challenges", ()) if answer.status_code == 401 else ():
-            answer.headers.append("www-authenticate", challenge)
+        for name, value in refusal.get("headers", ()):
+            answer.headers.append(name, value)
         await answer(scope, receive, send)
 
 

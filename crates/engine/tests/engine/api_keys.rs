@@ -120,8 +120,7 @@ async fn scopes_say_what_may_be_done_and_admins_reach_everybodys() {
         door.gate.authorize(&user, action, RawObject::new()).await
     };
     let refused = ask(&["threads:read"], Action::ThreadsCreate).await.unwrap_err();
-    let expected = "Forbidden: this needs the scope `threads:create`".to_owned();
-    assert_eq!(refused, AccessError::Refused { status: 403, detail: expected });
+    assert_eq!(refused, AccessError::forbidden("Forbidden: this needs the scope `threads:create`"));
     assert!(!ask(&["threads:read"], Action::ThreadsRead).await.unwrap().filter.is_empty());
     assert!(ask(&["admin"], Action::ThreadsRead).await.unwrap().filter.is_empty());
     assert!(ask(&[], Action::ThreadsRead).await.is_err());

@@ -127,7 +127,7 @@ async fn bring(gate: &BuiltinAuth, token: &str) -> Result<User, AccessError> {
 
 async fn refusal(gate: &BuiltinAuth, token: &str) -> String {
     match bring(gate, token).await.unwrap_err() {
-        AccessError::Refused { status: 401, detail } => detail,
+        AccessError::Refused { status: 401, detail, .. } => detail,
         other => panic!("{other}"),
     }
 }

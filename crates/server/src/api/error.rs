@@ -2,7 +2,10 @@
 
 use axum::{
     Extension, Json,
-    http::{StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE},
+    },
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -88,12 +91,28 @@ impl ApiError {
             _ => None,
         }
     }
+
+    /// What whoever decided about access gave along. How an answer is sent is not theirs to say.
+    fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let given = match &self.0 {
+            Error::Denied { headers, .. } => headers.as_slice(),
+            _ => &[],
+        };
+        given.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).filter(
+            |(name, _): &(HeaderName, _)| {
+                ![CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, CONNECTION, UPGRADE].contains(name)
+            },
+        )
+    }
 }
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         let (status, detail) = error.parts();
-        Self { status: status.as_u16(), body: json!({ "detail": detail }).to_string().into(), challenges: Vec::new() }
+        let headers =
+            error.headers().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+        let headers = headers.collect();
+        Self { status: status.as_u16(), body: json!({ "detail": detail }).to_string().into(), headers }
     }
 }
 
@@ -109,6 +128,7 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after() {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
+        answer.headers_mut().extend(self.headers());
         answer
     }
 }

@@ -88,7 +88,7 @@ async fn dispatch(State(Front { app, api, rules }): State<Front>, mut request: R
         match found {
             Ok(found) => user = serde_json::to_vec(&found).ok().filter(|_| rules.custom_route_auth).map(Bytes::from),
             Err(refused) if need == Need::Now => return challenged(turned_away(refused, websocket), gate),
-            Err(refused) => refusal = Some(Refusal { challenges: gate.challenges().to_vec(), ..refused.into() }),
+            Err(refused) => refusal = Some(with_challenges(refused.into(), gate)),
         }
         request = Request::from_parts(parts, body);
     }
@@ -100,6 +100,15 @@ async fn dispatch(State(Front { app, api, rules }): State<Front>, mut request: R
     let answer =
         if websocket { websocket::serve(exchange, request).await } else { request::serve(exchange, request).await };
     (Extension(AnsweredBy::app()), answer).into_response()
+}
+
+/// As `challenged`, of an answer that the worker sends.
+fn with_challenges(mut refusal: Refusal, gate: &Arc<dyn Gate>) -> Refusal {
+    let name = header::WWW_AUTHENTICATE.as_str();
+    if refusal.status == StatusCode::UNAUTHORIZED && !refusal.headers.iter().any(|(given, _)| given == name) {
+        refusal.headers.extend(gate.challenges().iter().map(|challenge| (name.to_owned(), (*challenge).to_owned())));
+    }
+    refusal
 }
 
 impl Rules {
