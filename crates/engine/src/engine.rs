@@ -29,7 +29,7 @@ use crate::{
     loops,
     metrics::Metrics,
     outbox::Outbox,
-    role::Reach,
+    role::{Reach, Share},
     running::RunningRuns,
     signing::{Signer, new_master},
     slots::Slots,
@@ -215,14 +215,12 @@ impl Engine {
 
     /// Wakes the loop that looks after a topic; where none looks after all of it here, those of other servers.
     pub(crate) fn wake(&self, topic: Topic) {
-        let goes_on = !self.stopping.is_cancelled();
-        let a_part = topic == Topic::Deliveries && self.reach.is_some() && goes_on;
-        let elsewhere = topic == Topic::Deliveries && self.reach != Some(Reach::All);
-        let all_of_it = self.settings.role.looks_after(topic) && goes_on && !elsewhere;
-        if all_of_it || a_part {
+        let stops = self.stopping.is_cancelled();
+        let share = if stops { Share::Nothing } else { self.settings.role.share(topic, self.reach) };
+        if share != Share::Nothing {
             self.bus.wake(topic);
         }
-        if !all_of_it {
+        if share != Share::All {
             self.bus.wake_others(topic);
         }
     }

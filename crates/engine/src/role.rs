@@ -37,13 +37,24 @@ impl Role {
         }
     }
 
-    /// Whether loops of this server look after a topic.
-    pub(crate) fn looks_after(self, topic: Topic) -> bool {
-        match topic {
-            Topic::Runs | Topic::Crons | Topic::Cancels => self.executes(),
-            Topic::Deliveries | Topic::Recoveries => self.sends(),
+    /// How much of a topic loops of this server look after, which sends to these receivers.
+    pub(crate) fn share(self, topic: Topic, reach: Option<Reach>) -> Share {
+        match (topic, reach) {
+            (Topic::Runs | Topic::Crons | Topic::Cancels, _) if self.executes() => Share::All,
+            (Topic::Recoveries, _) if self.sends() => Share::All,
+            (Topic::Deliveries, Some(Reach::All)) => Share::All,
+            (Topic::Deliveries, Some(Reach::Others | Reach::OwnApp)) => Share::Part,
+            _ => Share::Nothing,
         }
     }
+}
+
+/// How much of a topic a server looks after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    All,
+    Part,
+    Nothing,
 }
 
 /// The receivers that a server sends to.
@@ -63,8 +74,18 @@ mod tests {
     #[test]
     fn every_topic_is_looked_after_by_one_of_the_parts() {
         for topic in Topic::ALL {
-            assert!(Role::All.looks_after(topic) && !Role::Api.looks_after(topic));
-            assert!(Role::Worker.looks_after(topic) != Role::Sender.looks_after(topic));
+            let share = |role: Role| role.share(topic, role.reach(true));
+            assert_eq!(share(Role::All), Share::All);
+            let parts = [Role::Worker, Role::Sender].map(|role| role.share(topic, role.reach(role == Role::Sender)));
+            assert_eq!(parts.iter().filter(|share| **share == Share::All).count(), 1, "{topic:?}");
+            assert_eq!(Role::Api.share(topic, Role::Api.reach(false)), Share::Nothing);
         }
+    }
+
+    #[test]
+    fn who_has_the_own_application_sends_to_it_alone_or_besides() {
+        let share = |role: Role, has_own_app| role.share(Topic::Deliveries, role.reach(has_own_app));
+        assert_eq!((share(Role::Api, true), share(Role::Sender, true)), (Share::Part, Share::All));
+        assert_eq!((share(Role::Api, false), share(Role::Sender, false)), (Share::Nothing, Share::Part));
     }
 }
