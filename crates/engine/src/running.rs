@@ -23,6 +23,13 @@ impl RunningRuns {
         self.lock().get(&run_id).is_some_and(|run| run.stop.send(reason).is_ok())
     }
 
+    /// Asks one attempt at a run to stop, and not another one that has taken its place meanwhile.
+    pub(crate) fn stop_attempt(&self, lease: Lease, reason: StopReason) {
+        if let Some(run) = self.lock().get(&lease.run_id).filter(|run| run.lease == lease) {
+            let _ = run.stop.send(reason);
+        }
+    }
+
     /// Whether no run is executed.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()

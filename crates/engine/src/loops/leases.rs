@@ -1,7 +1,7 @@
 //! Keeps the leases of running runs alive, stops those that are to go on no longer, and takes back runs whose leases
 //! ended.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use threadyard_core::{
     bus::Topic,
@@ -48,14 +48,17 @@ pub(super) async fn run(engine: Engine) {
 
 async fn extend(engine: &Engine) {
     let until = engine.ambient.now() + engine.settings.lease;
-    match engine.storage.extend_leases(engine.running.leases(), until).await {
+    let leases = engine.running.leases();
+    match engine.storage.extend_leases(leases.clone(), until).await {
         Ok(halted) => {
-            for (run_id, halt) in halted {
+            let halted: HashMap<_, _> = halted.into_iter().collect();
+            for lease in leases {
+                let Some(halt) = halted.get(&lease.run_id) else { continue };
                 let reason = match halt {
-                    Halt::Asked(action) => stop_reason(action),
+                    Halt::Asked(action) => stop_reason(*action),
                     Halt::Lost => StopReason::Drain,
                 };
-                engine.running.stop(run_id, reason);
+                engine.running.stop_attempt(lease, reason);
             }
         }
         Err(error) => tracing::error!(%error, "leases could not be renewed"),
