@@ -113,9 +113,14 @@ mod tests {
 
     /// How many of `calls` requests succeed, and how many connections the good and the bad address saw.
     async fn called(answers: Vec<Vec<IpAddr>>, calls: usize) -> (usize, usize, usize) {
-        let good = TcpListener::bind((IpAddr::from(GOOD), 0)).await.unwrap();
-        let port = good.local_addr().unwrap().port();
-        let bad = TcpListener::bind((IpAddr::from(BAD), port)).await.unwrap();
+        // What is free at the one address may be taken at the other.
+        let (good, bad, port) = loop {
+            let good = TcpListener::bind((IpAddr::from(GOOD), 0)).await.unwrap();
+            let port = good.local_addr().unwrap().port();
+            if let Ok(bad) = TcpListener::bind((IpAddr::from(BAD), port)).await {
+                break (good, bad, port);
+            }
+        };
         let mut tasks = tokio::task::JoinSet::new();
         let (good, bad) = (counting(good, &mut tasks), counting(bad, &mut tasks));
         let answers_nothing = answers[0].is_empty();

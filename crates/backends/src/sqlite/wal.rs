@@ -73,7 +73,7 @@ mod tests {
         let pages = i64::from(LONG + 500) * 4_096;
         writer.execute("INSERT INTO t VALUES (zeroblob(?1))", [pages]).unwrap();
         // No further write comes, and the database has it all the same.
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             if std::fs::metadata(&file).unwrap().len() >= pages.unsigned_abs() {
                 return;
             }

@@ -1,14 +1,16 @@
 //! The servers that replicas are connected by: those that are there, or one of the test's own.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use tempfile::TempDir;
 use threadyard_backends::{PostgresConfig, RedisConfig, SharedBus, SharedBusConfig};
 use threadyard_core::ambient::Ambient;
 use tokio::{
+    io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
 };
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::server;
@@ -32,17 +34,31 @@ impl RedisServer {
     }
 
     async fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let own = ["redis-server", "valkey-server"].iter().find_map(|program| spawn(program, port, &folder));
-        let Some(own) = own else {
-            panic!("no Redis: set TEST_REDIS_URL, start one on port 6379, or install redis-server or valkey-server");
-        };
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        for _ in 0..10 {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let own = ["redis-server", "valkey-server"].iter().find_map(|program| spawn(program, port, &folder));
+            let Some(mut own) = own else { break };
+            // One that finds its port taken meanwhile ends.
+            if is_ready(&mut own).await {
+                return Self { uri: format!("redis://127.0.0.1:{port}"), _own: Some((own, folder)) };
+            }
         }
-        Self { uri: format!("redis://127.0.0.1:{port}"), _own: Some((own, folder)) }
+        panic!("no Redis: set TEST_REDIS_URL, start one on port 6379, or install redis-server or valkey-server");
     }
+}
+
+/// Waits until a server says that it accepts connections, or ends.
+async fn is_ready(server: &mut Child) -> bool {
+    let mut log = BufReader::new(server.stdout.take().unwrap()).lines();
+    while let Some(line) = log.next_line().await.unwrap() {
+        if line.contains("Ready to accept connections") {
+            // It goes on writing, and must not wait for a reader.
+            TaskTracker::new().spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+            return true;
+        }
+    }
+    false
 }
 
 #[expect(clippy::disallowed_methods, reason = "the server is the test's own, and ends with it")]
@@ -50,7 +66,7 @@ fn spawn(program: &str, port: u16, folder: &TempDir) -> Option<Child> {
     Command::new(program)
         .args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()])
         .current_dir(folder.path())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .ok()

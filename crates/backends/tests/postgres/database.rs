@@ -63,9 +63,9 @@ impl Database {
         self.end_connections().await;
     }
 
-    /// Ends all connections.
+    /// Ends all connections. They tell what they did when they end.
     pub(crate) async fn end_connections(&self) {
-        let sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1";
+        let sql = "SELECT pg_terminate_backend(pid, 120000) FROM pg_stat_activity WHERE datname = $1";
         connect("postgres").await.query(sql, &[&self.name]).await.unwrap();
     }
 }

@@ -74,7 +74,7 @@ async fn counting_reads_no_more_than_what_is_counted() {
              WHERE indexrelname IN ('run_open_of_user', 'run_open_of_assistant')) FROM pg_stat_user_tables WHERE relname = 'run'";
     let client = database.client().await;
     let mut seen = (0, 0);
-    for _ in 0..50 {
+    for _ in 0..2_000 {
         // Connections tell what they did when they end.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         let row = client.query_one(sql, &[]).await.unwrap();

@@ -1,6 +1,6 @@
 //! What sending costs does not grow with what waits.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use threadyard_backends::PostgresStorage;
 use threadyard_core::{
@@ -89,8 +89,6 @@ async fn choosing_and_settling_deliveries_reads_few_rows_however_many_wait() {
         }
         assert!(claimed >= 12 * 4, "{claimed}");
         drop(storage);
-        // Connections tell what they did when they end.
-        tokio::time::sleep(Duration::from_millis(100)).await;
         database.end_connections().await;
         let read = rows_read(&database.client().await).await - before;
         assert!(read < 3 * looked_at + 30 * claimed, "{origins} origins: {read} rows for {claimed} deliveries");

@@ -1,6 +1,6 @@
 //! How PostgreSQL goes about what must not become slow as a database grows: it never reads a whole table.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use threadyard_backends::PostgresStorage;
 use threadyard_core::{
@@ -108,8 +108,6 @@ async fn nothing_that_is_done_for_a_run_reads_a_whole_table() {
     }
     storage.delete_thread(thread(6), MetadataFilter::default()).await.unwrap();
     drop(storage);
-    // Connections tell what they did when they end.
-    tokio::time::sleep(Duration::from_millis(100)).await;
     database.end_connections().await;
     let mut after = scans(&database.client().await).await;
     after.retain(|table, scans| before.get(table) != Some(scans));
@@ -167,8 +165,6 @@ async fn runs_of_a_thread_for_later_do_not_slow_down_claims() {
 
 /// What was found so far in the indexes of runs.
 async fn entries_read(database: &Database) -> i64 {
-    // Connections tell what they did when they end.
-    tokio::time::sleep(Duration::from_millis(100)).await;
     database.end_connections().await;
     let sql = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'run'";
     database.client().await.query_one(sql, &[]).await.unwrap().get(0)

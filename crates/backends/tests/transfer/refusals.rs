@@ -67,7 +67,7 @@ async fn what_a_server_uses_is_left_alone() {
     drop(server);
     // A server that was killed may have left leases.
     let client = database.client().await;
-    let lease = "UPDATE run SET lease_until = extract(epoch FROM now() + interval '1 minute') * 1000000
+    let lease = "UPDATE run SET lease_until = extract(epoch FROM now() + interval '1 hour') * 1000000
          WHERE status = 'running'";
     client.batch_execute(lease).await.unwrap();
     drop(client);

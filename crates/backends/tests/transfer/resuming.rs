@@ -58,6 +58,16 @@ async fn cut_off(transfer: &Transfer, after: u32) {
     }
 }
 
+/// Why an import does not begin, once the connections of whoever was there before have ended.
+async fn refusal(transfer: &Transfer) -> TransferError {
+    loop {
+        match import(transfer, &mut |_| {}).await.unwrap_err() {
+            TransferError::InUse { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+            refused => return refused,
+        }
+    }
+}
+
 /// The first numbers of threads that are heard of when an import goes on. What was being written when it was dropped may
 /// still hold the folder.
 async fn went_on(transfer: &Transfer) -> u64 {
@@ -90,10 +100,11 @@ async fn an_import_into_postgres_goes_on() {
 
     let other = tempfile::tempdir().unwrap();
     put_item(&open(other.path()), &["a"], "k", Vec::new()).await;
-    let wrong = import(&transfer(&folder(&other), &postgres(&database)), &mut |_| {}).await.unwrap_err();
-    assert!(matches!(&wrong, TransferError::OtherSource { .. }), "{wrong}");
-    let half = import(&transfer(&postgres(&database), &folder(&tempfile::tempdir().unwrap())), &mut |_| {}).await;
-    assert!(matches!(half, Err(TransferError::OtherSource { .. })));
+    let target = tempfile::tempdir().unwrap();
+    for (from, to) in [(folder(&other), postgres(&database)), (postgres(&database), folder(&target))] {
+        let wrong = refusal(&transfer(&from, &to)).await;
+        assert!(matches!(&wrong, TransferError::OtherSource { .. }), "{wrong}");
+    }
 
     let at_least = went_on(&there).await;
     assert!((2_000..THREADS).contains(&at_least), "{at_least}");

@@ -108,13 +108,11 @@ async fn who_waits_hears_of_a_run_whose_servers_died_too_often() {
     storage.claim_runs(ClaimRuns { lease_id, limit: 1, now, until }).await.unwrap();
 
     let stage = Stage::set_on(storage, folder, LocalBusConfig::default(), |settings| settings.max_attempts = 1).await;
-    let mut stream = stage.engine.join_stream(thread_id, run_id, None, Vec::new()).await.unwrap();
-    let ends = async {
-        tokio::task::yield_now().await;
-        stage.advance(Duration::from_secs(31));
-    };
-    let (joined, ()) = tokio::join!(stage.engine.join_run(thread_id, run_id), ends);
-    assert_eq!(json_of(&joined.unwrap())["__error__"]["error"], "MaxAttemptsExceeded");
+    let join = async || stage.engine.join_stream(thread_id, run_id, None, Vec::new()).await.unwrap();
+    let (mut stream, waiting) = (join().await, join().await);
+    stage.advance(Duration::from_secs(31));
+    let result = tokio::time::timeout(SOON, stage.engine.wait_for(thread_id, run_id, waiting)).await.unwrap();
+    assert_eq!(json_of(&result.unwrap())["__error__"]["error"], "MaxAttemptsExceeded");
     let (_, said) = tokio::time::timeout(SOON, stream.next()).await.unwrap().unwrap();
     assert_eq!(&*said[0].name, "error");
 }

@@ -44,8 +44,8 @@ use threadyard_engine::{
     ThreadRequest, Traces,
 };
 
-/// Longer than anything here takes.
-const SOON: Duration = Duration::from_secs(10);
+/// Longer than anything here takes, however busy the machine is.
+const SOON: Duration = Duration::from_mins(2);
 
 struct Stage {
     engine: Engine,
@@ -106,7 +106,8 @@ impl Stage {
             run_timeout: Duration::from_mins(1),
             stop_within: Duration::from_secs(10),
             max_attempts: 3,
-            lease: Duration::from_millis(200),
+            // Longer than clocks are moved while a run goes on: only leases of servers that died end.
+            lease: Duration::from_mins(30),
             events_kept: Duration::from_mins(2),
             webhooks_enabled: true,
             webhook_master: None,
@@ -143,6 +144,8 @@ impl Stage {
         self.bus.wake(Topic::Runs);
         self.bus.wake(Topic::Deliveries);
         self.bus.wake(Topic::Crons);
+        // As the loop of leases calls it, which otherwise looks four times in a lease.
+        self.bus.wake(Topic::Cancels);
     }
 
     async fn thread(&self) -> ThreadId {

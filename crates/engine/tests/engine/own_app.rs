@@ -24,7 +24,7 @@ use threadyard_engine::{
 };
 use tokio::sync::mpsc;
 
-use crate::{SOON, Stage, json_of, request, storage};
+use crate::{SOON, Stage, json_of, request, storage, webhooks::next_wait};
 
 /// Answers with the statuses it is given, then with 200.
 struct PlayedApp {
@@ -113,7 +113,8 @@ async fn the_own_application_is_told_signed_and_again_like_any_receiver() {
     let message = Message { id: &id, timestamp, body: &first.body };
     assert_eq!(key.verify(message, &header(&first, "webhook-signature"), timestamp), Ok(()));
     for (seconds, attempt) in [(4, "2"), (91, "3")] {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let wait = next_wait(&stage).await.expect("it is not tried again");
+        assert!(wait <= Duration::from_secs(seconds), "{wait:?}");
         stage.advance(Duration::from_secs(seconds));
         let again = next(&mut taken).await;
         assert_eq!((header(&again, "webhook-attempt"), &again.body), (attempt.to_owned(), &first.body));

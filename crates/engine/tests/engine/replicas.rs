@@ -7,11 +7,13 @@ use tempfile::TempDir;
 use threadyard_backends::{MemoryNet, SharedBusConfig};
 use threadyard_core::{
     ambient::Ambient,
-    bus::Topic,
+    bus::{Closing, From, Received, Topic},
+    ids::{RunId, ThreadId},
     storage::Storage,
     testkit::{ManualClock, ScriptedRun, ambient},
 };
 use threadyard_engine::{RunRequest, RunStream, StartedRun, ThreadStream, ThreadStreamMode};
+use uuid::Uuid;
 
 use crate::{SOON, Stage, read, request, storage};
 
@@ -41,6 +43,15 @@ impl Among {
     }
 }
 
+/// Waits until one engine has heard what another one asked of it so far.
+async fn heard(hears: &Stage, asks: &Stage) {
+    let (run, thread) = (RunId(Uuid::from_u64_pair(9, 1)), ThreadId(Uuid::from_u64_pair(9, 2)));
+    let mut asked = asks.bus.follow(run, thread, From::Now);
+    hears.bus.close(run, Closing::default());
+    let over = async { while !matches!(asked.next().await, Received::Closed(_)) {} };
+    tokio::time::timeout(SOON, over).await.unwrap();
+}
+
 /// Lets an engine look for runs, and waits for the one that it takes.
 async fn taken_by(stage: &Stage) -> ScriptedRun {
     stage.bus.wake(Topic::Runs);
@@ -63,6 +74,7 @@ async fn a_run_is_read_where_it_was_asked_for_and_where_somebody_joins() {
     let (front, other, executor) = (among.join(0).await, among.join(0).await, among.join(1).await);
     let thread = front.thread().await;
     let mut followed = other.engine.follow_thread(thread, vec![ThreadStreamMode::RunModes], None).await.unwrap();
+    heard(&executor, &other).await;
     let StartedRun { run, stream } = front.run_on(thread, request()).await;
     let script = taken_by(&executor).await;
     script.say("custom", &1);

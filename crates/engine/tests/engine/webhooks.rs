@@ -82,7 +82,7 @@ fn with_webhook(receiver: &Receiver) -> RunRequest {
 }
 
 /// How long it is until the next delivery, once what came of the last one is recorded; none when all are done.
-async fn next_wait(stage: &Stage) -> Option<Duration> {
+pub(crate) async fn next_wait(stage: &Stage) -> Option<Duration> {
     let now = stage.clock.now();
     let recorded = async {
         loop {

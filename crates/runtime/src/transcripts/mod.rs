@@ -35,7 +35,7 @@ use crate::{
 
 /// The token that the transcripts were anonymised with.
 const TOKEN: &str = "token";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_mins(2);
 
 /// The worker's end of the connections, and the host that is driven through the same story.
 struct Replay {
@@ -129,7 +129,7 @@ impl Replay {
             app: None,
             imports: load.field("imports"),
         };
-        let process = process("sleep", &["60"]);
+        let process = process("sleep", &["3600"]);
         let (ambient, tasks) = (callbacks.ambient.clone(), callbacks.tasks.clone());
         let meeting = tasks.spawn(async move { Worker::meet(&listener, process, load, callbacks, TOKEN).await });
         Self {

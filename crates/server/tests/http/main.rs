@@ -33,8 +33,11 @@ use threadyard_engine::{Engine, Faults, Parts, Role, Settings, Sweep, Traces};
 use threadyard_runtime::{CorsRules, HttpOptions};
 use tower::ServiceExt;
 
-/// Longer than anything here takes.
-const SOON: Duration = Duration::from_secs(10);
+/// Longer than anything here takes, however busy the machine is.
+const SOON: Duration = Duration::from_mins(2);
+
+/// What breaks the silence of a stream.
+const BEAT: &str = ": heartbeat\r\n\r\n";
 
 /// The settings of a server as they are when nobody says anything.
 #[derive(clap::Parser)]
@@ -153,8 +156,18 @@ impl Pieces {
         Self(answer.into_body().into_data_stream())
     }
 
-    /// The next piece, or nothing at the end.
+    /// What is said next, or nothing at the end: how often silence is broken before is a matter of time.
     async fn next(&mut self) -> Option<String> {
+        loop {
+            match self.any().await {
+                Some(beat) if beat == BEAT || beat == "\n" => {}
+                piece => return piece,
+            }
+        }
+    }
+
+    /// The next piece, if only to say that somebody is there.
+    async fn any(&mut self) -> Option<String> {
         let piece: Option<Result<Bytes, _>> = tokio::time::timeout(SOON, self.0.next()).await.unwrap();
         piece.map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap())
     }
