@@ -11,7 +11,7 @@ beforeAll(async () => {
   host = new FakeHost();
   const ready = await host.load({}, { auth: { path: "./guard.ts:auth", deny: true } });
   expect(ready.auth).toEqual({ ok: true, body: true });
-}, 60_000);
+});
 afterEach(async () => {
   for (const other of others.splice(0)) await other.stop();
 });
@@ -73,4 +73,4 @@ test("what is no auth object is said so", async () => {
     expect(auth.ok).toBe(false);
     expect(auth.error.message).toContain(why);
   }
-}, 60_000);
+});

@@ -11,7 +11,7 @@ beforeAll(async () => {
   const paths = Object.fromEntries(graphs.map((name) => [name, `./graphs.ts:${name}`]));
   const store_index = { embed: "./embed.ts:embed", dims: 2, fields: ["text"] };
   await host.load({ ...paths, zod: "./schemas.ts:zod", state: "./schemas.ts:state", dated: "./schemas.ts:dated", ofTasks: "./stubborn.ts:ofTasks" }, { store_index });
-}, 60_000);
+});
 afterAll(() => host.stop());
 
 const on = (thread: string, more = {}) => ({ configurable: { thread_id: thread, ...more } });

@@ -10,7 +10,7 @@ const config = { configurable: { __event_streaming_v2: true } };
 beforeAll(async () => {
   const graphs = ["counter", "streamerWithin", "hitlWithin", "twoQuestions", "custom", "boom", "slow"];
   await host.load(Object.fromEntries(graphs.map((name) => [name, `./graphs.ts:${name}`])));
-}, 60_000);
+});
 afterAll(() => host.stop());
 
 /** The events of a method, which each event's name tells with its namespace. */

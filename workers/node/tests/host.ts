@@ -140,8 +140,9 @@ export class FakeHost {
     return { end: await view.ended, events: view.events };
   }
 
-  cancel(view: RunView, reason = "interrupt"): void {
-    void this.send(Kind.RUN_CANCEL, view.slot, { reason });
+  /** Returns when it is on its way. */
+  async cancel(view: RunView, reason = "interrupt"): Promise<void> {
+    await this.send(Kind.RUN_CANCEL, view.slot, { reason });
   }
 
   /** A call; throws the error that the worker answers. */
@@ -161,6 +162,15 @@ export class FakeHost {
     });
     await this.send(Kind.PING, 0, { t: 1 }, "control");
     return await answered;
+  }
+
+  /** Waits until the worker's event loop is known to be blocked, and returns what it answered then. */
+  async blocked(): Promise<Body> {
+    for (;;) {
+      const pong = await this.ping();
+      if (pong.lag_ms > 500 && pong.runs > 0) return pong;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }
 
   async send(kind: number, id: number, body: Body, role: Role = "main"): Promise<void> {

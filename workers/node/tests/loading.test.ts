@@ -49,7 +49,7 @@ test("builders, factories, promises and defaults are graphs", async () => {
   }
   const { end } = await host.run("asynchronous", { input: { count: 1, log: [] }, config: { configurable: { word: "w" } } });
   expect(end.values.log[0]).toBe("w");
-}, 60_000);
+});
 
 test("what is no graph is told with what is wrong", async () => {
   host = new FakeHost();
@@ -70,7 +70,7 @@ test("what is no graph is told with what is wrong", async () => {
   expect((await host.run("factory", { input: {} })).end.error.message).toMatch(/returned a string; expected a graph/);
   expect((await host.run("broken", { input: {} })).end.error.message).toContain("broken on purpose");
   await expect(host.call("schemas", "unknown", {})).rejects.toMatchObject({ status: 404 });
-}, 60_000);
+});
 
 test("modules of every kind are loaded, with the paths of tsconfig.json", async () => {
   const files = {
@@ -96,7 +96,7 @@ test("modules of every kind are loaded, with the paths of tsconfig.json", async 
     expect(ready.graphs[id], id).toEqual({ ok: true });
     expect((await host.run(id, { input: {} })).end, id).toMatchObject({ status: "success", values: { x: 1 } });
   }
-}, 60_000);
+});
 
 test("what would take the worker away while it loads is a failure of one graph", async () => {
   const files = {
@@ -116,7 +116,7 @@ test("what would take the worker away while it loads is a failure of one graph",
   expect(graphs.late.error).toMatchObject({ error: "RangeError", message: "too late" });
   expect([graphs.remote, graphs.good]).toEqual([{ ok: true }, { ok: true }]);
   expect((await host.run("good", { input: {} })).end).toMatchObject({ status: "success", values: { x: 1 } });
-}, 60_000);
+});
 
 test("each graph has the LangGraph that its own module has", async () => {
   const sends = (how: string) => `(state, config) => ({ x: config.store.constructor.name, how: "${how}" })`;
@@ -134,14 +134,14 @@ test("each graph has the LangGraph that its own module has", async () => {
     const { end } = await host.run(id, { command });
     expect(end, id).toMatchObject({ status: "success", values: { how } });
   }
-}, 60_000);
+});
 
 test("a module that can't await is told how it could", async () => {
   const files = { "package.json": "{}", "a.ts": `${IMPORTS}export const graph = await Promise.resolve(${GRAPH});` };
   host = new FakeHost();
   const { graphs } = await host.load({ a: "./a.ts:graph" }, {}, project(files));
   expect(graphs.a.error.message).toMatch(/awaits at its top level.*`"type": "module"`.*`\.mts`/);
-}, 60_000);
+});
 
 test("what changes while it is loaded has a revision that no other load has", async () => {
   const save = 'import { writeFileSync } from "node:fs";\nwriteFileSync(new URL("./b.ts", import.meta.url), "export {};");';
@@ -153,7 +153,7 @@ test("what changes while it is loaded has a revision that no other load has", as
     await host.stop();
   }
   expect(revisions.size).toBe(2);
-}, 60_000);
+});
 
 test("the revision changes with the files that are loaded, and with no others", async () => {
   const files = { "a.ts": `${IMPORTS}import "./b.ts";\nexport const graph = ${GRAPH};`, "b.ts": "export {};", "c.ts": "" };
@@ -169,4 +169,4 @@ test("the revision changes with the files that are loaded, and with no others", 
   expect(await revision()).toBe(first);
   writeFileSync(join(made, "b.ts"), "export const other = 1;");
   expect(await revision()).not.toBe(first);
-}, 60_000);
+});

@@ -12,7 +12,7 @@ const host = new FakeHost();
 
 beforeAll(async () => {
   await host.load(Object.fromEntries(GRAPHS.map((name) => [name, `./graphs.ts:${name}`])));
-}, 60_000);
+});
 afterAll(() => host.stop());
 
 test("a run streams its values and ends with the state", async () => {

@@ -9,7 +9,7 @@ const host = new FakeHost();
 beforeAll(async () => {
   const graphs = ["boom", "counter", "fanout", "hitlWithin", "jumper", "slowWithin"];
   await host.load(Object.fromEntries(graphs.map((name) => [name, `./graphs.ts:${name}`])));
-}, 60_000);
+});
 afterAll(() => host.stop());
 
 test("an interrupt says that it has no schema, and comes with the values around it", async () => {

@@ -10,7 +10,7 @@ const host = new FakeHost();
 
 beforeAll(async () => {
   await host.load({ traced: "./traced.ts:traced" });
-}, 60_000);
+});
 afterAll(() => host.stop());
 
 async function seen(metadata?: object, modes = ["values"]): Promise<object> {

@@ -12,7 +12,8 @@ import pytest
 from fake_host import FakeHost
 
 PROJECT = Path(__file__).resolve().parent / "project"
-TIMEOUT_S = 30
+# Longer than anything here takes, however busy the machine is.
+TIMEOUT_S = 180
 
 Scenario = Callable[[FakeHost], Coroutine[Any, Any, Any]]
 

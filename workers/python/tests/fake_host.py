@@ -180,7 +180,7 @@ class FakeHost:
             self._server.close()
         if self.process is not None:
             try:
-                await asyncio.wait_for(self.exit_code(), 10)
+                await asyncio.wait_for(self.exit_code(), 60)
             finally:
                 self.process.kill()
 

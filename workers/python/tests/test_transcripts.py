@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import transcripts
-from conftest import play
+from conftest import TIMEOUT_S, play
 from fake_host import FakeHost
 
 NAMES = sorted(path.stem for path in transcripts.FOLDER.glob("*.jsonl"))
@@ -33,7 +33,7 @@ class ReplayHost(FakeHost):
                 await self._connected[line["conn"]].wait()
                 self.send_raw(kind, id, body, conn=line["conn"])
                 continue
-            got = await asyncio.wait_for(self.said[line["conn"]].get(), 20)
+            got = await asyncio.wait_for(self.said[line["conn"]].get(), TIMEOUT_S / 2)
             differences = list(transcripts.differences(line, got))
             assert not differences, f"line {number}: " + "\n".join(differences)
 

@@ -1,5 +1,6 @@
 // Graphs for the tests: the twins of workers/python/tests/project/graphs.py.
 
+import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { FakeListChatModel } from "@langchain/core/utils/testing";
@@ -15,6 +16,8 @@ import {
   interrupt,
   type LangGraphRunnableConfig,
 } from "@langchain/langgraph";
+
+import { letGo } from "./gate.ts";
 
 type Config = LangGraphRunnableConfig;
 
@@ -102,18 +105,18 @@ export const boom = new StateGraph(Boom)
 const Slow = Annotation.Root({
   steps: Annotation<string[]>({ reducer: concat, default: () => [] }),
   how: Annotation<string>,
+  until: Annotation<string>,
 });
 async function wait(state: typeof Slow.State, config: Config) {
   if (state.how === "block") {
-    const until = Date.now() + 1500;
-    while (Date.now() < until);
+    while (!existsSync(state.until)) for (const turn = Date.now() + 50; Date.now() < turn; );
   } else if (state.how === "stubborn") {
     config.writer?.("waiting");
-    await sleep(400);
+    await letGo(state.until);
     console.log(`the stubborn code has ended at ${Date.now()}`);
   } else {
     config.writer?.("waiting");
-    await sleep(60_000, undefined, { signal: config.signal });
+    await sleep(3_600_000, undefined, { signal: config.signal });
   }
   return { steps: ["waited"] };
 }

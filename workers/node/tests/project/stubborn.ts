@@ -1,21 +1,21 @@
 // Code that does not listen when its run is stopped, in every place where a graph may call code.
 
-import { setTimeout as sleep } from "node:timers/promises";
-
 import { RunnableLambda } from "@langchain/core/runnables";
 import { Annotation, START, END, StateGraph, entrypoint, task } from "@langchain/langgraph";
 
-const State = Annotation.Root({ x: Annotation<number> });
+import { letGo } from "./gate.ts";
 
-async function stubborn(): Promise<{ x: number }> {
+const State = Annotation.Root({ x: Annotation<number>, until: Annotation<string> });
+
+async function stubborn({ until }: { until: string }): Promise<{ x: number }> {
   console.log("the stubborn code has begun");
-  await sleep(400);
+  await letGo(until);
   console.log(`the stubborn code has ended at ${Date.now()}`);
   return { x: 1 };
 }
 
 const work = task("work", stubborn);
-export const ofTasks = entrypoint("ofTasks", async () => await work());
+export const ofTasks = entrypoint("ofTasks", async (input: { until: string }) => await work(input));
 
 export const chain = new StateGraph(State)
   .addNode("chain", RunnableLambda.from(stubborn).pipe(({ x }: { x: number }) => ({ x })))
@@ -25,14 +25,14 @@ export const chain = new StateGraph(State)
 export const edge = new StateGraph(State)
   .addNode("node", () => ({ x: 1 }))
   .addEdge(START, "node")
-  .addConditionalEdges("node", async () => {
-    await stubborn();
+  .addConditionalEdges("node", async (state) => {
+    await stubborn(state);
     return END;
   })
   .compile();
 
 const inner = new StateGraph(State).addNode("inner", stubborn).addEdge(START, "inner").compile();
 export const invoked = new StateGraph(State)
-  .addNode("node", async () => await inner.invoke({}))
+  .addNode("node", async (state) => await inner.invoke(state))
   .addEdge(START, "node")
   .compile();

@@ -150,6 +150,7 @@ boom = _line(BoomState, _pre, _boom).compile()
 class SlowState(TypedDict):
     steps: Annotated[list[str], operator.add]
     how: NotRequired[str]
+    until: NotRequired[str]
 
 
 gate: dict[str, threading.Event] = {}
@@ -162,7 +163,8 @@ async def _first(state: SlowState) -> Any:
 async def _wait(state: SlowState) -> Any:
     match state.get("how"):
         case "block":
-            time.sleep(1.0)
+            while not Path(state["until"]).exists():
+                time.sleep(0.01)
         case "stubborn":
             try:
                 await asyncio.Event().wait()

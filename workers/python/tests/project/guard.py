@@ -1,6 +1,6 @@
 """Auth objects."""
 
-import time
+import threading
 
 from langgraph_sdk import Auth
 
@@ -70,9 +70,15 @@ async def look(body, request):
     return {"identity": body["name"], "seen": seen, "method": request.method, "x": request.headers["x-odd"]}
 
 
+quick_came = threading.Event()
+
+
 @blocking.authenticate
-def sleep(authorization):
-    time.sleep(2 if authorization == "slow" else 0)
+def block(authorization):
+    if authorization == "quick":
+        quick_came.set()
+    elif not quick_came.wait(60):
+        raise TimeoutError("the quick one did not come")
     return authorization
 
 
