@@ -125,7 +125,7 @@ test("a resumable stream is joined behind an event", async () => {
 
 test("runs are cancelled and deleted", async () => {
   const { thread_id } = await client.threads.create();
-  const later = await client.runs.create(thread_id, "agent", { input, afterSeconds: 60 });
+  const later = await client.runs.create(thread_id, "agent", { input, afterSeconds: 3600 });
   await client.runs.cancel(thread_id, later.run_id, true);
   assert.equal((await client.runs.get(thread_id, later.run_id)).status, "interrupted");
   await client.runs.delete(thread_id, later.run_id);

@@ -14,19 +14,29 @@ const copies = [];
 
 // Serves an example and gives its URL, as soon as a place answers that is open to everybody.
 export async function serve(example, open = "/info") {
+  const config = join(project(example), "langgraph.json");
+  // The port may be somebody else's by the time that the server asks for it.
+  for (let tries = 0; tries < 5; tries += 1) {
+    const url = await started(config, open);
+    if (url) return url;
+  }
+  assert.fail("the server ended");
+}
+
+// The URL of a server that answers, or nothing when it ended.
+async function started(config, open) {
   const data = mkdtempSync(join(tmpdir(), "threadyard-js-"));
   const port = await freePort();
-  const config = join(project(example), "langgraph.json");
   const args = ["dev", "--no-reload", "--port", String(port), "--config", config, "--data-dir", data];
   const server = spawn(process.env.THREADYARD_BIN, args, { stdio: "ignore" });
   servers.push(server);
   const url = `http://127.0.0.1:${port}`;
-  for (let up = false; !up; ) {
-    assert.equal(server.exitCode, null, "the server ended");
-    up = await fetch(`${url}${open}`).then((answer) => answer.ok, () => false);
-    if (!up) await new Promise((done) => setTimeout(done, 10));
+  while (server.exitCode === null) {
+    const up = await fetch(`${url}${open}`).then((answer) => answer.ok, () => false);
+    // What answers there may be somebody else.
+    if (up && server.exitCode === null) return url;
+    await new Promise((done) => setTimeout(done, 10));
   }
-  return url;
 }
 
 export function stopAll() {

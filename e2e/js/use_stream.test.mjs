@@ -10,6 +10,9 @@ import { build } from "esbuild";
 import { browse } from "./browser.mjs";
 import { serve, stopAll } from "./server.mjs";
 
+// Longer than anything here takes, however busy the machine is.
+const PATIENCE = 120_000;
+
 let urls, site, browser, page;
 
 before(async () => {
@@ -32,6 +35,7 @@ before(async () => {
 beforeEach(async () => {
   await page?.close();
   page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
 });
 
 after(async () => {
@@ -52,7 +56,7 @@ const messages = () => page.locator("#messages li").allTextContents();
 
 // Waits until the page shows what is expected, and says what it showed when it does not.
 async function until(holds) {
-  const end = Date.now() + 15_000;
+  const end = Date.now() + PATIENCE;
   while (!(await holds())) {
     if (Date.now() > end) assert.fail(`the page shows: ${await page.locator("main").textContent()}`);
     await new Promise((done) => setTimeout(done, 20));
@@ -63,25 +67,34 @@ test("a page shows a message as it grows, and again when it is loaded anew", asy
   await open("quickstart", "agent");
   await page.evaluate(() => {
     window.seen = new Set();
-    const note = () => window.seen.add(document.querySelector("#messages li:nth-child(2)")?.textContent);
+    const note = () => window.seen.add(document.querySelector("#messages li:last-child:nth-child(even)")?.textContent);
     new MutationObserver(note).observe(document.body, { childList: true, subtree: true, characterData: true });
   });
-  await page.click("#say");
-  await until(async () => (await messages()).length === 2 && (await shown("state")) === "rests");
-  const [asked, answer] = await messages();
-  assert.equal(asked, "human: hello page");
-  const partial = (await page.evaluate(() => [...window.seen])).filter((text) => text && text !== answer);
-  assert.ok(partial.length > 1 && partial.every((text) => answer.startsWith(text)), JSON.stringify(partial));
+  // A page that gets no time while the words come shows all of them at once: then it is asked again.
+  let partial = [];
+  for (let count = 2; partial.length < 2 && count <= 20; count += 2) {
+    const before = await messages();
+    await page.evaluate(() => window.seen.clear());
+    await page.click("#say");
+    await until(async () => (await messages()).length === count && (await shown("state")) === "rests");
+    const answer = (await messages()).at(-1);
+    const seen = await page.evaluate(() => [...window.seen]);
+    partial = seen.filter((text) => text && text !== answer && !before.includes(text));
+    assert.ok(partial.every((text) => answer.startsWith(text)), JSON.stringify(partial));
+  }
+  assert.ok(partial.length > 1, JSON.stringify(partial));
+  const said = await messages();
+  assert.equal(said[0], "human: hello page");
 
   const thread = await shown("thread");
   const client = new Client({ apiUrl: urls.quickstart });
   const { values } = await client.threads.getState(thread);
-  assert.equal(values.messages.length, 2);
+  assert.equal(values.messages.length, said.length);
   await open("quickstart", "agent", thread);
-  await until(async () => (await messages()).length === 2);
-  assert.deepEqual(await messages(), [asked, answer]);
+  await until(async () => (await messages()).length === said.length);
+  assert.deepEqual(await messages(), said);
   await page.click("#say");
-  await until(async () => (await messages()).length === 4 && (await shown("state")) === "rests");
+  await until(async () => (await messages()).length === said.length + 2 && (await shown("state")) === "rests");
 });
 
 test("a page asks what a graph asks, and passes the answer on", async () => {

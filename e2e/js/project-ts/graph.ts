@@ -6,7 +6,7 @@ import { type LangGraphRunnableConfig, MessagesValue, START, StateGraph, StateSc
 
 export const slow = new StateGraph(new StateSchema({ messages: MessagesValue }))
   .addNode("wait", async (_, { signal }: LangGraphRunnableConfig) => {
-    await setTimeout(60_000, undefined, { signal });
+    await setTimeout(3_600_000, undefined, { signal });
     return { messages: [new AIMessage("at last")] };
   })
   .addEdge(START, "wait");

@@ -6,7 +6,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 
 async def wait(_state: MessagesState) -> dict[str, list[tuple[str, str]]]:
-    await asyncio.sleep(60)
+    await asyncio.sleep(3600)
     return {"messages": [("ai", "at last")]}
 
 
