@@ -49,7 +49,7 @@ class Reader(threading.Thread):
 
     def read(self) -> bool:
         self.port = self.server.port
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", f"{self.path}/stream", headers={"last-event-id": self.last})
             response = connection.getresponse()
@@ -97,7 +97,7 @@ class Load:
                 read = False
                 self.readers.append(Reader(self.server, thread, made["run_id"]))
 
-    def settle(self, seconds: float = 300) -> None:
+    def settle(self, seconds: float = 600) -> None:
         deadline = time.monotonic() + seconds
         while self.server.query("SELECT count(*) FROM run WHERE status IN ('pending', 'running')")[0][0]:
             if time.monotonic() > deadline:
@@ -216,7 +216,7 @@ def at_points(server: Server, effects: Path, kills: int) -> None:
         for _ in range(kills):
             server.start(kill_at=point)
             load.thread()
-            server.process.wait(60)
+            server.process.wait(300)
             server.start()
             load.settle()
             server.kill()

@@ -13,6 +13,12 @@ from pathlib import Path
 BROKEN = (OSError, HTTPException, ValueError)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Server:
     """The binary on one data folder, started again and again."""
 
@@ -22,13 +28,17 @@ class Server:
         self.binary, self.data, self.project = binary, data, project
         self.environment = {**os.environ, **environment}
         self.log = open(data.with_suffix(".log"), "ab")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self, kill_at: str | None = None) -> None:
-        self.launch(**({"THREADYARD_KILL_AT": kill_at} if kill_at else {}))
-        self.wait_until_up()
+        for _ in range(5):
+            self.launch(**({"THREADYARD_KILL_AT": kill_at} if kill_at else {}))
+            self.wait_until_up()
+            # One that could not listen ended by itself, and one that was to be killed by a signal.
+            if self.process.poll() is None or self.process.returncode < 0:
+                return
+            self.port = free_port()
+        raise SystemExit(f"a server does not start: it ended with {self.process.returncode}")
 
     def launch(self, **environment: str) -> None:
         command = [self.binary, *self.command, "--port", str(self.port), "--data-dir", self.data]
@@ -49,7 +59,7 @@ class Server:
         self.process.wait()
 
     def ask(self, method: str, path: str, body: object = None) -> object:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None)
             return json.loads(connection.getresponse().read() or "null")
@@ -57,7 +67,7 @@ class Server:
             connection.close()
 
     def query(self, sql: str) -> list[tuple]:
-        database = sqlite3.connect(self.data / "threadyard.db", timeout=30)
+        database = sqlite3.connect(self.data / "threadyard.db", timeout=180)
         try:
             rows = database.execute(sql).fetchall()
             database.commit()

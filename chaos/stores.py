@@ -24,11 +24,15 @@ class Store:
 
     def start(self) -> None:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        deadline = time.monotonic() + 180
         self.process = subprocess.Popen(self.program, cwd="/", **quiet)
-        deadline = time.monotonic() + 30
         while not answers(self.port):
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise SystemExit(f"`{self.program[0]}` did not start")
+            # While it was stopped, its port may have been somebody else's for a moment.
+            if self.process.poll() is not None:
+                time.sleep(0.5)
+                self.process = subprocess.Popen(self.program, cwd="/", **quiet)
             time.sleep(0.02)
 
     def stop(self, by: signal.Signals = signal.SIGINT) -> None:
@@ -51,7 +55,7 @@ class Stores:
 
     def query(self, database: str, sql: str) -> list[tuple]:
         """Asks, over whatever the database goes through just now."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while True:
             try:
                 with psycopg.connect(self.uri(database, self.postgres.port), autocommit=True) as connection:

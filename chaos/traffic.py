@@ -67,12 +67,12 @@ class Traffic(Load):
         return self.yard.query(OPEN)[0][0]
 
     def fill(self) -> None:
-        until(lambda: self.in_flight() >= self.at_once - PER_THREAD, "there are too few runs", 60)
+        until(lambda: self.in_flight() >= self.at_once - PER_THREAD, "there are too few runs", 300)
 
-    def end(self, seconds: float = 120) -> None:
+    def end(self, seconds: float = 600) -> None:
         """Asks for no more, and waits for all that was asked for; each server has to take part again."""
         for replica in self.yard.answering:
-            until(lambda at=replica: works(at), f"the server at {replica.data} executes nothing any more", 40)
+            until(lambda at=replica: works(at), f"the server at {replica.data} executes nothing any more")
         self._done.set()
         for client in self._clients:
             client.join()

@@ -70,7 +70,7 @@ class Hooked(Server):
         except BROKEN:
             pass  # The server died meanwhile; whether the run was made is in the database.
 
-    def settle(self, seconds: float = 300) -> None:
+    def settle(self, seconds: float = 600) -> None:
         """Waits until every run has ended and every delivery has arrived."""
         deadline = time.monotonic() + seconds
         open_rows = """SELECT (SELECT count(*) FROM run WHERE status IN ('pending', 'running'))
@@ -113,7 +113,7 @@ def at_points(server: Hooked, receiver: Receiver, kills: int) -> None:
         for _ in range(kills):
             server.start(kill_at=point)
             server.run(receiver.url)
-            server.process.wait(60)
+            server.process.wait(300)
             server.start()
             server.settle()
             server.kill()
@@ -133,7 +133,7 @@ def before_the_answer(server: Hooked, receiver: Receiver, kills: int) -> None:
         receiver.before_answer = kill
         server.start()
         server.run(receiver.url)
-        if not killed.wait(60):
+        if not killed.wait(300):
             raise SystemExit("no webhook came")
         receiver.before_answer = lambda: None
         server.process.wait()
@@ -156,7 +156,7 @@ def in_recoveries(server: Hooked, receiver: Receiver, kills: int) -> None:
             server.ask("POST", "/webhooks/recover", {})
         except BROKEN:
             pass
-        server.process.wait(60)
+        server.process.wait(300)
         left = server.query("SELECT count(*) FROM delivery WHERE state = 'cancelled'")[0][0]
         if not left:
             raise SystemExit("the server did not die in the middle of the recovery")

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from contextlib import suppress
 
 
@@ -35,9 +36,20 @@ class Wire:
 
     def mend(self) -> None:
         if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port))
+            self._listener = self._listen()
             self._accept()
         self._flows.set()
+
+    def _listen(self) -> socket.socket:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return socket.create_server(("127.0.0.1", self.port))
+            except OSError:
+                # It may have been somebody else's for a moment.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _accept(self) -> None:
         threading.Thread(target=self._accepting, args=(self._listener,), daemon=True).start()

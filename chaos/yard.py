@@ -23,7 +23,7 @@ WEBHOOKS = {
     "network": {"allow_private": True, "allowed_cidrs": ["127.0.0.0/8"]},
     "url": {"require_https": False},
     "timeouts": {"connect": "1s", "total": "2s"},
-    "retry": {"schedule": ["1s"] * 20},
+    "retry": {"schedule": ["1s"] * 200},
 }
 # Notes which moments of crons pass, and in which transactions runs are made.
 WITNESSES = """
@@ -98,6 +98,8 @@ class Yard:
             replica.launch()
         for replica in self.replicas:
             replica.wait_until_up()
+            if replica.process.poll() is not None:
+                replica.start()
         self.query(WITNESSES)
 
     def close(self) -> None:
@@ -130,7 +132,7 @@ class Yard:
                 return False
             return True
 
-        until(answered, f"nobody answers {method} {path}", 60)
+        until(answered, f"nobody answers {method} {path}")
         return answers[0]
 
     def query(self, sql: str) -> list[tuple]:
@@ -143,7 +145,7 @@ class Yard:
         return random.choice(answering)
 
 
-def until(holds: Callable[[], bool], complaint: str, seconds: float = 30) -> None:
+def until(holds: Callable[[], bool], complaint: str, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
