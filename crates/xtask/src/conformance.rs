@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -75,51 +75,98 @@ pub(crate) fn run(candidate: Candidate<'_>, language: Language, state: State) ->
         Language::Python => node::project(&root().join("target/test-env"), &recordings.join("project"), "conformance")?,
         Language::TypeScript => node::project(candidate.packages, &root().join("e2e/node/conformance"), "conformance")?,
     };
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let shared = (state == State::Shared).then(|| services::Shared::make(candidate.python)).transpose()?;
-    let server = Server::start(candidate, &work, port, shared.as_ref())?;
-    let report = work.join("report.json");
-    let mut compare = command(candidate.python);
-    compare.arg(recordings.join("conform.py")).args([
-        "--base",
-        &format!("http://127.0.0.1:{port}"),
-        "--slow",
-        "--retries",
-        "2",
-    ]);
-    compare.arg("--against").arg(recordings.join("golden.json")).arg("--json").arg(&report);
-    // The program fails as long as any scenario does; the ratchet decides.
-    compare.stdout(Stdio::null()).status().context("conform.py could not be started")?;
-    drop(server);
-    judge(&report, candidate.python, &recordings, language)
-}
-
-fn judge(report: &Path, python: &Path, recordings: &Path, language: Language) -> anyhow::Result<()> {
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).context("conform.py left no report")?)?;
-    let failed: BTreeSet<_> =
-        report["failures"].as_object().context("no failures")?.keys().map(String::as_str).collect();
-    let listed = command(python).arg(recordings.join("conform.py")).args(["--slow", "--list"]).output()?;
-    let listed = String::from_utf8(listed.stdout)?;
-    let known = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|name| name.contains('.'));
-    let passed: BTreeSet<_> = known.filter(|name| !failed.contains(name)).collect();
-    println!("   {} scenarios pass, {} fail", passed.len(), failed.len());
-    hold(language.ratchet(), &passed)?;
     let mut meant = Deviations::new();
     for list in language.deviations() {
         meant.extend(deviations(list)?);
     }
-    excuse(failed.into_iter(), &meant)
+    let shared = (state == State::Shared).then(|| services::Shared::make(candidate.python)).transpose()?;
+    let server = Server::start(candidate, &work, shared.as_ref())?;
+    let program = Program { python: candidate.python, recordings: &recordings };
+    let mut failed = program.failures(server.port, &work, &[])?;
+    let doubtful: Vec<_> = failed.iter().filter(|name| !meant.contains_key(*name)).cloned().collect();
+    if !doubtful.is_empty() {
+        // Some measure times, which a busy machine can spoil.
+        let again = program.failures(server.port, &work, &doubtful)?;
+        let late: Vec<_> = doubtful.into_iter().filter(|name| !again.contains(name)).collect();
+        failed.retain(|name| !late.contains(name));
+        println!("   passed only at the second try: {}", late.join(", "));
+    }
+    drop(server);
+    judge(&failed, &program, language, &meant)
 }
 
-struct Server(Child);
+fn judge(
+    failed: &BTreeSet<String>,
+    program: &Program<'_>,
+    language: Language,
+    meant: &Deviations,
+) -> anyhow::Result<()> {
+    let known = program.scenarios()?;
+    let passed: BTreeSet<_> = known.iter().filter(|name| !failed.contains(*name)).map(String::as_str).collect();
+    println!("   {} scenarios pass, {} fail", passed.len(), failed.len());
+    hold(language.ratchet(), &passed)?;
+    excuse(failed.iter().map(String::as_str), meant)
+}
+
+/// What compares.
+struct Program<'a> {
+    python: &'a Path,
+    recordings: &'a Path,
+}
+
+impl Program<'_> {
+    /// The scenarios that fail; of all, or of those with these names in theirs.
+    fn failures(&self, port: u16, work: &Path, only: &[String]) -> anyhow::Result<BTreeSet<String>> {
+        let report = work.join("report.json");
+        let _ = std::fs::remove_file(&report);
+        let mut compare = self.command();
+        compare.args(["--base", &format!("http://127.0.0.1:{port}"), "--slow", "--retries", "2"]);
+        compare.args(only.iter().flat_map(|name| ["--only", name]));
+        compare.arg("--against").arg(self.recordings.join("golden.json")).arg("--json").arg(&report);
+        // The program fails as long as any scenario does; the ratchet decides.
+        compare.stdout(Stdio::null()).status().context("conform.py could not be started")?;
+        let report = std::fs::read_to_string(report).context("conform.py left no report")?;
+        let report: Value = serde_json::from_str(&report)?;
+        Ok(report["failures"].as_object().context("no failures")?.keys().cloned().collect())
+    }
+
+    /// The names of all scenarios.
+    fn scenarios(&self) -> anyhow::Result<Vec<String>> {
+        let listed = String::from_utf8(self.command().args(["--slow", "--list"]).output()?.stdout)?;
+        let names = listed.lines().filter_map(|line| line.split_whitespace().nth(1));
+        Ok(names.filter(|name| name.contains('.')).map(str::to_owned).collect())
+    }
+
+    fn command(&self) -> Command {
+        let mut program = command(self.python);
+        program.arg(self.recordings.join("conform.py"));
+        program
+    }
+}
+
+struct Server {
+    process: Child,
+    port: u16,
+}
 
 impl Server {
-    fn start(
+    fn start(candidate: Candidate<'_>, work: &Path, shared: Option<&services::Shared>) -> anyhow::Result<Self> {
+        // A port that is free may be somebody else's by the time that the server asks for it.
+        for _ in 0..5 {
+            if let Some(server) = Self::at_a_port(candidate, work, shared)? {
+                return Ok(server);
+            }
+        }
+        bail!("the server ends as soon as it is started");
+    }
+
+    /// A server that listens, or none when it ended.
+    fn at_a_port(
         candidate: Candidate<'_>,
         work: &Path,
-        port: u16,
         shared: Option<&services::Shared>,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Option<Self>> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut server = command(candidate.binary);
         match shared {
             None => server.args(["dev", "--no-reload"]),
@@ -127,22 +174,25 @@ impl Server {
         };
         server.args(["--port", &port.to_string(), "--config"]).arg(work.join("langgraph.json"));
         server.env("VIRTUAL_ENV", candidate.environment).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Self(server.spawn()?);
-        let deadline = Instant::now() + Duration::from_mins(1);
+        let mut server = Self { process: server.spawn()?, port };
+        let deadline = Instant::now() + Duration::from_mins(5);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if server.process.try_wait()?.is_some() {
+                return Ok(None);
+            }
             if Instant::now() > deadline {
                 bail!("the server did not come up");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         // The port is open before the graphs are loaded; requests wait.
-        Ok(server)
+        Ok(server.process.try_wait()?.is_none().then_some(server))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
