@@ -65,3 +65,24 @@ impl RunningRuns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use threadyard_core::ids::LeaseId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn who_lost_a_lease_is_stopped_and_not_who_took_the_run_over() {
+        let [first, second] =
+            [1, 2].map(|n| Lease { run_id: RunId(Uuid::nil()), lease_id: LeaseId(Uuid::from_u128(n)) });
+        let running = RunningRuns::default();
+        let _overtaken = running.enter(first);
+        let mut stopped = running.enter(second);
+        running.stop_attempt(first, StopReason::Drain);
+        assert!(stopped.try_recv().is_err());
+        running.stop_attempt(second, StopReason::Drain);
+        assert_eq!(stopped.try_recv(), Ok(StopReason::Drain));
+    }
+}
