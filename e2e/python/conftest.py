@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -15,10 +16,13 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import patience  # noqa: F401 - it takes effect as it is imported.
 import pytest
 import services
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SHARED = os.environ.get("THREADYARD_E2E") == "shared"
@@ -56,7 +60,7 @@ class Server:
         self._wait_until_up()
 
     def _wait_until_up(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log()}")
@@ -64,11 +68,14 @@ class Server:
                 if httpx.get(f"{self.url}/info").status_code == 200:
                     return
             except httpx.TransportError:
-                time.sleep(0.01)
+                pass
+            time.sleep(0.01)
         raise AssertionError(f"the server did not come up:\n{self.log()}")
 
     def log(self) -> str:
-        return self._data.with_suffix(".log").read_text()
+        """What it has said until now, without a line that is being written."""
+        said = self._data.with_suffix(".log").read_text(errors="replace")
+        return said[: said.rfind("\n") + 1]
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
         until(lambda: self.log().count(text) >= times, lambda: f"`{text}` is not in the log:\n{self.log()}")
@@ -77,11 +84,11 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self) -> None:
+    def stop(self, within: float = 60) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(within)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -94,7 +101,7 @@ class Receiver:
     def __init__(self, statuses: tuple[int, ...] = ()) -> None:
         self.got: queue.Queue[tuple[str, dict[str, str], Any]] = queue.Queue()
         self.raw: queue.Queue[tuple[str, dict[str, str], str]] = queue.Queue()
-        answers = list(statuses)
+        self.answers = answers = list(statuses)
         got, raw = self.got, self.raw
 
         class Handler(BaseHTTPRequestHandler):
@@ -131,12 +138,12 @@ def make_key(data: Path, name: str, *flags: str) -> str:
     """An API key of the server that keeps its state here, which may be running."""
     env = services.shared(data) if SHARED else {}
     command = [os.environ["THREADYARD_BIN"], "keys", "create", name, "--data-dir", str(data), *flags]
-    made = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=30)
+    made = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
 
 
-def until(holds: Callable[[], bool], complaint: Callable[[], str] | str, seconds: float = 20) -> None:
+def until(holds: Callable[[], bool], complaint: Callable[[], str] | str, seconds: float = 60) -> None:
     """Waits until something holds."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -144,10 +151,21 @@ def until(holds: Callable[[], bool], complaint: Callable[[], str] | str, seconds
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def listened_to(url: str) -> int:
+    """How many streams of events clients of a server listen to."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return sum(int(line.split()[-1]) for line in lines if line.startswith('threadyard_http_streams{kind="sse"}'))
+
+
+@contextlib.contextmanager
+def asked(method: str, url: str, body: Any = None, **headers: str) -> Iterator[None]:
+    """Asks for something and reads no answer. At the end, who asked leaves."""
+    place, text = urlsplit(url), "" if body is None else json.dumps(body)
+    named = {"host": place.netloc, "content-type": "application/json", "content-length": str(len(text)), **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        connection.sendall(f"{method} {place.path} HTTP/1.1\r\n{head}\r\n{text}".encode())
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -176,7 +194,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in servers:
-        server.stop()
+        # What a test left running is not waited for.
+        server.stop(within=20)
 
 
 @pytest.fixture

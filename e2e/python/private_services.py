@@ -17,6 +17,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from ports import free_port
+
 NO_POSTGRES = (
     "the tests need PostgreSQL: set TEST_POSTGRES_URL, start a server on 127.0.0.1:5432, or install the server's programs "
     "(Debian and Ubuntu: `apt-get install postgresql`)"
@@ -31,12 +33,6 @@ def answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def postgres(stack: ExitStack) -> str:
@@ -87,7 +83,7 @@ def started(stack: ExitStack, program: list[str], port: int) -> None:
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
     stack.callback(process.wait)
     stack.callback(process.terminate)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not answers(port):
         if process.poll() is not None or time.monotonic() > deadline:
             sys.exit(f"`{program[0]}` did not start")

@@ -48,7 +48,7 @@ def shared(data: Path) -> dict[str, str]:
         "DATABASE_URI": database.uri,
         "REDIS_URI": REDIS,
         "REDIS_KEY_PREFIX": f"{database.name}:",
-        "THREADYARD_LEASE_SECS": "3",
+        "THREADYARD_LEASE_SECS": "8",
         "LANGGRAPH_WEBHOOKS": json.dumps(webhooks),
     }
 

@@ -49,9 +49,10 @@ def test_the_snippets_of_a_page_work_as_printed(page: str, serve: Callable[..., 
     server = serve(project_of(page, tmp_path / "project"))
     scripts = clients(page)
     assert scripts, "the page has no client"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     for script in scripts:
         script = script.replace("127.0.0.1:2024", f"127.0.0.1:{server.port}")
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", f"import patience\n{script}"], env=env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}\n{server.log()}"
 
 
