@@ -7,6 +7,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ from langgraph_sdk import get_sync_client
 
 GRAPHS = """
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
@@ -47,10 +49,13 @@ class Plain(TypedDict, total=False):
 
 
 class Slow(GenericFakeChatModel):
+    gate: str
+
     async def _astream(self, *args, **options):
         async for chunk in super()._astream(*args, **options):
-            await asyncio.sleep(0.05)
             yield chunk
+            while not Path(self.gate).exists():
+                await asyncio.sleep(0.02)
 
 
 async def echo(state: State):
@@ -63,7 +68,8 @@ async def echo(state: State):
 
 
 async def talk(state: State):
-    model = Slow(messages=iter([AIMessage("one two three four")]))
+    gate = state["messages"][-1].content
+    model = Slow(messages=iter([AIMessage("one two three four")]), gate=gate)
     return {"messages": [await model.ainvoke(state["messages"])]}
 
 
@@ -127,14 +133,14 @@ def with_client(
     """Uses the official client, made from the agent's card, as one that knows this version only."""
 
     async def connected() -> Any:
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             card = await A2ACardResolver(http, place(server, graph)).get_agent_card()
             known = [it for it in card.supported_interfaces if it.protocol_version == version]
             del card.supported_interfaces[:]
             card.supported_interfaces.extend(known)
             return await use(ClientFactory(ClientConfig(httpx_client=http, **config)).create(card))
 
-    return asyncio.run(asyncio.wait_for(connected(), 30))
+    return asyncio.run(asyncio.wait_for(connected(), 60))
 
 
 async def told(client: Client, message: Any) -> list[Any]:
@@ -180,9 +186,17 @@ def test_a_message_is_a_task_and_a_context_a_thread(server: Server, version: str
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_stream_tells_what_is_said_and_what_came_of_it(server: Server, version: str) -> None:
+def test_a_stream_tells_what_is_said_and_what_came_of_it(server: Server, version: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
     async def use(client: Client) -> Any:
-        return await told(client, words("go"))
+        heard = []
+        async for event in client.send_message(SendMessageRequest(message=words(str(gate)))):
+            heard.append(event)
+            # The rest is said when the first word was heard.
+            if len(heard) == 2:
+                gate.touch()
+        return heard
 
     events = with_client(server, "talker", version, use)
     assert events[0].task.status.state == TaskState.TASK_STATE_SUBMITTED
@@ -249,16 +263,19 @@ def test_tasks_are_listed_by_the_newest_client(server: Server) -> None:
     assert everything.total_size > 2
 
 
-def test_a_lost_stream_is_taken_up_behind_the_last_event(server: Server) -> None:
-    url = place(server, "talker")
-    with httpx.stream("POST", url, json=request("message/stream", message("go")), headers=JSON) as answer:
+def test_a_lost_stream_is_taken_up_behind_the_last_event(server: Server, tmp_path: Path) -> None:
+    url, gate = place(server, "talker"), tmp_path / "gate"
+    with httpx.stream("POST", url, json=request("message/stream", message(str(gate))), headers=JSON) as answer:
         events = server_sent(answer.iter_lines())
         task = next(events)[1]["result"]["id"]
         last, said = next(events)
     before = said["result"]["status"]["message"]["parts"][0]["text"]
     resubscribe = request("tasks/resubscribe", {"id": task})
     with httpx.stream("POST", url, json=resubscribe, headers=JSON | {"last-event-id": last}) as answer:
-        (_, first), *rest = server_sent(answer.iter_lines())
+        events = server_sent(answer.iter_lines())
+        (_, first) = next(events)
+        gate.touch()
+        rest = list(events)
     assert first["result"]["id"] == task
     texts = [it["result"]["status"]["message"]["parts"][0]["text"] for place, it in rest if place is not None]
     assert texts[-1] == "one two three four"
@@ -358,7 +375,7 @@ def request(method: str, params: Any) -> Any:
 
 
 def call(url: str, method: str, params: Any, headers: Any = None) -> Any:
-    answer = httpx.post(url, json=request(method, params), headers=JSON | (headers or {}), timeout=20)
+    answer = httpx.post(url, json=request(method, params), headers=JSON | (headers or {}), timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -470,6 +487,6 @@ def test_clients_say_what_they_accept(server: Server) -> None:
         ("application/json", "message/stream", 400),
         ("text/event-stream", "message/stream", 200),
     ]:
-        answer = httpx.post(url, json=request(method, message("hi")), headers={"accept": accept}, timeout=20)
+        answer = httpx.post(url, json=request(method, message("hi")), headers={"accept": accept}, timeout=60)
         assert answer.status_code == status, accept
     assert httpx.delete(url).status_code == 405

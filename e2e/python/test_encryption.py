@@ -40,6 +40,8 @@ def remember(state: State):
 
 
 def answer(state: State):
+    if state.get("wait_for"):
+        open(state["wait_for"] + ".waits", "w").close()
     while state.get("wait_for") and not os.path.exists(state["wait_for"]):
         time.sleep(0.02)
     if state.get("fail"):
@@ -84,7 +86,7 @@ def use(server: Server, hook: str, flag: Path) -> tuple[str, str]:
     client.crons.create("chat", schedule="0 0 1 1 *", input={"said": [SECRET]})
     stream = {"stream_mode": ["values", "updates"], "stream_resumable": True}
     run = client.runs.create(thread_id, "chat", input={"said": [SECRET], "wait_for": str(flag)}, **stream)
-    until(lambda: SECRET in str(client.store.get_item(["memories"], key="last")), "it did not begin")
+    until(flag.with_suffix(".waits").exists, "it did not begin")
     return thread_id, run["run_id"]
 
 
@@ -129,7 +131,7 @@ def readable_tables(database: Database) -> list[str]:
 def refused(project: Path, data: Path, command: str = "dev", **env: str) -> str:
     """What a server says that does not start."""
     program = [os.environ["THREADYARD_BIN"], command, "--port", "0", "--data-dir", str(data), "--config", str(project / "langgraph.json")]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, env={**os.environ, **env})
     said = done.stdout + done.stderr
     assert done.returncode != 0, said
     assert KEY not in said and OLDER not in said and "panicked" not in said, said
@@ -138,7 +140,7 @@ def refused(project: Path, data: Path, command: str = "dev", **env: str) -> str:
 
 def key_id(project: Path, **env: str) -> str:
     command = [os.environ["THREADYARD_BIN"], "doctor", "--config", str(project / "langgraph.json")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **env})
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **env})
     assert said.returncode == 0, said.stderr
     assert KEY not in said.stdout and OLDER not in said.stdout
     (line,) = (line for line in said.stdout.splitlines() if line.split()[:1] == ["key"])
@@ -159,7 +161,7 @@ def test_nothing_that_was_said_is_in_the_files_also_after_kill_9(
     server = serve(chats, LANGGRAPH_AES_KEY=key, LOG_LEVEL="debug")
     check(server, thread_id, run_id)
     for _ in range(3):
-        path, _, body = hook.got.get(timeout=10)
+        path, _, body = hook.got.get(timeout=60)
         assert SECRET.replace(" ", "+") in path and SECRET in str(body)
     server.stop()
     assert bool(readable(data)) == (not key)
@@ -170,7 +172,7 @@ def test_nothing_that_was_said_is_in_the_tables_of_postgres(
     chats: Path, serve: Callable[..., Server], receiver: Callable[..., Receiver], database: Database, tmp_path: Path
 ) -> None:
     flag, hook = tmp_path / "flag", receiver()
-    shared = {"DATABASE_URI": database.uri, "LANGGRAPH_AES_KEY": KEY, "THREADYARD_LEASE_SECS": "3"}
+    shared = {"DATABASE_URI": database.uri, "LANGGRAPH_AES_KEY": KEY, "THREADYARD_LEASE_SECS": "8"}
     server = serve(chats, "--host", "127.0.0.1", command="serve", **shared)
     thread_id, run_id = use(server, hook.url, flag)
     server.kill()
@@ -182,7 +184,7 @@ def test_nothing_that_was_said_is_in_the_tables_of_postgres(
     server.stop()
     assert "LANGGRAPH_AES_KEY" in refused(chats, tmp_path / "none", "serve", DATABASE_URI=database.uri)
     command = [os.environ["THREADYARD_BIN"], "keys", "list", "--database-uri", database.uri]
-    assert subprocess.run(command, timeout=30).returncode == 0, "API keys are no secrets of users"
+    assert subprocess.run(command, timeout=120).returncode == 0, "API keys are no secrets of users"
 
 
 def test_a_start_with_the_wrong_keys_is_refused_and_a_key_can_be_replaced(
@@ -212,8 +214,8 @@ def test_a_start_with_the_wrong_keys_is_refused_and_a_key_can_be_replaced(
     moved = tmp_path / "moved"
     command = [os.environ["THREADYARD_BIN"], "import", "--from", str(data), "--to", str(moved)]
     keys = {"LANGGRAPH_AES_KEY": KEY, "LANGGRAPH_AES_FALLBACK_KEYS": OLDER}
-    assert subprocess.run(command, timeout=60).returncode != 0, "it can't be read without keys"
-    assert subprocess.run(command, timeout=60, env={**os.environ, **keys}).returncode == 0
+    assert subprocess.run(command, timeout=120).returncode != 0, "it can't be read without keys"
+    assert subprocess.run(command, timeout=120, env={**os.environ, **keys}).returncode == 0
     assert older in refused(chats, data, LANGGRAPH_AES_KEY=KEY)
     server = serve(chats, data=moved, LANGGRAPH_AES_KEY=KEY)
     assert len(get_sync_client(url=server.url).store.search_items(["notes"])["items"]) == 2

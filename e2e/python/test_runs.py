@@ -7,23 +7,26 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, until, write_project
+from conftest import Server, listened_to, until, write_project
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
 GRAPHS = """
 import asyncio
 import operator
+from pathlib import Path
 from typing import Annotated, TypedDict
 from langgraph.graph import START, StateGraph
 
 
 class State(TypedDict, total=False):
     seconds: float
+    gate: str
     log: Annotated[list[str], operator.add]
 
 
@@ -33,6 +36,8 @@ async def begin(state: State) -> State:
 
 async def wait(state: State) -> State:
     await asyncio.sleep(state.get("seconds", 0))
+    while "gate" in state and not Path(state["gate"]).exists():
+        await asyncio.sleep(0.02)
     return {"log": ["wait"]}
 
 
@@ -70,12 +75,20 @@ def test_a_run_is_created_found_joined_and_deleted(url: str) -> None:
         client.runs.get(thread_id, run["run_id"])
 
 
-def test_a_join_stream_follows_a_run(url: str) -> None:
+def test_a_join_stream_follows_a_run(url: str, tmp_path: Path) -> None:
     client = get_sync_client(url=url)
     thread_id = client.threads.create()["thread_id"]
-    run = client.runs.create(thread_id, "slow", input={"seconds": 1}, stream_mode=["updates", "values"])
+    gate = {"gate": str(tmp_path / "gate")}
+    run = client.runs.create(thread_id, "slow", input=gate, stream_mode=["updates", "values"])
     until(lambda: client.runs.get(thread_id, run["run_id"])["status"] == "running", "the run did not start")
-    parts = list(client.runs.join_stream(thread_id, run["run_id"], stream_mode="updates"))
+    until(lambda: listened_to(url) == 0, "somebody else still listens")
+    parts: list[Any] = []
+    stream = client.runs.join_stream(thread_id, run["run_id"], stream_mode="updates")
+    listener = threading.Thread(target=lambda: parts.extend(stream))
+    listener.start()
+    until(lambda: listened_to(url) == 1, "nobody listens")
+    (tmp_path / "gate").touch()
+    listener.join(60)
     assert parts[-1].event == "updates" and parts[-1].data == {"wait": {"log": ["wait"]}}
     assert {part.event for part in parts} == {"updates"}
 
@@ -96,11 +109,11 @@ def test_a_resumable_stream_is_replayed(url: str) -> None:
 def test_a_running_run_is_cancelled(url: str, action: Any) -> None:
     client = get_sync_client(url=url)
     thread_id = client.threads.create()["thread_id"]
-    run_id = client.runs.create(thread_id, "slow", input={"seconds": 30})["run_id"]
+    run_id = client.runs.create(thread_id, "slow", input={"seconds": 300})["run_id"]
     until(lambda: bool((client.threads.get_state(thread_id)["values"] or {}).get("log")), "`begin` did not end")
     started = time.monotonic()
     client.runs.cancel(thread_id, run_id, wait=True, action=action)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     if action == "interrupt":
         assert client.runs.get(thread_id, run_id)["status"] == "interrupted"
         state = client.threads.get_state(thread_id)
@@ -138,13 +151,14 @@ def test_a_failing_node_is_the_outcome_of_its_run(url: str) -> None:
     assert thread["status"] == "error" and thread["values"]["log"] == ["begin", "begin"]
 
 
-def test_runs_of_one_thread_follow_their_strategy(url: str) -> None:
+def test_runs_of_one_thread_follow_their_strategy(url: str, tmp_path: Path) -> None:
     client = get_sync_client(url=url)
     thread_id = client.threads.create()["thread_id"]
-    first = client.runs.create(thread_id, "slow", input={"seconds": 0.5})
+    first = client.runs.create(thread_id, "slow", input={"gate": str(tmp_path / "gate")})
     with pytest.raises(ConflictError):
         client.runs.create(thread_id, "slow", input={}, multitask_strategy="reject")
     second = client.runs.create(thread_id, "slow", input={"seconds": 0}, multitask_strategy="enqueue")
+    (tmp_path / "gate").touch()
     assert client.runs.join(thread_id, second["run_id"])["log"] == BOTH["log"] * 2
     assert client.runs.get(thread_id, first["run_id"])["status"] == "success"
 

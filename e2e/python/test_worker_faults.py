@@ -16,6 +16,7 @@ GRAPH = """
 import asyncio, ctypes, os, threading, time
 from pathlib import Path
 from typing import TypedDict
+from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, StateGraph
 
@@ -23,19 +24,28 @@ from langgraph.graph import START, StateGraph
 class State(TypedDict, total=False):
     seconds: float
     began: str
+    folder: str
     go: str
     count: int
     pid: int
     attempts: list[int]
 
 
-async def segfault(state: State) -> State:
-    await asyncio.sleep(0.2)
+async def all_there(state: State, config: RunnableConfig) -> None:
+    # The neighbours are there as well. The third time there are none.
+    attempt = config["metadata"]["run_attempt"]
+    while attempt < 3 and len(list(Path(state["folder"]).glob(f"*-attempt-{attempt}"))) < 3:
+        await asyncio.sleep(0.02)
+
+
+async def segfault(state: State, config: RunnableConfig) -> State:
+    await all_there(state, config)
     ctypes.string_at(0)
 
 
-async def exhaust(state: State) -> State:
+async def exhaust(state: State, config: RunnableConfig) -> State:
     import resource
+    await all_there(state, config)
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
     hoard = []
     while True:
@@ -45,7 +55,8 @@ async def exhaust(state: State) -> State:
             os.abort()
 
 
-async def close_socket(state: State) -> State:
+async def close_socket(state: State, config: RunnableConfig) -> State:
+    await all_there(state, config)
     for fd in range(3, 64):
         try:
             os.close(fd)
@@ -54,7 +65,8 @@ async def close_socket(state: State) -> State:
     await asyncio.sleep(30)
 
 
-async def nonsense(state: State) -> State:
+async def nonsense(state: State, config: RunnableConfig) -> State:
+    await all_there(state, config)
     for fd in range(3, 64):
         try:
             if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
@@ -64,14 +76,17 @@ async def nonsense(state: State) -> State:
     await asyncio.sleep(30)
 
 
-async def wait(state: State) -> State:
+async def wait(state: State, config: RunnableConfig) -> State:
+    if "folder" in state:
+        place = f"{config['configurable']['thread_id']}-attempt-{config['metadata']['run_attempt']}"
+        Path(state["folder"], place).touch()
     while not Path(state["go"]).exists():
         await asyncio.sleep(0.05)
     return {"pid": os.getpid()}
 
 
 def hold(state: State) -> State:
-    Path(state["began"]).touch()
+    Path(state["began"]).write_text(f"{os.getpid()}\n")
     end = time.time() + state["seconds"]
     while time.time() < end:
         time.sleep(0.1)
@@ -80,8 +95,8 @@ def hold(state: State) -> State:
 
 
 async def spin(state: State) -> State:
-    end = time.time() + state["seconds"]
-    while time.time() < end:
+    Path(state["began"]).touch()
+    while not Path(state["go"]).exists():
         pass
     return {"pid": os.getpid()}
 
@@ -118,10 +133,10 @@ def test_neighbours_of_a_run_that_kills_workers_succeed(poison: str, serve: Any,
     server, go = serve(folder), tmp_path / "go"
     client = get_sync_client(url=server.url)
     threads = [client.threads.create()["thread_id"] for _ in range(3)]
-    runs = [client.runs.create(it, "waits", input={"go": str(go)})["run_id"] for it in threads]
-    until(lambda: all(client.runs.get(*it)["status"] == "running" for it in zip(threads, runs, strict=True)), "no start")
+    input = {"go": str(go), "folder": str(tmp_path)}
+    runs = [client.runs.create(it, "waits", input=input)["run_id"] for it in threads]
     sick = client.threads.create()["thread_id"]
-    run_id = client.runs.create(sick, poison, input={})["run_id"]
+    run_id = client.runs.create(sick, poison, input=input)["run_id"]
     error = client.runs.join(sick, run_id)["__error__"]
     assert error["error"] == "MaxAttemptsExceeded" and error["message"].startswith("3 attempts failed"), error
     # Twice it took its neighbours with it; then it was alone.
@@ -138,42 +153,41 @@ def test_a_thread_that_does_not_stop_ends_with_its_worker(serve: Any, folder: Pa
     client = get_sync_client(url=server.url)
     neighbour, held = (client.threads.create()["thread_id"] for _ in range(2))
     other = client.runs.create(neighbour, "waits", input={"go": str(go)})["run_id"]
-    run_id = client.runs.create(held, "holds", input={"seconds": 30, "began": str(in_node), "go": str(late)})["run_id"]
-    until(in_node.exists, "no start")
-    began = time.monotonic()
+    run_id = client.runs.create(held, "holds", input={"seconds": 600, "began": str(in_node), "go": str(late)})["run_id"]
+    until(lambda: in_node.exists() and in_node.read_text().endswith("\n"), "no start")
+    worker = Path(f"/proc/{in_node.read_text().strip()}")
     answers: list[httpx.Response] = []
     url = f"{server.url}/threads/{held}/runs/{run_id}/cancel?wait=true"
-    cancelling = threading.Thread(target=lambda: answers.append(httpx.post(url, timeout=60)))
+    cancelling = threading.Thread(target=lambda: answers.append(httpx.post(url, timeout=180)))
     cancelling.start()
     time.sleep(13)
     assert not answers, "it is still running"
     go.touch()
-    cancelling.join(30)
+    cancelling.join(120)
     assert answers and answers[0].status_code == 200, answers
-    assert time.monotonic() - began < 25
     assert client.runs.get(held, run_id)["status"] == "interrupted"
     # The neighbour had the time to end where it was.
     assert client.runs.join(neighbour, other)["pid"] > 0
     state = client.threads.get_state(neighbour)
     assert state["metadata"]["run_attempt"] == 1
-    time.sleep(max(0, began + 31 - time.monotonic()))
-    assert not late.exists(), "what was cancelled went on"
+    until(lambda: not worker.exists(), "what was cancelled goes on")
+    assert not late.exists(), "what was cancelled came to its end"
 
 
-def test_the_api_answers_while_an_event_loop_is_blocked(serve: Any, folder: Path) -> None:
+def test_the_api_answers_while_an_event_loop_is_blocked(serve: Any, folder: Path, tmp_path: Path) -> None:
     server = serve(folder)
     client = get_sync_client(url=server.url)
     thread_id = client.threads.create()["thread_id"]
-    run_id = client.runs.create(thread_id, "spins", input={"seconds": 4})["run_id"]
-    until(lambda: client.runs.get(thread_id, run_id)["status"] == "running", "no start")
-    slowest = 0.0
-    for _ in range(20):
-        began = time.monotonic()
-        assert httpx.get(f"{server.url}/ok").status_code == 200
-        client.threads.search(limit=1)
-        client.runs.get(thread_id, run_id)
-        slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 2, slowest
+    input = {"began": str(tmp_path / "in-node"), "go": str(tmp_path / "go")}
+    run_id = client.runs.create(thread_id, "spins", input=input)["run_id"]
+    until((tmp_path / "in-node").exists, "no start")
+    try:
+        for _ in range(20):
+            assert httpx.get(f"{server.url}/ok").status_code == 200
+            client.threads.search(limit=1)
+            assert client.runs.get(thread_id, run_id)["status"] == "running"
+    finally:
+        (tmp_path / "go").touch()
     assert client.runs.join(thread_id, run_id)["pid"] > 0
 
 
