@@ -15,7 +15,7 @@ REVIEW = {"topic": "looms"}
 
 
 def threadyard(*arguments: str) -> str:
-    done = subprocess.run([os.environ["THREADYARD_BIN"], *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([os.environ["THREADYARD_BIN"], *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -62,10 +62,11 @@ def test_what_is_delivered_is_counted(serve: Any, receiver: Any) -> None:
     run_for(server, hooks.url)
     delivered = 'threadyard_webhook_deliveries_total{event="run.waiting",state="delivered"}'
     until(lambda: metrics(server).get(delivered) == 1, "the delivery is not counted")
+    arrived = 'threadyard_webhook_attempts_total{outcome="delivered",code_class="2xx"}'
+    until(lambda: metrics(server).get(arrived) == 1, "the attempt is not counted")
     seen = metrics(server)
     assert seen['threadyard_webhook_attempts_total{outcome="retry",code_class="5xx"}'] == 1
-    assert seen['threadyard_webhook_attempts_total{outcome="delivered",code_class="2xx"}'] == 1
-    assert 1 < seen["threadyard_webhook_delivery_latency_seconds_sum"] < 20
+    assert 1 < seen["threadyard_webhook_delivery_latency_seconds_sum"] < 300
     answer = httpx.get(f"{server.url}/metrics")
     assert answer.headers["content-type"].startswith("text/plain") and "# TYPE" in answer.text
     queue = httpx.get(f"{server.url}/metrics", params={"format": "json"}).json()["queue"]
@@ -77,7 +78,7 @@ def test_a_receiver_can_be_tried(serve: Any, receiver: Any) -> None:
     hooks, broken = receiver(), receiver(*[500] * 2)
     server = serve("examples/gallery")
     tried = httpx.post(f"{server.url}/webhooks/test", json={"url": hooks.url, "event": "run.error"}).json()
-    _, headers, body = hooks.got.get(timeout=10)
+    _, headers, body = hooks.got.get(timeout=60)
     assert (tried["status"], tried["failure"], tried["webhook_id"]) == (200, None, headers["webhook-id"])
     assert (body["type"], body["test"]) == ("run.error", True) and headers["webhook-signature"].startswith("v1,")
     assert httpx.post(f"{server.url}/webhooks/test", json={"url": broken.url}).json()["status"] == 500
@@ -94,17 +95,20 @@ def test_switching_off_skips_what_waits_and_switching_on_recovers_it(serve: Any,
     made = lambda **http: project({"review": "./work.py:builder"}, {"work.py": graph}, http=http)  # noqa: E731
     server = serve(made())
     (run_id,) = run_for(server, hooks.url)
-    hooks.got.get(timeout=20)
+    hooks.got.get(timeout=60)
     server.kill()
     server = serve(made(disable_webhooks=True))
     state = lambda: httpx.post(f"{server.url}/webhooks/deliveries/search", json={}).json()[0]["state"]  # noqa: E731
-    assert state() == "skipped" and hooks.got.empty()
+    until(lambda: state() == "skipped", "it is not skipped")
+    assert hooks.got.empty()
     assert httpx.post(f"{server.url}/webhooks/recover", json={}).status_code == 409
     run_for(server, hooks.url)
+    queued = lambda: httpx.get(f"{server.url}/metrics", params={"format": "json"}).json()["queue"]  # noqa: E731
+    until(lambda: (queued()["n_pending"], queued()["n_running"]) == (0, 0), "the run does not end")
     server.kill()
     server = serve(made())
     assert "1 deliveries are sent again" in threadyard("webhooks", "recover", "--server", server.url)
-    assert hooks.got.get(timeout=20)[2]["run_id"] == run_id
+    assert hooks.got.get(timeout=60)[2]["run_id"] == run_id
     until(lambda: state() == "delivered", "it is not delivered")
     assert hooks.got.empty(), "what ended while webhooks were off is not told"
 
@@ -151,7 +155,7 @@ def test_pages_of_other_sites_are_no_operators(gallery: Server) -> None:
 def test_a_secret_that_can_be_guessed_stops_the_start(serve: Any) -> None:
     command = [os.environ["THREADYARD_BIN"], "dev", "--config", "examples/gallery/langgraph.json"]
     environment = {**os.environ, "LG_WEBHOOK_SIGNING_SECRET": "short"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=ROOT)
     assert done.returncode == 1 and "at least 24 characters" in done.stderr and "short" not in done.stderr
     server = serve("examples/gallery", LG_WEBHOOK_SIGNING_SECRET="", THREADYARD_OPERATOR_TOKEN="")
     assert httpx.get(f"{server.url}/webhooks/secret?origin=https://a.com").status_code == 200

@@ -231,8 +231,10 @@ def test_a_receiver_that_asks_is_left_alone_over_a_restart(serve: Any, peer: Any
 
 
 def test_what_is_on_its_way_at_a_stop_arrives_once(serve: Any, peer: Any) -> None:
+    let_go = threading.Event()
+
     def slowly(request: BaseHTTPRequestHandler) -> None:
-        time.sleep(2)
+        let_go.wait(60)
         accept(request)
 
     slow = peer(slowly)
@@ -242,7 +244,9 @@ def test_what_is_on_its_way_at_a_stop_arrives_once(serve: Any, peer: Any) -> Non
         runs.create(None, "review", input={"topic": "x"}, webhook=slow.url)
     until(lambda: len(slow.requests) == 8, "they are not sent")
     first.process.send_signal(signal.SIGTERM)
-    assert first.process.wait(30) == 0
+    first.wait_for_log("again to stop at once")
+    let_go.set()
+    assert first.process.wait(60) == 0
     second = serve("examples/gallery")
     count = lambda **query: httpx.post(f"{second.url}/webhooks/deliveries/count", json=query).json()  # noqa: E731
     assert (count(), count(state="delivered")) == (8, 8)
@@ -256,7 +260,7 @@ def test_a_large_result_arrives_cut_and_says_so(serve: Any, project: Any, receiv
     server, hooks = serve(project({"big": "./big.py:builder"}, {"big.py": graph})), receiver()
     thread = get_sync_client(url=server.url).threads.create()["thread_id"]
     run = get_sync_client(url=server.url).runs.create(thread, "big", input={"n": 1}, webhook=hooks.url)
-    body = hooks.got.get(timeout=30)[2]
+    body = hooks.got.get(timeout=60)[2]
     assert (body["values"], body["truncated"], body["kwargs"]["input"]) == (None, ["values"], {"n": 1})
     assert httpx.get(f"{server.url}{body['links']['run']}").json()["run_id"] == run["run_id"]
     assert len(httpx.get(f"{server.url}{body['links']['state']}").json()["values"]["text"]) == 30 << 20
@@ -273,18 +277,21 @@ def echo(project: Any) -> Callable[..., Path]:
 def test_the_project_says_when_to_try_again_and_how_long_it_takes(serve: Any, echo: Any, peer: Any) -> None:
     retry = {"schedule": ["200ms", "400ms"], "jitter": 0}
     server = serve(echo(retry=retry, timeouts={"total": "500ms"}))
-    silent = peer(lambda _: time.sleep(0.8))
+    over = threading.Event()
+    silent = peer(lambda _: over.wait(600))
     run_id = get_sync_client(url=server.url).runs.create(None, "work", input={}, webhook=silent.url)["run_id"]
     search = lambda: httpx.post(f"{server.url}/webhooks/deliveries/search", json={"run_id": run_id}).json()  # noqa: E731
     until(lambda: bool(search()) and search()[0]["state"] == "failed", "it is not given up")
+    over.set()
     [delivery] = search()
     assert delivery["last_failure"] == "the receiver did not answer in time"
     attempts = httpx.get(f"{server.url}/webhooks/deliveries/{delivery['delivery_id']}/attempts").json()
     began, ended = ([datetime.datetime.fromisoformat(it[key]) for it in attempts] for key in ("started_at", "ended_at"))
     waits = [(after - before).total_seconds() for before, after in zip(ended, began[1:], strict=False)]
     took = [(end - begin).total_seconds() for begin, end in zip(began, ended, strict=True)]
-    assert [0.2 <= waits[0] < 2, 0.4 <= waits[1] < 2, len(waits)] == [True, True, 2], waits
-    assert all(0.5 <= it < 2 for it in took), took
+    # Only a server with a schedule of its own would give up so soon, or wait less than half a minute for an answer.
+    assert [0.2 <= waits[0], 0.4 <= waits[1], len(waits)] == [True, True, 2], waits
+    assert all(0.5 <= it < 20 for it in took), took
 
 
 def test_the_project_says_how_many_are_sent_at_once(serve: Any, echo: Any, peer: Any) -> None:
