@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def told(receiver: Receiver) -> tuple[dict[str, str], Any]:
-    _, headers, body = receiver.got.get(timeout=20)
+    _, headers, body = receiver.got.get(timeout=60)
     return headers, body
 
 
@@ -103,7 +103,7 @@ def test_a_task_that_asks_is_told_and_signed(server: Server, receiver: Callable[
     asks = message("hi") | {"configuration": {"pushNotificationConfig": config}}
     task = call(place(server, "asker"), "message/send", asks)["result"]
     for attempt in ("1", "2"):
-        _, headers, body = hook.raw.get(timeout=20)
+        _, headers, body = hook.raw.get(timeout=60)
         assert headers["webhook-attempt"] == attempt
         assert headers["authorization"] == "Bearer secret-credentials"
     origin = hook.url.split("/hook")[0]
@@ -127,7 +127,7 @@ def test_a_notification_survives_that_the_server_is_killed(serve: Any, tmp_path:
         task = call(url, "message/send", begins)["result"]["id"]
     except httpx.TransportError:
         task = None
-    server.process.wait(20)
+    server.process.wait(60)
     assert hook.got.empty(), "it died before it could tell anybody"
     serve(project)
     headers, body = told(hook)

@@ -62,7 +62,7 @@ class Api:
         thread = client.threads.create()["thread_id"]
         assistant = client.assistants.create("review")["assistant_id"]
         self._ids = {"thread": thread, "assistant": assistant}
-        self._http = httpx.Client(base_url=url, timeout=20)
+        self._http = httpx.Client(base_url=url, timeout=60)
 
     def send(self, path: str, body: bytes | str, kind: str | None = "application/json") -> httpx.Response:
         headers = {"content-type": kind} if kind else {}

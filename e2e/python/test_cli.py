@@ -21,7 +21,7 @@ QUICKSTART = str(ROOT / "examples/quickstart/langgraph.json")
 
 def refused(*arguments: str | Path, code: int = 2) -> str:
     """What a command that can't do its work says."""
-    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
     assert "panicked" not in done.stderr and "RUST_BACKTRACE" not in done.stderr
     return done.stderr
@@ -44,25 +44,26 @@ def test_a_taken_port_is_named(taken: int, tmp_path: Path) -> None:
 def test_dev_takes_the_next_free_port(tmp_path: Path) -> None:
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken = True
         try:
             holder.bind(("127.0.0.1", 2024))
             holder.listen()
         except OSError:
-            pass  # Somebody else has it, which is just as good.
+            taken = False  # Somebody else has it, who may give it back.
         log = tmp_path / "log"
         with log.open("wb") as out:
             command = [BINARY, "dev", "--data-dir", tmp_path / "data", "-c", QUICKSTART]
             server = subprocess.Popen(command, stdout=out, stderr=out)
         try:
-            until(lambda: "serves your graphs" in log.read_text(), lambda: log.read_text(), 60)
+            until(lambda: "  State " in log.read_text(), lambda: log.read_text(), 180)
             lines = dict(line.split(maxsplit=1) for line in log.read_text().splitlines() if "http" in line)
             port = int(lines["API"].rpartition(":")[2])
-            assert 2024 < port < 2124
+            assert 2024 + taken <= port < 2124
             assert lines["Docs"] == f"http://127.0.0.1:{port}/docs"
             assert lines["Studio"].endswith(f"baseUrl=http://127.0.0.1:{port}")
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_the_doctor_says_what_is_in_force_and_where_it_comes_from(tmp_path: Path
     env = os.environ | {"MOUNT_PREFIX": "/api", "N_JOBS_PER_WORKER": "7", "THREADYARD_OPERATOR_TOKEN": "t0ken"}
     env |= {"BG_JOB_MAX_RETRIES": "5", "LANGGRAPH_STORE": '{"ttl": {"default_ttl": 5}}', "LANGGRAPH_CLOUD_LICENSE_KEY": "k3y"}
     done = subprocess.run(
-        [BINARY, "doctor", "--config", path, "--run-timeout-secs", "9"], capture_output=True, text=True, timeout=60, env=env
+        [BINARY, "doctor", "--config", path, "--run-timeout-secs", "9"], capture_output=True, text=True, timeout=120, env=env
     )
     assert done.returncode == 0, done.stderr
     settings = done.stdout.split("\nSettings\n")[1].split("\n\n")[0].splitlines()
@@ -169,7 +170,7 @@ def test_the_doctor_says_what_is_in_force_and_where_it_comes_from(tmp_path: Path
 def test_images_carry_the_configuration_in_variables(tmp_path: Path) -> None:
     env = os.environ | {"LANGSERVE_GRAPHS": '{"agent": "./agent.py"}'}
     command = [BINARY, "serve", "--port", "0", "--config", str(tmp_path / "langgraph.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     assert done.returncode == 2
     assert "the variable LANGSERVE_GRAPHS:1:2: `graphs.agent`" in done.stderr and "agent.py" in done.stderr
 
@@ -210,7 +211,7 @@ def test_a_server_answers_while_its_graphs_are_loaded(tmp_path: Path) -> None:
         command = [BINARY, "serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", tmp_path / "data"]
         server = subprocess.Popen([*command, "--config", config / "langgraph.json"], stdout=out, stderr=out)
     try:
-        until((tmp_path / "loading").exists, log.read_text, 60)
+        until((tmp_path / "loading").exists, log.read_text, 180)
         assert httpx.get(f"{url}/ok").json()["ok"] is True
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(httpx.post, f"{url}/threads", json={}, timeout=60)
@@ -220,7 +221,7 @@ def test_a_server_answers_while_its_graphs_are_loaded(tmp_path: Path) -> None:
     finally:
         (tmp_path / "go").touch()
         server.terminate()
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
 
 
 def test_a_server_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
@@ -228,13 +229,13 @@ def test_a_server_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
     with (log := tmp_path / "log").open("wb") as out:
         command = [BINARY, "serve", "--host", "127.0.0.1", "--port", str(free_port()), "--data-dir", tmp_path / "data"]
         server = subprocess.Popen([*command, "--config", config / "langgraph.json"], stdout=out, stderr=out)
-    until((tmp_path / "loading").exists, log.read_text, 60)
+    until((tmp_path / "loading").exists, log.read_text, 180)
     server.terminate()
-    assert server.wait(20) == 0
+    assert server.wait(60) == 0
 
 
 def test_a_second_signal_ends_at_once(project: Any, serve: Any) -> None:
-    server = serve(project({"slow": "./slow.py:builder"}, {"slow.py": SLOW_RUN}))
+    server = serve(project({"slow": "./slow.py:builder"}, {"slow.py": SLOW_RUN}), "--shutdown-grace-secs", "3600")
     client = get_sync_client(url=server.url)
     thread = client.threads.create()["thread_id"]
     client.runs.create(thread, "slow", input={"times": 1})
@@ -242,8 +243,8 @@ def test_a_second_signal_ends_at_once(project: Any, serve: Any) -> None:
     server.process.terminate()
     server.wait_for_log("again to stop at once")
     server.process.terminate()
-    # Its grace of a minute is not over, and the run goes on for longer.
-    assert server.process.wait(15) == 0
+    # Its grace is not over, and the run goes on for longer.
+    assert server.process.wait(120) == 0
 
 
 SLOW_RUN = """
@@ -252,7 +253,7 @@ from langgraph.graph import START, StateGraph
 
 async def work(state):
     print("began", flush=True)
-    await asyncio.sleep(300)
+    await asyncio.sleep(3600)
     return state
 
 builder = StateGraph(dict)

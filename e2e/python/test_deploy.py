@@ -282,7 +282,7 @@ def test_the_image_has_what_a_server_would_install(tmp_path: Path, fake_uv: Path
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     environment |= {"PATH": str(fake_uv.parent / "bin"), "THREADYARD_CACHE_DIR": str(tmp_path / "cache")}
     command = [BINARY, "serve", "--host", "127.0.0.1", "--port", "0", "--config", folder / "langgraph.json"]
-    assert subprocess.run(command, env=environment, capture_output=True, timeout=60).returncode != 0
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode != 0
     asked = fake_uv.read_text().splitlines()
     there = [
         re.sub(r"(?<==)/.+", lambda it: os.path.realpath(it[0]), it) for it in asked[asked.index("langgraph>=1.0") :]
@@ -293,5 +293,5 @@ def test_the_image_has_what_a_server_would_install(tmp_path: Path, fake_uv: Path
 def test_what_the_project_lacks_is_named(tmp_path: Path) -> None:
     folder = write_project(tmp_path, {"a": "./a.py:graph"}, {}, dependencies=["./gone"])
     command = [sys.executable, DEPLOY / "install_project.py", folder / "langgraph.json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "`./gone`" in done.stderr

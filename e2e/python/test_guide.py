@@ -26,7 +26,7 @@ def test_the_curl_snippets_work_as_printed(serve: Any, receiver: Any) -> None:
         *("--header", "Content-Type: application/json", "--data", json.dumps(body)),
     )
     assert streamed.startswith("event: metadata\n") and "event: values" in streamed
-    path, _, run = hooks.got.get(timeout=10)
+    path, _, run = hooks.got.get(timeout=60)
     assert path == "/hook?token=s3cret"
     assert run["status"] == "success" and run["thread_id"] == thread["thread_id"]
     assert run["kwargs"]["input"] == body["input"]

@@ -101,4 +101,4 @@ def test_only_named_sites_may_use_it(server: Server) -> None:
 
 
 def test_a_key_that_nobody_knows_is_warned_of(server: Server) -> None:
-    assert "`nonsense` is not a key that this server knows" in server.log()
+    server.wait_for_log("`nonsense` is not a key that this server knows")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def test_a_chat_goes_on_in_production_and_comes_back(
     thread_id = here.threads.create(metadata={"who": "me"})["thread_id"]
     hook = receiver()
     said = say(here, thread_id, "first", webhook=hook.url)
-    assert hook.got.get(timeout=20)[2]["thread_id"] == thread_id
+    assert hook.got.get(timeout=60)[2]["thread_id"] == thread_id
     here.store.put_item(["a", "b"], "k", {"v": 1})
     stranger = here.assistants.create("chat", name="stranger")["assistant_id"]
     waiting, let_go = here.threads.create()["thread_id"], tmp_path / "let go"
@@ -102,7 +101,7 @@ def test_a_chat_goes_on_in_production_and_comes_back(
     assert there.runs.join(waiting, held["run_id"]) is not None
     there.runs.join(waiting, queued["run_id"])
     assert [there.runs.get(waiting, run["run_id"])["status"] for run in (held, queued)] == ["success"] * 2
-    assert hook.got.get(timeout=20)[2]["run_id"] == held["run_id"], "its webhook hears of the run all the same"
+    assert hook.got.get(timeout=60)[2]["run_id"] == held["run_id"], "its webhook hears of the run all the same"
     said_there = say(there, thread_id, "second")
     assert said_there[: len(said)] == said and len(said_there) == 4
     assert len(there.threads.get_history(thread_id)) == 6
@@ -133,10 +132,9 @@ def test_an_import_that_is_killed_goes_on(
     for batch in (1, 2, 3):
         killed = imports(data, database.uri, code=-signal.SIGKILL, THREADYARD_KILL_AT=f"import.{batch}")
         assert "copying" in killed.stderr
-        begun = time.monotonic()
-        with pytest.raises(AssertionError, match="holds an unfinished import of"):
+        # It is not waited for: it ends by itself.
+        with pytest.raises(AssertionError, match=r"(?s)the server ended with .*holds an unfinished import of"):
             serve(chats, "--host", "127.0.0.1", command="serve", data=tmp_path / "refused", **env)
-        assert time.monotonic() - begun < 20
         at_rest(database)
     other = tmp_path / "other"
     serve(chats, data=other).stop()

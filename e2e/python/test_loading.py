@@ -88,6 +88,7 @@ def test_every_form_of_a_graph_is_served(serve: Any, project: Any) -> None:
     for _ in range(2):
         client.runs.wait(thread_id, "own_saver", input={})
     assert len(client.threads.get_history(thread_id)) == 6
+    server.wait_for_log("checkpointer")
     assert server.log().count("checkpointer") == 1
 
     for name, why in {"broken": "SyntaxError", "absent": "grph"}.items():
