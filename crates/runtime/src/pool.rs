@@ -176,8 +176,8 @@ impl Pool {
                 new.stop(Duration::ZERO).await;
             }
             Ok(new) => {
-                tracing::info!("the code has changed; new runs use it");
                 *self.generation.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+                tracing::info!("the code has changed; new runs use it");
                 self.keep_full(&new);
                 old.retired.cancel();
                 self.ground.callbacks.tasks.spawn(async move { old.stop(UNTIL_THEY_END).await });
