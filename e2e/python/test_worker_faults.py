@@ -166,6 +166,8 @@ def test_a_thread_that_does_not_stop_ends_with_its_worker(serve: Any, folder: Pa
     cancelling.join(120)
     assert answers and answers[0].status_code == 200, answers
     assert client.runs.get(held, run_id)["status"] == "interrupted"
+    left = client.threads.get(held)
+    assert (left["status"], left["values"]["seconds"]) == ("interrupted", 600), "what it has left is what its checkpoint says"
     # The neighbour had the time to end where it was.
     assert client.runs.join(neighbour, other)["pid"] > 0
     state = client.threads.get_state(neighbour)

@@ -250,7 +250,7 @@ struct Mirrored {
 }
 
 /// `config.configurable` and `context` mirror each other: whichever is given sets the other, so only one may be.
-fn mirrored(config: Object, context: Option<Object>) -> Result<Mirrored> {
+fn mirrored(mut config: Object, context: Option<Object>) -> Result<Mirrored> {
     let configurable = match config.get("configurable") {
         Some(Value::Object(configurable)) if !configurable.is_empty() => Some(configurable.clone()),
         _ => None,
@@ -260,7 +260,7 @@ fn mirrored(config: Object, context: Option<Object>) -> Result<Mirrored> {
         (Some(_), Some(_)) => Err(Error::Refused("give either `config.configurable` or `context`, not both".into())),
         (Some(configurable), None) => Ok(Mirrored { config: Some(config), context: Some(configurable) }),
         (None, Some(named)) => {
-            let config = Object::from_iter([("configurable".to_owned(), named.clone().into())]);
+            config.insert("configurable".to_owned(), named.clone().into());
             Ok(Mirrored { config: Some(config), context })
         }
         (None, None) => Ok(Mirrored { config: Some(config).filter(|config| !config.is_empty()), context }),

@@ -20,6 +20,7 @@ mod events;
 mod faults;
 mod issuer_keys;
 mod items;
+mod left_behind;
 mod loops;
 mod metrics;
 mod new_run;

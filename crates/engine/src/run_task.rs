@@ -21,6 +21,7 @@ use crate::{
     Engine, answers,
     cancel::{by_deletion, stop_reason},
     events::Voice,
+    left_behind::{left_behind, nothing},
     run_config,
     run_ending::{announce, record},
     run_traces,
@@ -140,7 +141,11 @@ async fn execute(
                 SessionEvent::Ended(end) => return ended(engine, &run, end, stopped, cancel),
                 // It was ended because it did not stop by itself.
                 SessionEvent::Lost(_) if abandoned => {
-                    return ended(engine, &run, nothing(RunEndStatus::Cancelled), stopped, cancel);
+                    let end = match stopped {
+                        Some(StopReason::Interrupt | StopReason::Timeout) => left_behind(engine, &run).await,
+                        _ => nothing(RunEndStatus::Cancelled),
+                    };
+                    return ended(engine, &run, end, stopped, cancel);
                 }
                 SessionEvent::Lost(error) => return lost(engine, &run, &error),
             },
@@ -308,11 +313,6 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
         other => RunError { error: "RuntimeError".into(), message: other.to_string() },
     };
     failed(engine, nothing(RunEndStatus::Error), error, at)
-}
-
-/// An end of which only the status is known.
-fn nothing(status: RunEndStatus) -> RunEnd {
-    RunEnd { status, result: None, values: None, state: None, interrupts: None, has_next: false, error: None }
 }
 
 fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outcome {
