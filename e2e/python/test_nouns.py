@@ -55,8 +55,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_assistants_have_versions(url: str) -> None:
     client = get_sync_client(url=url)
-    made = client.assistants.create("noter", name="Ann's", context={"who": "ann"}, metadata={"team": "a"})
-    assert made["config"]["configurable"] == {"who": "ann"} and made["version"] == 1
+    config = {"recursion_limit": 7, "tags": ["slow"]}
+    made = client.assistants.create("noter", config, name="Ann's", context={"who": "ann"}, metadata={"team": "a"})
+    assert made["config"] == {**config, "configurable": {"who": "ann"}}
+    assert made["version"] == 1
     with pytest.raises(ConflictError):
         client.assistants.create("noter", assistant_id=made["assistant_id"])
     kept = client.assistants.create("noter", assistant_id=made["assistant_id"], if_exists="do_nothing")
