@@ -81,12 +81,12 @@ fn once(
     parts: &BTreeSet<String>,
 ) -> anyhow::Result<Checks> {
     let start = format!("{} dev --no-reload --port {{port}} --config {{config}}", binary.display());
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let mut run = command(python);
-    let base = port.min(60_000).to_string();
+    let base = free.min(60_000).to_string();
     run.arg(program).args(["-v", "--slow", "--base-port", &base, "--server-cmd", &start]);
     if !parts.is_empty() {
-        run.arg("--only").arg(Vec::from_iter(parts.iter().map(String::as_str)).join(","));
+        run.arg("--only").arg(parts.iter().map(String::as_str).collect::<Vec<_>>().join(","));
     }
     let said = run.env("VIRTUAL_ENV", environment).output().context("platform.py could not be started")?;
     let (mut checks, mut part) = (Checks::default(), "");
