@@ -37,8 +37,11 @@ def test_who_calls_is_what_the_handler_says(with_worker) -> None:
         answer = await host.call("authenticate", None, **_request("object"))
         expected = {"identity": "o", "display_name": "O", "permissions": ["p"], "is_authenticated": True}
         assert answer["user"] == expected
+        answer = await host.call("authenticate", None, **_request("slots"))
+        expected = {"identity": "slim", "display_name": "slim", "permissions": [], "is_authenticated": True, "org": {"id": 7}}
+        assert answer["user"] == expected
         answer = await host.call("authenticate", None, **_request(None))
-        assert answer == {"refused": {"status": 401, "detail": "who are you?", "headers": []}}
+        assert answer == {"refused": {"status": 401, "detail": "who are you?", "headers": [["x", "y"]]}}
         answer = await host.call("authenticate", None, **_request("teapot"))
         assert answer == {"refused": {"status": 418, "detail": "{'why': 'tea'}", "headers": []}}
 
@@ -58,7 +61,7 @@ def test_a_handler_that_blocks_holds_nobody_up(with_worker) -> None:
 
 def test_what_fails_is_told_without_what_the_caller_sent(with_worker) -> None:
     async def scenario(host: FakeHost) -> None:
-        for authorization, error in (("secret-123", "ValueError"), ("nothing", "TypeError")):
+        for authorization, error in (("secret-123", "ValueError"), ("nothing", "TypeError"), ("fine", "HTTPException")):
             with pytest.raises(CallFailed) as failed:
                 await host.call("authenticate", None, **_request(authorization))
             assert failed.value.body["error"] == error
@@ -66,6 +69,10 @@ def test_what_fails_is_told_without_what_the_caller_sent(with_worker) -> None:
             assert ".py" in failed.value.body["traceback"]
         with pytest.raises(CallFailed):
             await _decide(host, "crons", "read")
+        for part, why in (("instance", "Slim"), ("integer", "64-bit"), ("surrogate", "surrogates")):
+            with pytest.raises(CallFailed) as failed:
+                await host.call("authenticate", None, **_request(part))
+            assert why in failed.value.body["message"], part
 
     with_worker(scenario, {}, auth={"path": "./guard.py:auth"})
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import orjson
 from langgraph_sdk import Auth
-from langgraph_sdk.auth.exceptions import HTTPException
 from langgraph_sdk.auth.types import AuthContext
 
-from .encoding import to_json
+from .encoding import exact_json, to_json
 from .failures import AuthFailed
 from .loading import GraphLoadError, load_name
 from .user import User, user_of
@@ -51,13 +50,12 @@ class CustomAuth:
     async def answer(self, op: str, args: Args) -> bytes:
         """Carry out one call. What a handler refuses is an answer, too."""
         try:
-            return to_json(await (self._user(args) if op == "authenticate" else self._verdict(args)))
-        except HTTPException as refusal:
-            return to_json(_refused(refusal.status_code, refusal.detail, refusal.headers))
+            said = await (self._user(args) if op == "authenticate" else self._verdict(args))
         except Exception as error:
-            if (status := _http_status(error)) is not None:
-                return to_json(_refused(status, getattr(error, "detail", None), getattr(error, "headers", None)))
-            raise AuthFailed(error) from None
+            if (status := _http_status(error)) is None:
+                raise AuthFailed(error) from None
+            said = _refused(status, getattr(error, "detail", None), getattr(error, "headers", None))
+        return _exactly(said)
 
     async def _user(self, args: Args) -> Args:
         request = _Request(args)
@@ -178,9 +176,17 @@ def _as_handlers_know(resource: str, value: Args) -> Args:
     return value
 
 
+def _exactly(said: Args) -> bytes:
+    """The answer as JSON. What decides about access must not become something else on its way."""
+    try:
+        return exact_json(said)
+    except TypeError as error:
+        raise AuthFailed(error, f"what an auth handler says has no form in JSON: {error}") from None
+
+
 def _http_status(error: Exception) -> int | None:
-    """The status of an exception that a web framework knows, such as Starlette's."""
-    if type(error).__name__ != "HTTPException":
+    """The status of an exception that refuses: the SDK's, or one of a web framework, such as Starlette's."""
+    if not any(base.__name__ == "HTTPException" for base in type(error).__mro__):
         return None
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) and 400 <= status <= 599 else None

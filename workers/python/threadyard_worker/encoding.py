@@ -39,10 +39,24 @@ def to_json(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
         data = orjson.dumps(value, default=default or plain, option=_OPTIONS)
     except TypeError as error:
         data = _slow_json(value, error)
-    if b"\\u0000" in data:
-        # PostgreSQL can't hold U+0000 in text, so it never leaves the worker.
-        data = _NUL.sub(rb"\1\\ufffd", data)
-    return data
+    return _without_nul(data)
+
+
+def exact_json(value: Any) -> bytes:
+    """JSON text that says all of `value`. Raises `TypeError` for what JSON has no form for, naming its class."""
+    return _without_nul(orjson.dumps(value, default=_form, option=_OPTIONS))
+
+
+def _form(value: Any) -> Any:
+    form = plain(value)
+    if form is None:
+        raise TypeError(f"JSON has no form for a {type(value).__name__}")
+    return form
+
+
+def _without_nul(data: bytes) -> bytes:
+    """PostgreSQL can't hold U+0000 in text, so it never leaves the worker."""
+    return _NUL.sub(rb"\1\\ufffd", data) if b"\\u0000" in data else data
 
 
 def plain(value: Any) -> Any:

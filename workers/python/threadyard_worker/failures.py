@@ -8,11 +8,11 @@ import traceback
 class AuthFailed(Exception):
     """An auth handler raised. Its message may hold what callers prove themselves with, so that it is not passed on."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, message: str = "an auth handler failed") -> None:
         super().__init__()
         self.body = {
             "error": type(error).__name__,
-            "message": "an auth handler failed",
+            "message": message,
             "traceback": _encodable("".join(traceback.format_tb(error.__traceback__))),
         }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,12 +46,30 @@ def user_of(returned: Any) -> User:
     fields: dict[str, Any] = {}
     if callable(dump := getattr(returned, "model_dump", None)):
         fields.update(dump())
-    elif hasattr(returned, "__dict__"):
-        fields.update({key: value for key, value in vars(returned).items() if not key.startswith("_")})
+    else:
+        fields.update(_attributes(returned))
     for name in ("identity", "display_name", "is_authenticated", "permissions"):
-        if (value := getattr(returned, name, None)) is not None:
-            fields[name] = value
+        with contextlib.suppress(NotImplementedError):
+            if (value := getattr(returned, name, None)) is not None:
+                fields[name] = value
     return _complete(fields)
+
+
+def _attributes(returned: Any) -> dict[str, Any]:
+    """What an object says of itself: slots, properties, and what it was given."""
+    names = [
+        name
+        for base in reversed(type(returned).__mro__)
+        for name, member in vars(base).items()
+        if isinstance(member, (property, functools.cached_property)) or inspect.ismemberdescriptor(member)
+    ]
+    fields: dict[str, Any] = {}
+    for name in (*names, *getattr(returned, "__dict__", ())):
+        # Those of Starlette's base class raise until a class of the project has its own.
+        with contextlib.suppress(AttributeError, NotImplementedError):
+            if not name.startswith("_"):
+                fields[name] = getattr(returned, name)
+    return fields
 
 
 def _complete(fields: dict[str, Any]) -> User:

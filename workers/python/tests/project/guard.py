@@ -11,6 +11,24 @@ closed = Auth()
 blocking = Auth()
 
 
+class Slim:
+    __slots__ = ("identity", "_secret")
+
+    def __init__(self):
+        self.identity, self._secret = "slim", "s3cret"
+
+    @property
+    def org(self):
+        return {"id": 7}
+
+    @property
+    def display_name(self):
+        raise NotImplementedError
+
+
+ODD = {"instance": Slim(), "integer": 2**64, "surrogate": "\ud800"}
+
+
 @auth.authenticate
 async def authenticate(authorization: str | None, headers: dict, query_params: dict, path_params: dict, method: str):
     if authorization is None:
@@ -19,6 +37,12 @@ async def authenticate(authorization: str | None, headers: dict, query_params: d
         raise Auth.exceptions.HTTPException(status_code=418, detail={"why": "tea"})
     if authorization == "object":
         return type("Person", (), {"identity": "o", "display_name": "O", "permissions": {"p"}, "is_authenticated": True})()
+    if authorization == "slots":
+        return Slim()
+    if authorization in ODD:
+        return {"identity": "odd", "org": ODD[authorization]}
+    if authorization == "fine":
+        raise Auth.exceptions.HTTPException(status_code=200, detail="fine")
     if authorization == "nothing":
         return {"name": "x"}
     if authorization.startswith("secret"):
