@@ -199,12 +199,17 @@ struct Patterns {
     excludes: Option<Vec<String>>,
 }
 
+/// What callers prove themselves with: no pattern means these, only their name does.
+const PROOFS: [&str; 6] =
+    ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-service-key", "x-tenant-id"];
+
 /// Names of headers, by patterns such as `x-my-*`; what is excluded is not included.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "Patterns")]
 pub struct HeaderPatterns {
     includes: GlobSet,
     excludes: GlobSet,
+    proofs: Vec<&'static str>,
     written: String,
 }
 
@@ -222,7 +227,8 @@ impl HeaderPatterns {
 
     /// Whether a header is meant, by its name in lower case.
     pub fn include(&self, name: &str) -> bool {
-        self.includes.is_match(name) && !self.excludes.is_match(name)
+        let included = if PROOFS.contains(&name) { self.proofs.contains(&name) } else { self.includes.is_match(name) };
+        included && !self.excludes.is_match(name)
     }
 }
 
@@ -235,6 +241,8 @@ impl TryFrom<Patterns> for HeaderPatterns {
             (includes, excludes) if excludes.is_empty() => includes,
             (includes, excludes) => format!("{includes}, but not {excludes}"),
         };
+        let is_named = |proof: &&str| includes.iter().flatten().any(|pattern| pattern.eq_ignore_ascii_case(proof));
+        let proofs = PROOFS.into_iter().filter(is_named).collect();
         let set = |patterns: Option<Vec<String>>| {
             let mut set = GlobSetBuilder::new();
             for pattern in patterns.into_iter().flatten() {
@@ -242,7 +250,7 @@ impl TryFrom<Patterns> for HeaderPatterns {
             }
             set.build()
         };
-        Ok(Self { includes: set(includes)?, excludes: set(excludes)?, written })
+        Ok(Self { includes: set(includes)?, excludes: set(excludes)?, proofs, written })
     }
 }
 
@@ -258,6 +266,10 @@ mod tests {
         let patterns = options(Some(&said), &mut Vec::new()).unwrap().configurable_headers;
         let chosen = ["x-my-tenant", "x-my-secret", "tenant", "tenants"].map(|name| patterns.include(name));
         assert_eq!(chosen, [true, false, true, false]);
+        let said = json!({"configurable_headers": {"includes": ["*", "X-API-Key"]}});
+        let patterns = options(Some(&said), &mut Vec::new()).unwrap().configurable_headers;
+        let chosen = ["tenant", "x-api-key", "authorization", "cookie"].map(|name| patterns.include(name));
+        assert_eq!(chosen, [true, true, false, false], "no pattern means what callers prove themselves with");
         assert!(!HeaderPatterns::default().include("x"));
     }
 
