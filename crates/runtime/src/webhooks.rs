@@ -130,6 +130,9 @@ pub(crate) fn rules(
         if OUR_HEADERS.contains(&lower.as_str()) || lower.starts_with("webhook-") {
             return Err(Wrong::new(format!("webhooks.headers.{name}"), "is set by the server itself"));
         }
+        if !is_token(&name) {
+            return Err(Wrong::new(format!("webhooks.headers.{name}"), "is no name of a header"));
+        }
         let value = filled(&template, prefix, &variable);
         let value = value.map_err(|why| Wrong::new(format!("webhooks.headers.{name}"), why))?;
         Ok((name, value))
@@ -139,6 +142,12 @@ pub(crate) fn rules(
     let url = (webhooks.url != UrlRules::default()).then_some(webhooks.url);
     let headers = WebhookHeaders(headers.collect::<Result<_, _>>()?);
     Ok(WebhookRules { url, network: webhooks.network, pace, headers, deliveries_kept })
+}
+
+/// Whether headers may have this name.
+fn is_token(name: &str) -> bool {
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&letter);
+    !name.is_empty() && name.bytes().all(is_letter)
 }
 
 /// A text with the values of variables in the place of `${{ env.NAME }}`.

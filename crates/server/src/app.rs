@@ -49,6 +49,8 @@ pub struct App {
     pub address: SocketAddr,
     /// Where its state is, unless that is shared.
     pub data_folder: PathBuf,
+    /// What all paths but that of `/ok` begin with.
+    prefix: String,
     is_guarded: bool,
     engine: Engine,
     closing: CancellationToken,
@@ -67,6 +69,8 @@ impl App {
         progress: fn(&str),
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
+        let project = Project::load(&args.config)?;
+        project.warn_of_keys_without_effect();
         let (open, opened) = watch::channel(None);
         let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
         let doorway = Doorway::new(args);
@@ -74,10 +78,9 @@ impl App {
         // A start that fails, or is not waited for, leaves nothing that listens.
         let unopened = closing.clone().drop_guard();
 
-        let project = Project::load(&args.config)?;
-        project.warn_of_keys_without_effect();
         let data_folder = args.data_dir.clone().unwrap_or_else(|| data_folder(&project.folder));
         let cipher = args.encryption.cipher()?;
+        args.encryption.warn_of_nothing();
         let shared = sharing::open((&mode.sharing, &cipher), &data_folder, &serving, &closing).await?;
         args.webhook_master()?;
         let exporting = Exporting::start()?;
@@ -125,7 +128,8 @@ impl App {
         }
         open.send_replace(Some(api::edge(routes, &http)));
         let is_guarded = http.gate.is_some();
-        Ok(Self { address, data_folder, is_guarded, engine, closing, stopped, serving, exporting })
+        let prefix = http.options.mount_prefix;
+        Ok(Self { address, data_folder, prefix, is_guarded, engine, closing, stopped, serving, exporting })
     }
 
     /// Whether nobody asks who calls.
@@ -133,11 +137,11 @@ impl App {
         !self.is_guarded
     }
 
-    /// The address as a URL that works on this machine.
+    /// What all paths begin with, behind an address that works on this machine.
     pub fn url(&self) -> String {
         let host =
             if self.address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { self.address.ip().to_string() };
-        format!("http://{host}:{}", self.address.port())
+        format!("http://{host}:{}{}", self.address.port(), self.prefix)
     }
 
     /// Stops: no new requests or runs, running ones go on for `grace`, then hand over to the next start.

@@ -30,6 +30,13 @@ pub enum EncryptionError {
 }
 
 impl EncryptionArgs {
+    /// Warns where a key is named and set to nothing, as it is when a secret is missing.
+    pub(crate) fn warn_of_nothing(&self) {
+        if self.aes_key.as_deref() == Some("") {
+            tracing::warn!("LANGGRAPH_AES_KEY is set to nothing: what is stored from now on is not encrypted");
+        }
+    }
+
     /// What seals and opens what is stored. A variable that is set to nothing names no key.
     pub fn cipher(&self) -> Result<Cipher, EncryptionError> {
         let set = |value: &'_ Option<String>| value.clone().filter(|value| !value.is_empty());

@@ -84,7 +84,8 @@ impl DatabaseArgs {
 }
 
 impl SharingArgs {
-    fn redis(&self) -> anyhow::Result<Option<RedisConfig>> {
+    /// The Redis that is named, if one is.
+    pub(crate) fn redis(&self) -> anyhow::Result<Option<RedisConfig>> {
         let Some(uri) = self.redis_uri.as_deref().filter(|uri| !uri.is_empty()) else { return Ok(None) };
         Ok(Some(RedisConfig::parse(uri, &self.redis_key_prefix).context("the URI of Redis can't be used")?))
     }

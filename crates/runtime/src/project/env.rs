@@ -32,6 +32,12 @@ pub(crate) fn env(env: Option<&Value>, folder: &Path) -> Result<Env, Wrong> {
         Some(Value::String(file)) => Err(Wrong::new("env", format!("names the file `{file}`, which does not exist"))),
         Some(Value::Object(map)) => {
             let text = |(name, value): (&String, &Value)| match value {
+                _ if name.is_empty() || name.contains(['=', '\0']) => {
+                    Err(Wrong::new(format!("env.{name}"), "is no name of a variable"))
+                }
+                Value::String(value) if value.contains('\0') => {
+                    Err(Wrong::new(format!("env.{name}"), "can't hold the character U+0000"))
+                }
                 Value::String(value) => Ok((name.clone(), value.clone())),
                 Value::Number(_) | Value::Bool(_) => Ok((name.clone(), value.to_string())),
                 _ => Err(Wrong::new(format!("env.{name}"), "must be a text")),

@@ -60,8 +60,9 @@ fn graph(id: &str, entry: &Value, unknown: &mut Vec<String>) -> Result<Graph, Wr
             return Err(Wrong::new(key, "must be a path such as \"./agent.py:graph\", or an object with `path`"));
         }
     };
+    let named = path.rsplit_once(':').map(|(source, name)| !source.is_empty() && !name.is_empty());
     // A script may export its graph as its default.
-    if !path.contains(':') && language::of(path) == Language::Python {
+    if !named.unwrap_or(language::of(path) != Language::Python) {
         let why = format!("`{path}` must name a file or module and a graph in it, such as \"./agent.py:graph\"");
         return Err(Wrong::new(key, why));
     }

@@ -6,6 +6,8 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 use threadyard_runtime::CustomApp;
 
+use super::edge::HttpSettings;
+
 const NOUNS: [&str; 9] = [
     include_str!("openapi/assistants.json"),
     include_str!("openapi/threads.json"),
@@ -42,15 +44,18 @@ pub(super) struct Documents {
 
 impl Documents {
     /// Leaves out what is not served.
-    pub(super) fn new(is_served: impl Fn(&str) -> bool, auth: Option<&Value>, app: Option<Arc<CustomApp>>) -> Self {
+    pub(super) fn new(is_served: impl Fn(&str) -> bool, http: &HttpSettings) -> Self {
         let mut document = document().clone();
+        if !http.options.mount_prefix.is_empty() {
+            document["servers"] = json!([{ "url": http.options.mount_prefix }]);
+        }
         if let Some(paths) = document["paths"].as_object_mut() {
             paths.retain(|path, _| is_served(path));
         }
-        if let Some(auth) = auth {
+        if let Some(auth) = &http.auth_openapi {
             merge(&mut document, documented(auth));
         }
-        Self { shown: Arc::new(document), app }
+        Self { shown: Arc::new(document), app: http.app.clone() }
     }
 
     /// The document, with what the project's application serves now.

@@ -158,7 +158,7 @@ pub(crate) fn routes(engine: Engine, access: OperatorAccess, http: &HttpSettings
         .layer(Extension(http.metrics.clone()))
         .layer(Extension(Cors::new(http.cors.clone())))
         .layer(Extension(ConfigurableHeaders(http.options.configurable_headers.clone().into())))
-        .layer(Extension(Documents::new(is_served, http.auth_openapi.as_ref(), http.app.clone())))
+        .layer(Extension(Documents::new(is_served, http)))
         .layer(Extension(Mount(http.options.mount_prefix.as_str().into())))
         .layer(axum::extract::DefaultBodyLimit::max(http.limits.max_body))
         .layer(middleware::from_fn_with_state(engine.clone(), to_the_end))

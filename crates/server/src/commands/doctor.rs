@@ -2,7 +2,7 @@
 
 mod in_force;
 
-use std::{fmt::Write as _, io::Write as _};
+use std::{ffi::OsStr, fmt::Write as _, io::Write as _};
 
 use clap::{Arg, ArgMatches, CommandFactory, parser::ValueSource};
 use threadyard_runtime::{CorsRules, Project, WithoutEffect};
@@ -12,7 +12,7 @@ use crate::{
     app::{WORKERS, data_folder},
     config::ServerArgs,
     sharing::SharingArgs,
-    telemetry::traces_are_wanted,
+    telemetry::{self, traces_are_wanted},
 };
 
 /// Variables of the official server that have no meaning here.
@@ -59,6 +59,8 @@ pub(super) fn run(server: &ServerArgs, sharing: &SharingArgs) -> anyhow::Result<
         server.webhook_master()?;
         section(&mut said, "Encryption", in_force::encryption(&server.encryption)?);
         in_force::check_files(&project)?;
+        telemetry::exporter()?;
+        sharing.redis()?;
         sharing.database.postgres().map(drop)
     });
     std::io::stdout().lock().write_all(said.as_bytes())?;
@@ -94,7 +96,8 @@ fn value(argument: &Arg, matches: &ArgMatches, server: &ServerArgs) -> String {
     let id = argument.get_id().as_str();
     let Some(values) = matches.get_raw(id) else { return usual(id, server).unwrap_or_else(|| "-".into()) };
     if argument.is_hide_env_values_set() {
-        return "(set, and secret)".into();
+        let is_empty = values.clone().all(OsStr::is_empty);
+        return if is_empty { "(set to nothing)" } else { "(set, and secret)" }.into();
     }
     values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

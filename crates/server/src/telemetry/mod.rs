@@ -5,7 +5,7 @@ mod traces;
 
 use std::io::IsTerminal;
 
-pub(crate) use self::traces::{Exporting, traces_are_wanted};
+pub(crate) use self::traces::{Exporting, exporter, traces_are_wanted};
 
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields};
 

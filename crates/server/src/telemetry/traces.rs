@@ -26,20 +26,7 @@ pub(crate) struct Exporting(SdkTracerProvider);
 impl Exporting {
     /// Begins, if somebody wants to have them.
     pub(crate) fn start() -> anyhow::Result<Option<Self>> {
-        if !traces_are_wanted() {
-            return Ok(None);
-        }
-        let exporter = setting("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".into());
-        ensure!(exporter == "otlp", "OTEL_TRACES_EXPORTER: `{exporter}` must be otlp or none");
-        let protocol = of_traces("PROTOCOL").unwrap_or_else(|| "http/protobuf".into());
-        ensure!(
-            protocol == "http/protobuf",
-            "OTEL_EXPORTER_OTLP_PROTOCOL: `{protocol}` must be http/protobuf, which collectors take at port 4318"
-        );
-        let compression = of_traces("COMPRESSION").unwrap_or_else(|| "none".into());
-        ensure!(compression == "none", "OTEL_EXPORTER_OTLP_COMPRESSION: `{compression}` must be none");
-        let exporter = SpanExporter::builder().with_http().with_http_client(Sender::new()?).build();
-        let exporter = exporter.context("traces can't be sent where OTEL_EXPORTER_OTLP_ENDPOINT says")?;
+        let Some(exporter) = exporter()? else { return Ok(None) };
         let resource = Resource::builder();
         let resource = match setting("OTEL_SERVICE_NAME") {
             Some(_) => resource,
@@ -62,6 +49,24 @@ impl Exporting {
             tracing::warn!("the last spans could not be sent");
         }
     }
+}
+
+/// What sends spans to whom the environment names, if it does.
+pub(crate) fn exporter() -> anyhow::Result<Option<SpanExporter>> {
+    if !traces_are_wanted() {
+        return Ok(None);
+    }
+    let exporter = setting("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".into());
+    ensure!(exporter == "otlp", "OTEL_TRACES_EXPORTER: `{exporter}` must be otlp or none");
+    let protocol = of_traces("PROTOCOL").unwrap_or_else(|| "http/protobuf".into());
+    ensure!(
+        protocol == "http/protobuf",
+        "OTEL_EXPORTER_OTLP_PROTOCOL: `{protocol}` must be http/protobuf, which collectors take at port 4318"
+    );
+    let compression = of_traces("COMPRESSION").unwrap_or_else(|| "none".into());
+    ensure!(compression == "none", "OTEL_EXPORTER_OTLP_COMPRESSION: `{compression}` must be none");
+    let exporter = SpanExporter::builder().with_http().with_http_client(Sender::new()?).build();
+    exporter.map(Some).context("traces can't be sent where OTEL_EXPORTER_OTLP_ENDPOINT says")
 }
 
 /// Whether somebody is named to send them to, and nothing says otherwise.

@@ -68,7 +68,9 @@ pub(super) fn http(http: &HttpOptions) -> Vec<Line> {
 /// What is stored is encrypted with which keys, by the names that logs and errors have for them.
 pub(super) fn encryption(args: &EncryptionArgs) -> anyhow::Result<Vec<Line>> {
     let cipher = args.cipher()?;
-    let Some(key) = cipher.key_id() else { return Ok(vec![("at rest", "off: LANGGRAPH_AES_KEY is not set".into())]) };
+    let Some(key) = cipher.key_id() else {
+        return Ok(vec![("at rest", "off: LANGGRAPH_AES_KEY is not set, or set to nothing".into())]);
+    };
     Ok(vec![("at rest", "on".into()), ("key", key), ("older keys", cipher.older_key_ids().join(", "))])
 }
 
