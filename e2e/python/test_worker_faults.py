@@ -86,7 +86,7 @@ async def wait(state: State, config: RunnableConfig) -> State:
 
 
 def hold(state: State) -> State:
-    Path(state["began"]).write_text(f"{os.getpid()}\n")
+    Path(state["began"]).write_text(f"{os.getpid()}.")
     end = time.time() + state["seconds"]
     while time.time() < end:
         time.sleep(0.1)
@@ -154,8 +154,8 @@ def test_a_thread_that_does_not_stop_ends_with_its_worker(serve: Any, folder: Pa
     neighbour, held = (client.threads.create()["thread_id"] for _ in range(2))
     other = client.runs.create(neighbour, "waits", input={"go": str(go)})["run_id"]
     run_id = client.runs.create(held, "holds", input={"seconds": 600, "began": str(in_node), "go": str(late)})["run_id"]
-    until(lambda: in_node.exists() and in_node.read_text().endswith("\n"), "no start")
-    worker = Path(f"/proc/{in_node.read_text().strip()}")
+    until(lambda: in_node.exists() and in_node.read_text().endswith("."), "no start")
+    worker = Path(f"/proc/{in_node.read_text().rstrip('.')}")
     answers: list[httpx.Response] = []
     url = f"{server.url}/threads/{held}/runs/{run_id}/cancel?wait=true"
     cancelling = threading.Thread(target=lambda: answers.append(httpx.post(url, timeout=180)))
