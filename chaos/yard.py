@@ -23,7 +23,7 @@ WEBHOOKS = {
     "network": {"allow_private": True, "allowed_cidrs": ["127.0.0.0/8"]},
     "url": {"require_https": False},
     "timeouts": {"connect": "1s", "total": "2s"},
-    "retry": {"schedule": ["1s"] * 200},
+    "retry": {"schedule": ["1s"] * 100},
 }
 # Notes which moments of crons pass, and in which transactions runs are made.
 WITNESSES = """
