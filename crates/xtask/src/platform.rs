@@ -89,16 +89,16 @@ fn once(
         run.arg("--only").arg(parts.iter().map(String::as_str).collect::<Vec<_>>().join(","));
     }
     let said = run.env("VIRTUAL_ENV", environment).output().context("platform.py could not be started")?;
-    let (mut checks, mut part) = (Checks::default(), "");
+    let (mut checks, mut section) = (Checks::default(), "");
     let said = String::from_utf8_lossy(&said.stdout);
     for line in said.lines() {
         if let Some(name) = line.strip_prefix("== ") {
-            part = name;
+            section = name;
         } else if let Some(name) = line.strip_prefix("  ok   ") {
             checks.passed.insert(name.to_owned());
         } else if let Some(failure) = line.strip_prefix("  FAIL ") {
             let name = failure.split_once("  <- ").map_or(failure, |(name, _)| name);
-            checks.failed.insert(name.to_owned(), part.to_owned());
+            checks.failed.insert(name.to_owned(), section.to_owned());
         }
     }
     Ok(checks)
