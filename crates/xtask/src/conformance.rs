@@ -89,7 +89,9 @@ pub(crate) fn run(candidate: Candidate<'_>, language: Language, state: State) ->
         let again = program.failures(server.port, &work, &doubtful)?;
         let late: Vec<_> = doubtful.into_iter().filter(|name| !again.contains(name)).collect();
         failed.retain(|name| !late.contains(name));
-        println!("   passed only at the second try: {}", late.join(", "));
+        if !late.is_empty() {
+            println!("   passed only at the second try: {}", late.join(", "));
+        }
     }
     drop(server);
     judge(&failed, &program, language, &meant)
