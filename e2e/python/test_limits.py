@@ -103,8 +103,11 @@ def test_connections_beyond_those_that_may_be_are_told_so(limited: Server) -> No
     with ExitStack() as open_ones:
         for _ in range(12):
             open_ones.enter_context(socket.create_connection((place.hostname, place.port)))
-        until(heard, "nobody says that there is no place")
-        [answer] = told
+        # A connection of before may have held a place until now, in place of one of these.
+        while not (heard() and told[-1].status_code == 503):
+            assert len(told) < 12, "nobody says that there is no place"
+            open_ones.enter_context(socket.create_connection((place.hostname, place.port)))
+        answer = told[-1]
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.json() == {"detail": "too many connections; try again later"}
     until(lambda: heard() and told[-1].status_code == 200, "places are not given back")
