@@ -31,6 +31,7 @@ mod serde_rules;
 mod session;
 #[cfg(test)]
 mod transcripts;
+mod ui;
 mod watch;
 mod webhook_pace;
 mod webhooks;
@@ -45,8 +46,9 @@ pub use no_graphs::{NoGraphs, ShutGate};
 pub use process::{ProcessRuntime, ProcessRuntimeConfig};
 pub use project::{
     AuthDecider, AuthOptions, CorsRules, Disabled, Env, Graph, HeaderPatterns, HttpOptions, Project, ProjectError,
-    WithoutEffect, mount_prefix,
+    UiOptions, WithoutEffect, mount_prefix,
 };
 pub use retention::SweepChoice;
 pub use serde_rules::{Classes, SerdeRules};
+pub use ui::{UiBundle, UiBundles, UiFile};
 pub use webhooks::WebhookRules;

@@ -30,7 +30,8 @@ use crate::{
     pool::Pool,
     project::{Graph, Project},
     session::OwnWorker,
-    watch::Watch,
+    ui::UiBundles,
+    watch::{COMPONENTS, SOURCES, Watch},
     worker::Ground,
     zygote::origin,
 };
@@ -98,10 +99,7 @@ impl ProcessRuntime {
             stopping: CancellationToken::new(),
         });
         if runtime.config.reload {
-            let (project, folders) = (runtime.config.project.folder.as_path(), runtime.config.project.folders());
-            let others = folders.iter().map(PathBuf::as_path).filter(|folder| !folder.starts_with(project));
-            let watch = Watch::start([project].into_iter().chain(others)).map_err(|error| unavailable(&error))?;
-            runtime.tasks.spawn(reload(runtime.clone(), watch));
+            runtime.tasks.spawn(reload(runtime.clone(), watch(&runtime.config.project, SOURCES)?));
         }
         Ok(runtime)
     }
@@ -122,6 +120,19 @@ impl ProcessRuntime {
         let purpose = custom_app::purpose(&self.config.project.http, path, nothing(&self.config));
         let app = CustomApp::new(self.auxiliary(language::of(path), purpose).await?);
         Ok((Arc::new(app), passed_on.ok_or_else(custom_app::served_twice)?))
+    }
+
+    /// Bundles the project's components, if it has any, and does so again when they change.
+    pub async fn ui(&self) -> Result<Option<Arc<UiBundles>>, RuntimeError> {
+        let ProcessRuntimeConfig { project, interpreters, cache, reload, .. } = &self.config;
+        let Some(bundler) = interpreters.bundler.clone() else { return Ok(None) };
+        // What changes while the bundles are made for the first time is seen, too.
+        let watch = reload.then(|| watch(project, COMPONENTS)).transpose()?;
+        let bundles = UiBundles::start(project, (bundler, cache), *reload).await?;
+        if let Some(watch) = watch {
+            self.tasks.spawn(bundles.clone().follow(watch, self.stopping.clone()));
+        }
+        Ok(Some(bundles))
     }
 
     /// Starts a process that serves another purpose than the graphs, for as long as the runtime lives.
@@ -224,13 +235,20 @@ fn unavailable(why: &dyn std::fmt::Display) -> RuntimeError {
     RuntimeError::Unavailable(why.to_string())
 }
 
+/// Watches the project, and the folders that it depends on.
+fn watch(project: &Project, endings: &'static [&'static str]) -> Result<Watch, RuntimeError> {
+    let (folder, folders) = (project.folder.as_path(), project.folders());
+    let others = folders.iter().map(PathBuf::as_path).filter(|other| !other.starts_with(folder));
+    Watch::start([folder].into_iter().chain(others), endings).map_err(|error| unavailable(&error))
+}
+
 /// What the workers of each language are started from.
 async fn grounds(
     config: &ProcessRuntimeConfig,
     callbacks: &Callbacks,
 ) -> Result<BTreeMap<Language, Ground>, RuntimeError> {
     let env = environment::additions(&config.project).map_err(|error| unavailable(&error))?;
-    let Interpreters { python, node } = config.interpreters.clone();
+    let Interpreters { python, node, .. } = config.interpreters.clone();
     let python = python.map(|python| (Language::Python, Program::Python(python)));
     let node = node.map(|node| {
         (Language::Node, Program::Node(node.among(config.workers + auxiliary::count(&config.project, Language::Node))))

@@ -11,20 +11,28 @@ use tokio::sync::mpsc;
 
 /// Changes that come this close together are one.
 const QUIET: Duration = Duration::from_millis(200);
-/// Files whose contents are code or configuration.
-const SOURCES: [&str; 15] =
-    ["py", "json", "toml", "yaml", "yml", "txt", "md", "ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"];
+/// What files end with whose contents are code or configuration.
+pub(crate) const SOURCES: &[&str] =
+    &["py", "json", "toml", "yaml", "yml", "txt", "md", "ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"];
+/// What files end with that bundles are made of.
+pub(crate) const COMPONENTS: &[&str] =
+    &["tsx", "jsx", "ts", "js", "mts", "mjs", "cts", "cjs", "css", "json", "txt", "md", "mdx"];
 /// Folders that hold nothing of the project's own, whether git ignores them or not.
 const FOREIGN: [&str; 3] = ["__pycache__", "node_modules", "site-packages"];
 
 pub(crate) struct Watch {
     changes: mpsc::UnboundedReceiver<PathBuf>,
     watcher: RecommendedWatcher,
+    /// What files end with that matter.
+    endings: &'static [&'static str],
 }
 
 impl Watch {
     /// Watches the folders of the project, one by one, so that large ignored ones cost nothing.
-    pub(crate) fn start<'a>(folders: impl IntoIterator<Item = &'a Path>) -> notify::Result<Self> {
+    pub(crate) fn start<'a>(
+        folders: impl IntoIterator<Item = &'a Path>,
+        endings: &'static [&'static str],
+    ) -> notify::Result<Self> {
         let (notices, changes) = mpsc::unbounded_channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
@@ -32,7 +40,7 @@ impl Watch {
                 event.paths.into_iter().for_each(|path| drop(notices.send(path)));
             }
         })?;
-        let mut watch = Self { changes, watcher };
+        let mut watch = Self { changes, watcher, endings };
         for folder in folders {
             watch.add(folder)?;
         }
@@ -61,7 +69,7 @@ impl Watch {
             }
             return false;
         }
-        path.extension().is_some_and(|extension| SOURCES.iter().any(|known| extension == *known))
+        path.extension().is_some_and(|extension| self.endings.iter().any(|known| extension == *known))
     }
 
     fn add(&mut self, folder: &Path) -> notify::Result<()> {
@@ -112,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn changes_are_noticed_in_new_folders_too_and_only_in_sources() {
         let root = tempfile::tempdir().unwrap();
-        let mut watch = Watch::start([root.path()]).unwrap();
+        let mut watch = Watch::start([root.path()], SOURCES).unwrap();
         let noticed = async |watch: &mut Watch| tokio::time::timeout(SOON, watch.changed()).await.unwrap().is_some();
         write(root.path().join("agent.py"));
         assert!(noticed(&mut watch).await);

@@ -85,7 +85,7 @@ impl App {
         args.webhook_master()?;
         let exporting = Exporting::start()?;
         let traces = exporting.as_ref().map_or_else(Traces::default, |it| Traces::to(it.tracer()));
-        let mut front = None;
+        let (mut front, mut ui) = (None, None);
         let (runtime, gate) = match Role::from(mode.sharing.role) {
             Role::Sender => {
                 (Arc::new(NoGraphs::of(&project)) as Arc<dyn GraphRuntime>, gate(&project, &shared, None).await?)
@@ -96,6 +96,7 @@ impl App {
                 if let Some(app) = &project.http.app {
                     front = Some(graphs.custom_app(app).await?);
                 }
+                ui = graphs.ui().await?;
                 (graphs as Arc<dyn GraphRuntime>, gate)
             }
         };
@@ -108,6 +109,7 @@ impl App {
             limits: args.limits.http(),
             ambient: shared.ambient.clone(),
             app,
+            ui,
             metrics: Arc::default(),
             traces: traces.clone(),
         };

@@ -4,6 +4,7 @@ mod commands;
 pub(crate) mod node;
 mod packages;
 pub(crate) mod python;
+pub(crate) mod ui;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,8 @@ pub struct Interpreters {
     pub(crate) python: Option<python::Interpreter>,
     /// Runs TypeScript and JavaScript.
     pub(crate) node: Option<node::Node>,
+    /// Bundles components.
+    pub(crate) bundler: Option<ui::Bundler>,
 }
 
 /// Finds or makes what the project's languages need. `progress` hears one line for each long step.
@@ -34,6 +37,9 @@ pub fn prepare(project: &Project, cache: &Path, progress: &dyn Fn(&str)) -> Resu
             Language::Python => interpreters.python = Some(python::prepare(project, cache, progress)?),
             Language::Node => interpreters.node = Some(node::prepare(project, cache, progress)?),
         }
+    }
+    if let Some(ui) = &project.ui {
+        interpreters.bundler = Some(ui::prepare(project, ui, cache, progress)?);
     }
     Ok(interpreters)
 }
@@ -91,19 +97,24 @@ impl Launch {
         command
     }
 
-    #[expect(clippy::disallowed_methods, reason = "workers are what this crate starts processes for")]
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.folder).envs(&self.env);
-        // They are not for the project's code.
-        for secret in SECRETS {
-            command.env_remove(secret);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        // A Ctrl-C in the terminal is for the server, which then drains its workers.
-        command.process_group(0);
-        command
+        process(program, &self.folder, &self.env)
     }
+}
+
+/// A process that runs code of the project.
+#[expect(clippy::disallowed_methods, reason = "workers are what this crate starts processes for")]
+fn process(program: &Path, folder: &Path, env: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).envs(env);
+    // They are not for the project's code.
+    for secret in SECRETS {
+        command.env_remove(secret);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // A Ctrl-C in the terminal is for the server, which then drains its workers.
+    command.process_group(0);
+    command
 }
 
 /// Why no interpreter could be had.
@@ -153,6 +164,17 @@ pub enum LaunchError {
         "`tsx`, which loads TypeScript, could not be installed; run `npm install --save-dev tsx` in {folder}: {why}"
     )]
     NoTsx {
+        /// The project's folder.
+        folder: PathBuf,
+        /// What the package manager says.
+        why: Box<LaunchError>,
+    },
+    /// What bundles components could not be had.
+    #[error(
+        "`@langchain/langgraph-ui`, which bundles what `ui` names, could not be installed; \
+         run `npm install --save-dev @langchain/langgraph-ui` in {folder}: {why}"
+    )]
+    NoBundler {
         /// The project's folder.
         folder: PathBuf,
         /// What the package manager says.

@@ -31,7 +31,7 @@ pub(crate) struct Node {
 /// The oldest version of Node that the worker runs on.
 const OLDEST: u32 = 20;
 /// What is installed where the project has no loader of its own.
-const TSX: &str = "tsx@4.23.15";
+const TSX: Kept = Kept { package: "tsx", version: "4.23.15", purpose: "loads TypeScript" };
 /// How the lines of npm begin that say how far it is.
 const STEPS: [&str; 1] = ["added "];
 /// The commands that install a project's packages, by the file that tells who does.
@@ -50,6 +50,15 @@ const MEMORY_OPTION: &str = "--max-old-space-size";
 const TSCONFIG: &str = "tsconfig.json";
 /// The variable that tells the loader of one that it would not find by itself.
 pub(crate) const TSCONFIG_PATH: &str = "TSX_TSCONFIG_PATH";
+
+/// A package that is kept in the cache for projects that have none of their own.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) package: &'static str,
+    pub(super) version: &'static str,
+    /// What it does.
+    pub(super) purpose: &'static str,
+}
 
 impl Node {
     /// The options of a worker's process.
@@ -71,9 +80,7 @@ impl Node {
 
 /// Finds Node and makes TypeScript loadable. `progress` hears one line for each long step.
 pub(super) fn prepare(project: &Project, cache: &Path, progress: &dyn Fn(&str)) -> Result<Node, LaunchError> {
-    let program = PathBuf::from("node");
-    let version = run(&program, [OsStr::new("--version")])?;
-    check(version.trim(), project.node_version)?;
+    let (program, version) = found(project)?;
     let folders = folders(project);
     // One graph without it leaves the others alone.
     if let Some(folder) = folders.first()
@@ -84,15 +91,23 @@ pub(super) fn prepare(project: &Project, cache: &Path, progress: &dyn Fn(&str)) 
     let loader = |folder: &PathBuf| installed("tsx", folder).filter(|tsx| tsx.join("dist/esm/api").is_dir());
     let tsx = match [&project.folder].into_iter().chain(&folders).find_map(loader) {
         Some(own) => own,
-        None => kept(cache, progress)
+        None => kept(TSX, cache, progress)
             .map_err(|why| LaunchError::NoTsx { folder: project.folder.clone(), why: Box::new(why) })?,
     };
-    progress(&format!("using Node {}", version.trim().trim_start_matches('v')));
+    progress(&format!("using Node {version}"));
     let options = environment::variable(&project.env, "NODE_OPTIONS").unwrap_or_default();
     let said = options.contains(MEMORY_OPTION);
     let told = environment::variable(&project.env, TSCONFIG_PATH).is_some();
     let tsconfig = tsconfig(&project.folder, &folders).filter(|_| !told);
     Ok(Node { program, tsx, tsconfig, memory_mib: memory_mib().filter(|_| !said).map(|mib| mib / SHARE) })
+}
+
+/// Node and its version, if that is what the project needs.
+pub(super) fn found(project: &Project) -> Result<(PathBuf, String), LaunchError> {
+    let program = PathBuf::from("node");
+    let version = run(&program, [OsStr::new("--version")])?;
+    check(version.trim(), project.node_version)?;
+    Ok((program, version.trim().trim_start_matches('v').to_owned()))
 }
 
 /// The folders of the project's graphs, which have packages of their own in a workspace.
@@ -120,7 +135,7 @@ fn check(version: &str, asked: Option<u32>) -> Result<(), LaunchError> {
 }
 
 /// A package as code in a folder would find it.
-fn installed(package: &str, folder: &Path) -> Option<PathBuf> {
+pub(super) fn installed(package: &str, folder: &Path) -> Option<PathBuf> {
     let found = folder.ancestors().map(|folder| folder.join("node_modules").join(package));
     found.into_iter().find(|folder| folder.join("package.json").is_file()).and_then(|folder| folder.canonicalize().ok())
 }
@@ -132,23 +147,25 @@ fn installer(folder: &Path) -> &'static str {
     folder.ancestors().find_map(of).unwrap_or("npm install")
 }
 
-/// The loader in the cache, installed there if need be.
-fn kept(cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, LaunchError> {
-    let folder = cache.join("node").join(TSX);
+/// The folder of a package in the cache, installed there if need be.
+pub(super) fn kept(kept: Kept, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, LaunchError> {
+    let Kept { package, version, purpose } = kept;
+    let listed = format!("{package}@{version}");
+    let folder = cache.join("node").join(&listed);
     let failed = |source| LaunchError::Cache { folder: folder.clone(), source };
     std::fs::create_dir_all(&folder).map_err(failed)?;
     // Two servers that start at once install it once.
     let lock = File::create(folder.join("lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
     if !folder.join(MARKER).is_file() {
-        progress(&format!("installing {TSX}, which loads TypeScript (once; kept for the next start)"));
+        progress(&format!("installing {listed}, which {purpose} (once; kept for the next start)"));
         let options = ["install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix"].map(OsStr::new);
-        let arguments = options.into_iter().chain([folder.as_os_str(), OsStr::new(TSX)]);
+        let arguments = options.into_iter().chain([folder.as_os_str(), OsStr::new(&listed)]);
         let is_step = |line: &str| STEPS.iter().any(|step| line.starts_with(step));
         follow(Path::new("npm"), arguments, is_step, progress)?;
-        std::fs::write(folder.join(MARKER), TSX).map_err(failed)?;
+        std::fs::write(folder.join(MARKER), listed).map_err(failed)?;
     }
-    Ok(folder.join("node_modules/tsx"))
+    Ok(folder.join("node_modules").join(package))
 }
 
 /// The memory of the machine, or of the container that this is.

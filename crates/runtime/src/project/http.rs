@@ -50,6 +50,8 @@ pub struct Disabled {
     pub meta: bool,
     /// The sending of webhooks.
     pub webhooks: bool,
+    /// `/ui`, and the bundling of what it serves.
+    pub ui: bool,
 }
 
 /// `http`.
@@ -71,9 +73,7 @@ struct Http {
     disable_a2a: Option<bool>,
     disable_meta: Option<bool>,
     disable_webhooks: Option<bool>,
-    /// There are no pages of a user interface here to begin with.
-    #[serde(rename = "disable_ui")]
-    _disable_ui: Option<bool>,
+    disable_ui: Option<bool>,
 }
 
 /// `http.middleware_order`.
@@ -112,6 +112,7 @@ pub(crate) fn options(http: Option<&Value>, unknown: &mut Vec<String>) -> Result
             a2a: said(http.disable_a2a),
             meta: said(http.disable_meta),
             webhooks: said(http.disable_webhooks),
+            ui: said(http.disable_ui),
         },
     })
 }

@@ -5,9 +5,11 @@ pub(crate) mod document;
 mod env;
 mod graphs;
 mod http;
+mod needs;
 mod refusals;
 mod sections;
 mod tokens;
+mod ui;
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +20,6 @@ use document::Wrong;
 use sections::Sections;
 use threadyard_core::{
     items::{ItemIndex, ItemTtl},
-    json::Value,
     retention::ThreadTtl,
     runtime::Language,
 };
@@ -28,6 +29,7 @@ pub use self::{
     env::Env,
     graphs::Graph,
     http::{CorsRules, Disabled, HeaderPatterns, HttpOptions, mount_prefix},
+    ui::UiOptions,
 };
 use crate::{
     environment, index, language,
@@ -55,6 +57,8 @@ pub struct Project {
     pub auth: Option<AuthOptions>,
     /// How it is served over HTTP.
     pub http: HttpOptions,
+    /// What of components is bundled for pages, if anything is.
+    pub ui: Option<UiOptions>,
     /// Where webhooks may go, and what they carry.
     pub webhooks: WebhookRules,
     /// How long threads are kept, unless who makes them says otherwise.
@@ -212,14 +216,17 @@ impl Project {
         let item_index = index::items(sections.below("store", "index"), unknown)?;
         let (thread_ttl, sweep) = retention::threads(sections.below("checkpointer", "ttl"), unknown)?;
         let serde = serde_rules::rules(sections.below("checkpointer", "serde"))?;
+        let http = http::options(sections.object("http")?, unknown)?;
+        let ui = ui::options(sections.object("ui")?, sections.object("ui_config")?, unknown)?;
         Ok(Self {
             serde,
             graphs: graphs::graphs(sections.get("graphs"), unknown)?,
-            dependencies: dependencies(sections.get("dependencies"), folder)?,
-            node_version: node_version(sections.get("node_version"))?,
+            dependencies: needs::dependencies(sections.get("dependencies"), folder)?,
+            node_version: needs::node_version(sections.get("node_version"))?,
             webhooks: webhooks::rules(sections.object("webhooks")?, variable)?,
             auth: auth::options(sections.object("auth")?)?,
-            http: http::options(sections.object("http")?, unknown)?,
+            ui: ui.filter(|_| !http.disabled.ui),
+            http,
             thread_ttl,
             sweep,
             item_ttl,
@@ -265,26 +272,6 @@ impl Project {
         for WithoutEffect { key, place, .. } in self.without_effect.iter().filter(|it| !it.is_known) {
             tracing::warn!("{place}: `{key}` is not a key that this server knows; it does nothing");
         }
-    }
-}
-
-/// The major version of Node, such as "20".
-fn node_version(version: Option<&Value>) -> Result<Option<u32>, Wrong> {
-    let Some(version) = version else { return Ok(None) };
-    let major = version.as_str().and_then(|text| text.split('.').next()?.parse().ok());
-    major.map(Some).ok_or_else(|| Wrong::new("node_version", "must be a major version such as \"20\""))
-}
-
-fn dependencies(dependencies: Option<&Value>, folder: &Path) -> Result<Vec<String>, Wrong> {
-    let Some(dependencies) = dependencies else { return Ok(Vec::new()) };
-    let dependencies: Vec<String> = document::read("dependencies", dependencies, &mut Vec::new())?;
-    let is_local = |it: &String| it.starts_with('.') || it.starts_with('/');
-    match dependencies.iter().position(|it| is_local(it) && !folder.join(it).exists()) {
-        Some(absent) => {
-            let why = format!("names `{}`, which does not exist", dependencies[absent]);
-            Err(Wrong::new(format!("dependencies[{absent}]"), why))
-        }
-        None => Ok(dependencies),
     }
 }
 
@@ -363,7 +350,8 @@ mod tests {
             (r#""store": []"#, "2:1", "`store`"),
             (r#""checkpointer": {"serde": []}"#, "2:18", "`checkpointer.serde`"),
             (r#""checkpointer": {"backend": "mongo"}"#, "2:18", "`checkpointer.backend`"),
-            (r#""ui": {"a": "./ui.tsx"}"#, "2:1", "`ui`"),
+            (r#""ui": {"a/b": "./ui.tsx"}"#, "2:8", "`ui.a/b`"),
+            (r#""ui_config": {"shared": 1}"#, "2:15", "`ui_config.shared`"),
             (r#""dependencies": ["/", "./gone"]"#, "2:23", "`./gone`"),
             (r#""node_version": 20"#, "2:1", "`node_version`"),
             (r#""env": "gone.env""#, "2:1", "`gone.env`"),

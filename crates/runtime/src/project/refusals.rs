@@ -18,11 +18,6 @@ pub(super) fn of_sections(sections: &Sections) -> Result<(), Wrong> {
     if let Some(key) = REFUSED_KEYS.into_iter().find(|key| sections.get(key).is_some()) {
         return Err(Wrong::unsupported(key));
     }
-    let off = sections.below("http", "disable_ui").and_then(Value::as_bool) == Some(true);
-    if !off && sections.object("ui")?.and_then(Value::as_object).is_some_and(|ui| !ui.is_empty()) {
-        let refused = Wrong::unsupported("ui");
-        return Err(Wrong { why: format!("{}; or set `http.disable_ui` to true", refused.why), ..refused });
-    }
     for (section, known) in [("store", &["ttl", "index"][..]), ("checkpointer", &["ttl", "backend", "serde"])] {
         let keys = sections.object(section)?.and_then(Value::as_object).into_iter().flatten();
         let mut said = keys.filter(|(_, value)| !value.is_null());

@@ -22,7 +22,17 @@ use super::{
 };
 
 /// What anybody may ask.
-pub const PUBLIC: &[&str] = &["/", "/ok", "/info", "/metrics", "/docs", "/openapi.json", "/webhooks/public-key"];
+pub const PUBLIC: &[&str] = &[
+    "/",
+    "/ok",
+    "/info",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/webhooks/public-key",
+    // Upstream: pages can't prove who they are as they load scripts and styles.
+    "/ui/{graph}/{file}",
+];
 /// The largest body that is read before its sender is known.
 const MOST_SHOWN: usize = 1 << 20;
 /// Below this, operators look after deliveries.

@@ -13,7 +13,7 @@ use axum::{
 use serde_json::Value;
 use threadyard_core::{access::Gate, ambient::Ambient};
 use threadyard_engine::Traces;
-use threadyard_runtime::{CorsRules, CustomApp, HttpOptions};
+use threadyard_runtime::{CorsRules, CustomApp, HttpOptions, UiBundles};
 use tower::ServiceExt;
 
 use super::{
@@ -63,6 +63,8 @@ pub struct HttpSettings {
     pub ambient: Ambient,
     /// The project's own application, which comes before the routes.
     pub app: Option<Arc<CustomApp>>,
+    /// The bundles of its components, if it has any.
+    pub ui: Option<Arc<UiBundles>>,
     /// What is counted of requests.
     pub metrics: Arc<HttpMetrics>,
     /// Where its spans go.

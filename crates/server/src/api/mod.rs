@@ -36,6 +36,7 @@ mod sse;
 mod stateless_runs;
 mod system;
 mod threads;
+mod ui;
 mod webhook_keys;
 
 pub use access::OperatorAccess;

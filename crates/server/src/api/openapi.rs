@@ -8,7 +8,7 @@ use threadyard_runtime::CustomApp;
 
 use super::edge::HttpSettings;
 
-const NOUNS: [&str; 9] = [
+const NOUNS: [&str; 10] = [
     include_str!("openapi/assistants.json"),
     include_str!("openapi/threads.json"),
     include_str!("openapi/runs.json"),
@@ -16,6 +16,7 @@ const NOUNS: [&str; 9] = [
     include_str!("openapi/crons.json"),
     include_str!("openapi/store.json"),
     include_str!("openapi/agents.json"),
+    include_str!("openapi/ui.json"),
     include_str!("openapi/webhooks.json"),
     include_str!("openapi/system.json"),
 ];

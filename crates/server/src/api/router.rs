@@ -27,7 +27,7 @@ use super::{
     openapi::{self, Documents},
     rate::{Buckets, by_address},
     request_id::ConfigurableHeaders,
-    runs, stateless_runs, system, threads, webhook_keys,
+    runs, stateless_runs, system, threads, ui, webhook_keys,
 };
 
 macro_rules! routes {
@@ -109,6 +109,9 @@ routes! {
     "/a2a/{assistant_id}/.well-known/agent.json": get a2a::card;
     "/.well-known/agent-card.json": get a2a::well_known;
 
+    "/ui/{graph}": post ui::component;
+    "/ui/{graph}/{file}": get ui::file;
+
     "/threads/{thread_id}/runs/{run_id}/deliveries": get deliveries::of_run;
     "/webhooks/deliveries/search": post deliveries::search;
     "/webhooks/deliveries/count": post deliveries::count;
@@ -134,7 +137,8 @@ pub fn router(engine: Engine, access: OperatorAccess, http: &HttpSettings) -> Ro
 
 /// The server's own routes.
 pub(crate) fn routes(engine: Engine, access: OperatorAccess, http: &HttpSettings) -> Router {
-    let disabled = http.options.disabled;
+    // Without components there is nothing to ask for.
+    let disabled = Disabled { ui: http.options.disabled.ui || http.ui.is_none(), ..http.options.disabled };
     let is_served = |path: &str| !is_disabled(path, disabled);
     let mut routes = served(is_served);
     if is_served("/mcp") {
@@ -159,6 +163,7 @@ pub(crate) fn routes(engine: Engine, access: OperatorAccess, http: &HttpSettings
         .layer(Extension(Cors::new(http.cors.clone())))
         .layer(Extension(ConfigurableHeaders(http.options.configurable_headers.clone().into())))
         .layer(Extension(Documents::new(is_served, http)))
+        .layer(Extension(ui::Bundles(http.ui.clone())))
         .layer(Extension(Mount(http.options.mount_prefix.as_str().into())))
         .layer(axum::extract::DefaultBodyLimit::max(http.limits.max_body))
         .layer(middleware::from_fn_with_state(engine.clone(), to_the_end))
@@ -179,6 +184,7 @@ fn is_disabled(path: &str, disabled: Disabled) -> bool {
         _ if below("/threads") => disabled.threads,
         _ if below("/store") => disabled.store,
         _ if below("/mcp") => disabled.mcp,
+        _ if below("/ui") => disabled.ui,
         _ if below("/a2a") || below("/.well-known") => disabled.a2a,
         _ => false,
     }
@@ -222,6 +228,7 @@ mod tests {
             a2a: true,
             meta: true,
             webhooks: true,
+            ui: true,
         };
         let kept: Vec<_> = SERVED.iter().map(|(_, path)| *path).filter(|path| !is_disabled(path, all)).collect();
         assert!(kept.iter().all(|path| *path == "/ok" || path.starts_with("/webhooks/")), "{kept:?}");

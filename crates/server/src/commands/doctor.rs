@@ -137,6 +137,9 @@ fn show(said: &mut String, server: &ServerArgs, project: &Project) -> anyhow::Re
     for graph in &project.graphs {
         let _ = writeln!(said, "  {:<14} {}", graph.id, graph.path);
     }
+    if let Some(ui) = &project.ui {
+        section(said, "Components", in_force::ui(ui));
+    }
     section(said, "Access", in_force::access(project.auth.as_ref()));
     let http = server.http_options(project)?;
     let CorsRules { allow_origins, allow_credentials, .. } = server.cors(http.cors.clone());
@@ -157,6 +160,7 @@ fn show(said: &mut String, server: &ServerArgs, project: &Project) -> anyhow::Re
         (it.a2a, "a2a"),
         (it.meta, "meta"),
         (it.webhooks, "webhooks"),
+        (it.ui, "ui"),
     ];
     let disabled: Vec<_> = groups.into_iter().filter_map(|(disabled, group)| disabled.then_some(group)).collect();
     line("disabled", &disabled.join(", "));

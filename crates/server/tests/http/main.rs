@@ -98,6 +98,7 @@ impl Api {
             auth_openapi: None,
             ambient: ambient.clone(),
             app: None,
+            ui: None,
             metrics: Arc::default(),
             traces: Traces::default(),
         };

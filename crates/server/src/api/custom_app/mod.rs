@@ -135,7 +135,8 @@ enum Need {
 
 /// What anybody may ask, and what operators prove themselves for.
 fn is_open(path: &str) -> bool {
-    PUBLIC.contains(&path) || path.starts_with("/webhooks/")
+    let is_component_file = path.strip_prefix("/ui/").is_some_and(|rest| rest.contains('/'));
+    PUBLIC.contains(&path) || is_component_file || path.starts_with("/webhooks/")
 }
 
 fn scope(request: &Request, path: &str, prefix: &str, websocket: bool) -> AppScope {

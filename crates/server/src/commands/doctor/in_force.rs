@@ -10,7 +10,7 @@ use threadyard_core::{
 use threadyard_engine::Sweep;
 use threadyard_runtime::{
     AuthCache, AuthConfig, AuthDecider, AuthOptions, Classes, HttpOptions, Project, ProjectError, SerdeRules,
-    SweepChoice,
+    SweepChoice, UiOptions,
 };
 use url::Url;
 
@@ -52,6 +52,12 @@ fn jwt(rules: &TokenRules) -> [Line; 5] {
         ("jwt algorithms", listed(&rules.algorithms)),
         ("jwt scopes", rules.scopes_claim.as_ref().map_or_else(|| rules.scopes.join(", "), of_claim)),
     ]
+}
+
+/// What pages find of the project's components.
+pub(super) fn ui(ui: &UiOptions) -> Vec<Line> {
+    let bundles: Vec<_> = ui.bundles.iter().map(|(name, file)| format!("{name} of {file}")).collect();
+    vec![("bundles", bundles.join(", ")), ("shared", ui.shared.join(", "))]
 }
 
 /// What is said of headers and of the project's application.
@@ -148,7 +154,8 @@ pub(super) fn check_files(project: &Project) -> Result<(), ProjectError> {
         AuthDecider::Builtin { .. } => None,
     });
     let of_index = project.item_index.iter().map(|index| ("store", "store.index.embed".to_owned(), &index.embed));
-    for (section, key, path) in of_graphs.chain(of_app).chain(of_auth).chain(of_index) {
+    let of_ui = project.ui.iter().flat_map(|ui| &ui.bundles).map(|(name, file)| ("ui", format!("ui.{name}"), file));
+    for (section, key, path) in of_graphs.chain(of_app).chain(of_auth).chain(of_index).chain(of_ui) {
         let file = path.rsplit_once(':').map_or(path.as_str(), |(file, _)| file);
         let is_file = Path::new(file).extension().is_some_and(|it| FILES.iter().any(|known| it == *known));
         if is_file && !project.folder.join(file).is_file() {
