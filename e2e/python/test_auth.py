@@ -263,6 +263,9 @@ APART = {
     ("GET", "/a2a/{assistant_id}/.well-known/agent-card.json"),
     ("GET", "/a2a/{assistant_id}/.well-known/agent.json"),
     ("GET", "/.well-known/agent-card.json"),
+    # Only there where a project has components: `e2e/js/ui.test.mjs`.
+    ("POST", "/ui/{graph}"),
+    ("GET", "/ui/{graph}/{file}"),
 }
 
 

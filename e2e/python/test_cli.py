@@ -98,7 +98,7 @@ def test_a_project_that_makes_no_sense_is_refused(tmp_path: Path, config: Any, c
         ('"http": {"mount_prefix": "api"}', "3:12", "`http.mount_prefix`"),
         ('"http": {"disable_runs": 1}', "3:12", "`http.disable_runs`"),
         ('"webhooks": {"headrs": {}}', "3:16", "`webhooks.headrs`"),
-        ('"ui": {"agent": "./ui.tsx"}', "3:3", "`ui`"),
+        ('"ui": {"a/b": "./ui.tsx"}', "3:10", "`ui.a/b`"),
         ('"store": {"path": "./store.py:store"}', "3:13", "`store.path`"),
         ('"graphs": {}', "3:3", "`graphs`: is given twice"),
         ('"http" {}', "3:10", "expected"),

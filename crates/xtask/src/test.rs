@@ -30,11 +30,12 @@ const SHARED: [&str; 8] = [
 ];
 
 /// Projects in TypeScript.
-const TYPESCRIPT: [&str; 8] = [
+const TYPESCRIPT: [&str; 9] = [
     "examples/quickstart-ts",
     "examples/gallery-ts",
     "examples/mixed",
     "e2e/js/app",
+    "e2e/js/components",
     "e2e/js/guarded",
     "e2e/js/project-ts",
     "e2e/node/conformance",
@@ -166,6 +167,7 @@ fn javascript(candidate: Candidate<'_>) -> anyhow::Result<()> {
         }
         node("event streaming in JavaScript", "event_streaming", sdk, graphs)?;
         node("useStream in a browser", "use_stream", sdk, graphs)?;
+        node("components in a browser", "ui", sdk, graphs)?;
         node("JavaScript RemoteGraph", "remote_graph", sdk, graphs)?;
         node("webhooks verified in JavaScript", "webhooks", sdk, graphs)?;
     }

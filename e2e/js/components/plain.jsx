@@ -1,0 +1,2 @@
+// Components without styles.
+export default { note: ({ text }) => <p>{text}</p> };
