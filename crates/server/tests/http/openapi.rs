@@ -156,7 +156,8 @@ async fn the_page_for_people_tells_everything_by_itself() {
     let answer = api.send("GET", "/docs", "").await;
     let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
     let page = String::from_utf8(bytes.to_vec()).unwrap();
-    for (method, path, operation) in operations() {
+    // There is nothing of the kind without components.
+    for (method, path, operation) in operations().into_iter().filter(|(_, path, _)| !path.starts_with("/ui/")) {
         let shown = format!("{}</b> <code>{path}</code>", method.to_uppercase());
         assert!(page.contains(&shown), "{shown}");
         assert!(page.contains(&format!("id=\"{}\"", operation["operationId"].as_str().unwrap())));
