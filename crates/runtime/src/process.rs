@@ -128,11 +128,11 @@ impl ProcessRuntime {
         let Some(bundler) = interpreters.bundler.clone() else { return Ok(None) };
         // What changes while the bundles are made for the first time is seen, too.
         let watch = reload.then(|| watch(project, COMPONENTS)).transpose()?;
-        let bundles = UiBundles::start(project, (bundler, cache), *reload).await?;
+        let made = UiBundles::start(project, (bundler, cache), *reload).await?;
         if let Some(watch) = watch {
-            self.tasks.spawn(bundles.clone().follow(watch, self.stopping.clone()));
+            self.tasks.spawn(made.clone().follow(watch, self.stopping.clone()));
         }
-        Ok(Some(bundles))
+        Ok(Some(made))
     }
 
     /// Starts a process that serves another purpose than the graphs, for as long as the runtime lives.

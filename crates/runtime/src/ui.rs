@@ -92,9 +92,9 @@ impl UiBundles {
         if let Some((name, why)) = broken.filter(|_| !may_be_broken) {
             return Err(RuntimeError::Unavailable(format!("`ui.{name}` can't be bundled: {why}")));
         }
-        let bundles = Self { maker, current: RwLock::default() };
-        bundles.take(made, true);
-        Ok(Arc::new(bundles))
+        let this = Self { maker, current: RwLock::default() };
+        this.take(made, true);
+        Ok(Arc::new(this))
     }
 
     /// A bundle, unless there is none of that name or it could never be made.
@@ -109,7 +109,7 @@ impl UiBundles {
                 match self.maker.make().await {
                     Ok(made) => self.take(made, false),
                     Err(error) => {
-                        tracing::error!(%error, "`ui` can't be bundled; going on with what was bundled before")
+                        tracing::error!(%error, "`ui` can't be bundled; going on with what was bundled before");
                     }
                 }
             }

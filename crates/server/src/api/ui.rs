@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Extension,
     extract::{FromRequestParts, Path},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -46,7 +46,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let said = parts.headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
-        let host = said.or_else(|| parts.uri.authority().map(|it| it.as_str())).unwrap_or_default();
+        let host = said.or_else(|| parts.uri.authority().map(Authority::as_str)).unwrap_or_default();
         if !is_host(host) {
             return Err(invalid("the header `Host` names no host such as example.com:8000"));
         }
