@@ -14,6 +14,7 @@ mod item_search;
 mod postgres;
 mod rooms;
 mod saved_state;
+mod sealed;
 mod sqlite;
 mod transfer;
 
@@ -26,5 +27,6 @@ pub use bus::{
 };
 pub use cipher::{AesKey, AesKeyError, Cipher, KeyMismatch};
 pub use postgres::{Dedicated, PostgresConfig, PostgresOpenError, PostgresStorage, RootsError, UriError};
+pub use sealed::SealedStorage;
 pub use sqlite::{KeyFolder, OpenError, SqliteStorage};
 pub use transfer::{Comparison, Listener, Place, Progress, Step, Sum, Transfer, TransferError, compare, import};

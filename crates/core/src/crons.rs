@@ -10,6 +10,7 @@ use crate::{
     metadata_filter::MetadataFilter,
     page::{Order, Page, Window},
     runs::{CreatedRun, NewRun},
+    sealing::SealingContext,
     storage::Result,
     time::Timestamp,
 };
@@ -48,6 +49,9 @@ pub struct Cron {
     pub metadata: Object,
     /// What each run is created with, as it was sent.
     pub payload: RawObject,
+    /// Under which context the project's own handlers encrypt what its runs leave.
+    #[serde(skip)]
+    pub sealing: SealingContext,
 }
 
 /// What becomes of the thread of a run that brought its own.

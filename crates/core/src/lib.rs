@@ -35,6 +35,7 @@ mod run_kwargs;
 pub mod runs;
 pub mod runtime;
 pub mod scopes;
+pub mod sealing;
 pub mod storage;
 pub mod stream;
 #[cfg(any(test, feature = "testkit"))]

@@ -8,6 +8,7 @@ use crate::{
     ids::{LeaseId, RunId},
     json::Object,
     runs::{Ending, Run},
+    sealing::SealingContext,
     time::Timestamp,
 };
 
@@ -86,6 +87,8 @@ pub struct ClaimedRun {
     pub resume: bool,
     /// How many events earlier attempts of a resumable run said.
     pub said: u64,
+    /// Under which context what it leaves is encrypted by the project's own handlers.
+    pub sealing: SealingContext,
 }
 
 /// What became of runs whose leases ended.

@@ -60,6 +60,9 @@ pub enum StorageError {
     /// The database lacks what the operation needs; whoever runs it can add that.
     #[error("{0}")]
     Unsupported(String),
+    /// The project's own encryption did not do it. The text holds nothing of the data.
+    #[error("encryption.path: {0}")]
+    Sealing(String),
     /// A stored row makes no sense.
     #[error("row {row} of table `{table}` is corrupt: {why}")]
     Corrupt {

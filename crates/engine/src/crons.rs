@@ -11,6 +11,7 @@ use threadyard_core::{
     json::{Object, RawJson, RawObject, Value, fields as value_fields, fields_of, raw},
     metadata_filter::MetadataFilter,
     page::{Page, Window},
+    sealing,
     time::Timestamp,
 };
 
@@ -101,6 +102,7 @@ impl Engine {
             user: self.user().cloned(),
             metadata,
             payload,
+            sealing: sealing::current(),
         };
         self.permit_runs_of(&mut cron).await?;
         complete(&mut cron)?;

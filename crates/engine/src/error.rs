@@ -71,6 +71,9 @@ pub enum Error {
     /// Something that is needed can't be reached now; the same request may succeed later.
     #[error("{0}")]
     Unavailable(String),
+    /// The project's own encryption failed. The text holds nothing of the data.
+    #[error("{0}")]
+    Sealing(String),
     /// A bug or a corrupt row. The text is for the log, not for clients.
     #[error("{0}")]
     Internal(String),
@@ -104,6 +107,7 @@ impl From<StorageError> for Error {
             StorageError::Unavailable(why) => Self::Unavailable(why),
             StorageError::LeaseLost => Self::Conflict(error.to_string()),
             StorageError::Unsupported(why) => Self::Refused(why),
+            StorageError::Sealing(_) => Self::Sealing(error.to_string()),
             StorageError::Corrupt { .. } | StorageError::Bug(_) => Self::Internal(error.to_string()),
         }
     }

@@ -9,6 +9,7 @@ use threadyard_core::{
     json::{RawJson, raw},
     runs::{ClaimedRun, EndStatus, Ending, GivenBack, Run, RunError},
     runtime::{RunEnd, RunEndStatus, RunJob, RunSession, RuntimeError, SessionEvent, StopReason},
+    sealing::{FAILURE, within},
     storage::StorageError,
     stream::StreamEvent,
     threads::{SavedState, ThreadOutcome, ThreadStatus, ThreadUpdate},
@@ -52,7 +53,8 @@ pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
     // From now on this server speaks for the run.
     let voice = Voice::of(&engine, &claimed);
     engine.tasks.clone().spawn(async move {
-        let others_wait = drive(&engine, claimed, voice).await;
+        let sealing = claimed.sealing.clone();
+        let others_wait = within(sealing, drive(&engine, claimed, voice)).await;
         let others_wait = others_wait || engine.settings.run_limits.running.limits();
         if engine.slots.give_back(slot) || others_wait {
             engine.wake(Topic::Runs);
@@ -71,8 +73,13 @@ async fn drive(engine: &Engine, mut claimed: ClaimedRun, mut voice: Voice) -> bo
     let stops = engine.running.enter(lease);
     engine.settings.faults.reach("run.claimed");
 
-    let outcome = execute(engine, claimed, stops, &mut voice).await;
-    let recorded = record(engine, lease, &outcome).await;
+    let mut outcome = execute(engine, claimed, stops, &mut voice).await;
+    let mut recorded = record(engine, lease, &outcome).await;
+    if let Err(StorageError::Sealing(why)) = recorded {
+        // What the run came to can't be stored; that it failed can.
+        outcome = unsealed(engine, why);
+        recorded = record(engine, lease, &outcome).await;
+    }
     engine.running.leave(lease);
     match recorded {
         Ok(others_wait) => {
@@ -286,6 +293,7 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
         RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) if engine.stopping.is_cancelled() => {
             Some(GivenBack::Blameless)
         }
+        RuntimeError::Storage(StorageError::Sealing(_)) => None,
         RuntimeError::Displaced | RuntimeError::Storage(StorageError::Unavailable(_)) => Some(GivenBack::Blameless),
         RuntimeError::SharedWorkerLost(_) => Some(GivenBack::SharedLoss),
         RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) | RuntimeError::Storage(_) => {
@@ -306,6 +314,7 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
         RuntimeError::BrokenGraph { error, .. } | RuntimeError::Raised(error) | RuntimeError::Refused { error, .. } => {
             RunError { error: error.error.clone(), message: error.message.clone() }
         }
+        RuntimeError::Storage(StorageError::Sealing(why)) => return unsealed(engine, why.clone()),
         other if why.is_some() => RunError {
             error: "MaxAttemptsExceeded".into(),
             message: format!("{attempts} attempts failed, the last one with: {other}"),
@@ -313,6 +322,13 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
         other => RunError { error: "RuntimeError".into(), message: other.to_string() },
     };
     failed(engine, nothing(RunEndStatus::Error), error, at)
+}
+
+/// The project's own encryption failed. Nothing of what the run came to is kept in the clear.
+fn unsealed(engine: &Engine, why: String) -> Outcome {
+    tracing::error!(why, "what a run came to could not be encrypted");
+    let error = RunError { error: FAILURE.into(), message: StorageError::Sealing(why).to_string() };
+    failed(engine, nothing(RunEndStatus::Error), error, engine.ambient.now())
 }
 
 fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outcome {

@@ -9,6 +9,7 @@ use threadyard_core::{
     checkpoints::{CheckpointQuery, Committed, PruneStrategy, PutCheckpoint, PutWrites, Writer},
     items::ItemIndex,
     json::Object,
+    sealing::{scoped, within},
     storage::{Storage, StorageError},
 };
 use tokio::sync::mpsc;
@@ -72,7 +73,9 @@ impl Callbacks {
                     let slot = call.slot;
                     let result = match all(commits.unwrap_or_default()).await {
                         Ok(()) => match this.checkpoint_call(call).await {
-                            Err(error @ StorageError::Unavailable(_)) => Err(fail(&connection, slot, error)),
+                            Err(error @ (StorageError::Unavailable(_) | StorageError::Sealing(_))) => {
+                                Err(fail(&connection, slot, error))
+                            }
                             answered => answered,
                         },
                         // Nobody waits for a put that is sent one way: only the run as a whole can hear of it.
@@ -83,10 +86,12 @@ impl Callbacks {
             }
             _ => {
                 let batch: StoreBatch = read(&frame.body)?;
+                let sealing = connection.sealing(batch.slot);
                 let operations = batch.understood(self.index.as_ref())?;
                 let (this, connection, id) = (self.clone(), connection.clone(), frame.id);
                 self.tasks.spawn(async move {
-                    let answers = this.storage.apply_items(operations, this.ambient.now()).await;
+                    let applied = this.storage.apply_items(operations, this.ambient.now());
+                    let answers = within(sealing, applied).await;
                     let result =
                         answers.map(|answers| pack(&answers.into_iter().map(StoreAnswer::from).collect::<Vec<_>>()));
                     reply(&connection, id, result);
@@ -104,7 +109,7 @@ impl Callbacks {
             }
             return;
         };
-        let committed = put(writer);
+        let committed = scoped(&connection.sealing(slot), || put(writer));
         if id == slot {
             connection.with_run(slot, |run| run.commits.push(committed));
             return;

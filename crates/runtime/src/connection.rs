@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use threadyard_core::{
     checkpoints::{Committed, Writer},
     runtime::{GraphError, RunEnd, RuntimeError},
+    sealing::SealingContext,
     storage::StorageError,
     stream::StreamEvent,
 };
@@ -29,7 +30,7 @@ use crate::{
 /// What waits for frames with one id.
 pub(crate) enum Waiter {
     Run(RunSlot),
-    Call(oneshot::Sender<Result<Bytes, RuntimeError>>),
+    Call(oneshot::Sender<Result<Bytes, RuntimeError>>, SealingContext),
     /// An exchange with the user's application, begun by either side.
     Exchange(ExchangeSlot),
 }
@@ -40,6 +41,8 @@ pub(crate) struct RunSlot {
     pub(crate) said: mpsc::UnboundedSender<Said>,
     /// One-way puts whose commits nobody has waited for yet.
     pub(crate) commits: Vec<Committed>,
+    /// Under which context what it writes is encrypted by the project's own handlers.
+    pub(crate) sealing: SealingContext,
 }
 
 /// What a run's session hears.
@@ -110,7 +113,7 @@ impl Connection {
     pub(crate) fn with_run<T>(&self, id: u64, look: impl FnOnce(&mut RunSlot) -> T) -> Option<T> {
         match self.lock().as_mut()?.get_mut(&id)? {
             Waiter::Run(slot) => Some(look(slot)),
-            Waiter::Call(_) | Waiter::Exchange(_) => None,
+            Waiter::Call(..) | Waiter::Exchange(_) => None,
         }
     }
 
@@ -118,8 +121,16 @@ impl Connection {
     pub(crate) fn writer(&self, id: u64) -> Option<Writer> {
         match self.lock().as_ref()?.get(&id)? {
             Waiter::Run(slot) => Some(slot.writer),
-            Waiter::Call(_) => Some(Writer::Call),
+            Waiter::Call(..) => Some(Writer::Call),
             Waiter::Exchange(_) => None,
+        }
+    }
+
+    /// Under which context what comes in frames with this id is encrypted.
+    pub(crate) fn sealing(&self, id: u64) -> SealingContext {
+        match self.lock().as_ref().and_then(|waiters| waiters.get(&id)) {
+            Some(Waiter::Run(RunSlot { sealing, .. }) | Waiter::Call(_, sealing)) => sealing.clone(),
+            Some(Waiter::Exchange(_)) | None => SealingContext::default(),
         }
     }
 
@@ -159,7 +170,7 @@ impl Connection {
         for waiter in waiters.into_values() {
             match waiter {
                 Waiter::Run(slot) => drop(slot.said.send(Said::Lost(runs_lost.clone()))),
-                Waiter::Call(reply) => drop(reply.send(Err(calls_lost.clone()))),
+                Waiter::Call(reply, _) => drop(reply.send(Err(calls_lost.clone()))),
                 Waiter::Exchange(slot) => slot.close(Some(calls_lost.to_string())),
             }
         }

@@ -16,6 +16,9 @@ use crate::frame::FrameError;
 /// Operations of graph code on the store.
 #[derive(Deserialize)]
 pub(crate) struct StoreBatch {
+    /// On whose behalf.
+    #[serde(default)]
+    pub(crate) slot: u64,
     ops: Vec<StoreOp>,
 }
 

@@ -11,6 +11,7 @@ mod connection;
 mod control;
 mod custom_app;
 mod embedded;
+mod encryption;
 mod environment;
 mod exchange;
 mod frame;
@@ -40,6 +41,7 @@ mod zygote;
 
 pub use auth::{AuthCache, AuthConfig, CustomAuth};
 pub use custom_app::{AppScope, CustomApp, PassedOn, PassedOnReceiver, PassedScope, Refusal, Target};
+pub use encryption::CustomEncryption;
 pub use exchange::{AppMessage, Exchange, ExchangeLost, ExchangeReceiver, ExchangeSender};
 pub use launch::{Interpreters, LaunchError, install_packages, prepare};
 pub use no_graphs::{NoGraphs, ShutGate};

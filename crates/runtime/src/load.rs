@@ -24,6 +24,9 @@ pub(crate) struct Load {
     pub(crate) serde: Option<SerdeRules>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth: Option<LoadAuth>,
+    /// Where the handlers of the project's own encryption are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) encryption: Option<LoadGraph>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) app: Option<LoadApp>,
     pub(crate) imports: Vec<String>,
@@ -95,9 +98,22 @@ pub(crate) struct Ready {
     /// What became of `auth`, when there was one.
     #[serde(default)]
     pub(crate) auth: Option<LoadedAuth>,
+    /// What became of `encryption`, when there was one.
+    #[serde(default)]
+    pub(crate) encryption: Option<LoadedEncryption>,
     /// What became of `app`, when there was one.
     #[serde(default)]
     pub(crate) app: Option<LoadedApp>,
+}
+
+/// What became of an encryption object.
+#[derive(Deserialize)]
+pub(crate) struct LoadedEncryption {
+    #[serde(default)]
+    pub(crate) error: Option<GraphError>,
+    /// Whether a handler makes the context of a request.
+    #[serde(default)]
+    pub(crate) context: bool,
 }
 
 /// What became of an application.

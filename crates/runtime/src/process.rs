@@ -24,7 +24,9 @@ use crate::{
     auxiliary::{self, Auxiliary, Purpose},
     callbacks::Callbacks,
     custom_app::{self, CustomApp, PassedOn, PassedOnReceiver},
-    embedded, environment, language,
+    embedded,
+    encryption::{self, CustomEncryption},
+    environment, language,
     launch::{Interpreters, Launch, Program},
     load::{Load, LoadAuth, LoadGraph, StoreIndex, StoreTtl},
     pool::Pool,
@@ -110,6 +112,14 @@ impl ProcessRuntime {
         let purpose = Purpose { name: "auth", load, objection: auth::objection };
         let process = self.auxiliary(language::of(&config.path), purpose).await?;
         Ok(Arc::new(CustomAuth::new(process, config.cache, self.ambient.clone())))
+    }
+
+    /// Starts the process that encrypts as the project's own handlers do.
+    pub async fn encryption(&self, path: &str) -> Result<Arc<CustomEncryption>, RuntimeError> {
+        let load = Load { encryption: Some(LoadGraph { path: path.to_owned() }), ..nothing(&self.config) };
+        let purpose = Purpose { name: "encryption", load, objection: encryption::objection };
+        let process = self.auxiliary(language::of(path), purpose).await?;
+        Ok(Arc::new(CustomEncryption::new(process, &self.tasks)))
     }
 
     /// Starts the process that serves the project's HTTP application.
@@ -289,6 +299,7 @@ fn nothing(config: &ProcessRuntimeConfig) -> Load {
         store_index: None,
         serde: None,
         auth: None,
+        encryption: None,
         app: None,
         imports: imports.map(|folder| folder.display().to_string()).collect(),
     }

@@ -14,6 +14,7 @@ use threadyard_core::{
     items::ToEmbed,
     json::{RawJson, raw},
     runtime::{GraphCall, RunJob, RuntimeError},
+    sealing,
     workers::WorkerState,
 };
 use tokio::{
@@ -164,7 +165,7 @@ impl Worker {
     /// Begins a run.
     pub(crate) fn run(self: &Arc<Self>, job: &RunJob) -> Result<Session, RuntimeError> {
         let (said, heard) = mpsc::unbounded_channel();
-        let run = RunSlot { writer: job.writer(), said, commits: Vec::new() };
+        let run = RunSlot { writer: job.writer(), said, commits: Vec::new(), sealing: sealing::current() };
         let slot = self.connection.register(Waiter::Run(run))?;
         self.connection.send(protocol::run_start(slot, job));
         let (connection, worker) = (self.connection.clone(), self.clone());
@@ -194,7 +195,7 @@ impl Worker {
         args: &RawJson,
     ) -> Result<RawJson, RuntimeError> {
         let (reply, answer) = oneshot::channel();
-        let id = self.connection.register(Waiter::Call(reply))?;
+        let id = self.connection.register(Waiter::Call(reply, sealing::current()))?;
         let _forgotten = self.connection.forget_when_dropped(id);
         let body = Call { op, graph, args: protocol::json_bytes(args) };
         self.connection.send(protocol::frame(kind::CALL, id, &body));
@@ -341,7 +342,7 @@ impl Listener {
             kind::REPLY => {
                 let Some((&status, _)) = frame.body.split_first() else { return Err(FrameError::Truncated) };
                 let body = frame.body.slice(1..);
-                if let Some(Waiter::Call(reply)) = connection.take(frame.id) {
+                if let Some(Waiter::Call(reply, _)) = connection.take(frame.id) {
                     let _ = reply.send(if status == 0 { Ok(body) } else { Err(refusal(&body)) });
                 }
             }

@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
+use threadyard_backends::SealedStorage;
 use threadyard_core::{
-    access::Gate, own_app::OwnApp, runtime::GraphRuntime, webhook_pace::WebhookPace, webhook_policy::WebhookPolicy,
+    access::Gate, own_app::OwnApp, runtime::GraphRuntime, sealing::SealingHandlers, webhook_pace::WebhookPace,
+    webhook_policy::WebhookPolicy,
 };
 use threadyard_engine::{BuiltinAuth, BuiltinAuthRules, Engine, Parts, Role, Traces};
 use threadyard_runtime::{AuthDecider, AuthOptions, NoGraphs, ProcessRuntime, ProcessRuntimeConfig, Project, ShutGate};
@@ -20,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{self, HttpSettings, OwnRoutes},
     config::ServerArgs,
+    encryption::LateHandlers,
     listen::{Doorway, listen},
     sharing::{self, Shared, SharingArgs},
     telemetry::Exporting,
@@ -79,9 +82,8 @@ impl App {
         let unopened = closing.clone().drop_guard();
 
         let data_folder = args.data_dir.clone().unwrap_or_else(|| data_folder(&project.folder));
-        let cipher = args.encryption.cipher()?;
         args.encryption.warn_of_nothing();
-        let shared = sharing::open((&mode.sharing, &cipher), &data_folder, &serving, &closing).await?;
+        let (shared, handlers) = storage(args, &mode, &project, &data_folder, (&serving, &closing)).await?;
         args.webhook_master()?;
         let exporting = Exporting::start()?;
         let traces = exporting.as_ref().map_or_else(Traces::default, |it| Traces::to(it.tracer()));
@@ -92,6 +94,9 @@ impl App {
             }
             Role::All | Role::Api | Role::Worker => {
                 let graphs = graphs(args, &mode, &project, &shared, progress).await?;
+                if let (Some(path), Some(handlers)) = (&project.encryption, &handlers) {
+                    handlers.begin(graphs.encryption(path).await?);
+                }
                 let gate = gate(&project, &shared, Some(&graphs)).await?;
                 if let Some(app) = &project.http.app {
                     front = Some(graphs.custom_app(app).await?);
@@ -106,6 +111,7 @@ impl App {
             options: args.http_options(&project)?,
             auth_openapi: project.auth.as_ref().and_then(auth_openapi),
             gate,
+            sealing: handlers.map(|handlers| handlers as Arc<dyn SealingHandlers>),
             limits: args.limits.http(),
             ambient: shared.ambient.clone(),
             app,
@@ -162,6 +168,30 @@ impl App {
 /// Where the state of a project is kept unless somebody says otherwise.
 pub(crate) fn data_folder(project: &Path) -> PathBuf {
     project.join(".threadyard")
+}
+
+/// Opens where state is kept, with the handlers in front of it that are to encrypt it, if the project has any.
+async fn storage(
+    args: &ServerArgs,
+    mode: &Mode,
+    project: &Project,
+    data_folder: &Path,
+    (serving, closing): (&TaskTracker, &CancellationToken),
+) -> anyhow::Result<(Shared, Option<Arc<LateHandlers>>)> {
+    let cipher = args.encryption.cipher()?;
+    if project.encryption.is_none() {
+        return Ok((sharing::open((&mode.sharing, &cipher), data_folder, serving, closing).await?, None));
+    }
+    ensure!(
+        Role::from(mode.sharing.role) != Role::Sender,
+        "a server of the role `sender` runs no code of the project, and what it sends was encrypted by `encryption.path`; \
+         have servers of another role send webhooks"
+    );
+    let cipher = cipher.behind_handlers();
+    let shared = sharing::open((&mode.sharing, &cipher), data_folder, serving, closing).await?;
+    let handlers = Arc::new(LateHandlers::default());
+    let storage = Arc::new(SealedStorage::new(shared.storage, handlers.clone()));
+    Ok((Shared { storage, ..shared }, Some(handlers)))
 }
 
 /// Starts what decides about access, if the project wants that. Its own code does so only where that is run.

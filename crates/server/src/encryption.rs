@@ -1,9 +1,19 @@
 //! Encryption at rest: the operator's keys, as settings.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
+use async_trait::async_trait;
 use clap::Args;
 use threadyard_backends::{AesKey, AesKeyError, Cipher};
+use threadyard_core::{
+    access::User,
+    json::Object,
+    sealing::{Data, Piece, SealingHandlers},
+    storage::{Result as Stored, StorageError},
+};
 
 /// The keys that what is stored is encrypted with.
 #[derive(Args, Clone, Default)]
@@ -55,6 +65,36 @@ impl EncryptionArgs {
 impl fmt::Debug for EncryptionArgs {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("EncryptionArgs(secret)")
+    }
+}
+
+/// The project's own handlers, once their process has begun: what it is started from needs the storage that they stand in
+/// front of.
+#[derive(Default)]
+pub(crate) struct LateHandlers(OnceLock<Arc<dyn SealingHandlers>>);
+
+impl LateHandlers {
+    pub(crate) fn begin(&self, handlers: Arc<dyn SealingHandlers>) {
+        let _ = self.0.set(handlers);
+    }
+
+    fn handlers(&self) -> Stored<&Arc<dyn SealingHandlers>> {
+        self.0.get().ok_or_else(|| StorageError::Unavailable("custom encryption has not begun yet".into()))
+    }
+}
+
+#[async_trait]
+impl SealingHandlers for LateHandlers {
+    async fn encrypt(&self, piece: Piece) -> Stored<Data> {
+        self.handlers()?.encrypt(piece).await
+    }
+
+    async fn decrypt(&self, piece: Piece) -> Stored<Data> {
+        self.handlers()?.decrypt(piece).await
+    }
+
+    async fn context(&self, user: Option<&User>, said: Object) -> Stored<Object> {
+        self.handlers()?.context(user, said).await
     }
 }
 

@@ -25,6 +25,7 @@ from .stream import coordinates
 if TYPE_CHECKING:
     from .auth import CustomAuth
     from .custom_app import CustomApp
+    from .encryption import CustomEncryption
 
 Args = dict[str, Any]
 
@@ -35,6 +36,7 @@ class Extras:
 
     index: Index | None = None
     auth: CustomAuth | None = None
+    encryption: CustomEncryption | None = None
     app: CustomApp | None = None
 
 
@@ -70,6 +72,10 @@ async def _result(body: dict[str, Any], graphs: Graphs, extras: Extras) -> bytes
         if extras.auth is None:
             raise UnknownOperation("this worker decides about no access: it has no auth object")
         return await extras.auth.answer(op, orjson.loads(body["args"]))
+    if op in ("encrypt", "decrypt", "encryption_context"):
+        if extras.encryption is None:
+            raise UnknownOperation("this worker encrypts nothing: it has no encryption object")
+        return await extras.encryption.answer(op, body["args"])
     return await _carry_out(body, graphs)
 
 

@@ -195,6 +195,14 @@ def _load(load: dict[str, Any]) -> tuple[Graphs, Extras, dict[str, Any]]:
             report["auth"] = {"ok": True, "body": extras.auth.reads_bodies}
         except (Exception, SystemExit) as error:
             report["auth"] = {"ok": False, "error": error_body(error)}
+    if (config := load.get("encryption")) is not None:
+        try:
+            from .encryption import CustomEncryption
+
+            extras.encryption = CustomEncryption.load(config, project)
+            report["encryption"] = {"ok": True, "context": extras.encryption.makes_contexts}
+        except (Exception, SystemExit) as error:
+            report["encryption"] = {"ok": False, "error": error_body(error)}
     if (config := load.get("app")) is not None:
         try:
             from .custom_app import CustomApp

@@ -5,6 +5,9 @@ use super::{Cipher, Place};
 /// What every key has sealed once.
 const CHECK: &str = "the key is the right one";
 
+/// What is noted in the place of a key where handlers of a project encrypt.
+const HANDLERS: &str = "encryption.path";
+
 /// A key that values of a database are sealed with, as a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownKey {
@@ -34,6 +37,12 @@ pub enum KeyMismatch {
     /// The key has the name of the right one.
     #[error("the key {0} does not open what was encrypted with the key of that name: it is another one")]
     Wrong(String),
+    /// What is there was encrypted by handlers of a project, and there are none.
+    #[error(
+        "the database holds what the handlers of `encryption.path` encrypted; start the server with a langgraph.json that \
+         names them, or tell `threadyard import` of them with --custom-encryption"
+    )]
+    NoHandlers,
     /// There are no random bytes.
     #[error("the check value of the key can't be made: {0}")]
     NotMade(String),
@@ -42,7 +51,18 @@ pub enum KeyMismatch {
 impl Cipher {
     /// Finds the keys of all that is in a database among those that are here. The current one is to be added when values
     /// are sealed with it for the first time.
-    pub(crate) fn admit(&self, known: &[KnownKey]) -> Result<Option<KnownKey>, KeyMismatch> {
+    pub(crate) fn admit(&self, known: &[KnownKey]) -> Result<Vec<KnownKey>, KeyMismatch> {
+        let (handlers, keys): (Vec<_>, Vec<_>) = known.iter().cloned().partition(|key| key.id == HANDLERS);
+        let mut new: Vec<_> = self.admit_key(&keys)?.into_iter().collect();
+        match (handlers.is_empty(), self.1.0) {
+            (false, false) => return Err(KeyMismatch::NoHandlers),
+            (true, true) => new.push(KnownKey { id: HANDLERS.into(), sealed: String::new() }),
+            _ => {}
+        }
+        Ok(new)
+    }
+
+    fn admit_key(&self, known: &[KnownKey]) -> Result<Option<KnownKey>, KeyMismatch> {
         let Some(current) = self.key_id() else {
             return known.first().map_or(Ok(None), |key| Err(KeyMismatch::NoKey(key.id.clone())));
         };
@@ -78,20 +98,32 @@ mod tests {
         let key = |text: &str| AesKey::read("LANGGRAPH_AES_KEY", text).unwrap();
         let (old, new) = (key("the older one!!!"), key("the newer one!!!"));
         let before = Cipher::new(old.clone(), Vec::new());
-        assert_eq!(Cipher::none().admit(&[]), Ok(None));
-        let first = before.admit(&[]).unwrap().unwrap();
-        assert_eq!(before.admit(std::slice::from_ref(&first)), Ok(None));
+        assert_eq!(Cipher::none().admit(&[]), Ok(Vec::new()));
+        let first = before.admit(&[]).unwrap().remove(0);
+        assert_eq!(before.admit(std::slice::from_ref(&first)), Ok(Vec::new()));
         assert_eq!(Cipher::none().admit(std::slice::from_ref(&first)), Err(KeyMismatch::NoKey(old.name())));
 
         let after = Cipher::new(new.clone(), Vec::new());
         let missing = KeyMismatch::Missing { found: old.name(), current: new.name() };
         assert_eq!(after.admit(std::slice::from_ref(&first)), Err(missing));
         let both = Cipher::new(new.clone(), vec![old.clone()]);
-        let second = both.admit(std::slice::from_ref(&first)).unwrap().unwrap();
+        let second = both.admit(std::slice::from_ref(&first)).unwrap().remove(0);
         assert_eq!(second.id, new.name());
-        assert_eq!(both.admit(&[first, second.clone()]), Ok(None));
+        assert_eq!(both.admit(&[first, second.clone()]), Ok(Vec::new()));
 
         let renamed = KnownKey { id: old.name(), ..second };
         assert_eq!(before.admit(&[renamed]), Err(KeyMismatch::Wrong(old.name())));
+    }
+
+    #[test]
+    fn what_handlers_encrypted_is_opened_with_handlers_only() {
+        let key = AesKey::read("LANGGRAPH_AES_KEY", "the only one !!!").unwrap();
+        for cipher in [Cipher::none(), Cipher::new(key, Vec::new())] {
+            let before = cipher.admit(&[]).unwrap();
+            let behind = cipher.clone().behind_handlers();
+            let noted = [before.clone(), behind.admit(&before).unwrap()].concat();
+            assert_eq!((noted.len(), behind.admit(&noted)), (before.len() + 1, Ok(Vec::new())));
+            assert_eq!(cipher.admit(&noted), Err(KeyMismatch::NoHandlers));
+        }
     }
 }

@@ -42,7 +42,11 @@ const PACKABLE: usize = 64 << 10;
 
 /// Seals and opens with the operator's keys; without any, everything stays as it is.
 #[derive(Clone, Debug, Default)]
-pub struct Cipher(Option<Arc<Keys>>);
+pub struct Cipher(Option<Arc<Keys>>, WithHandlers);
+
+/// Whether what is written was encrypted by handlers of the project before it came here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct WithHandlers(bool);
 
 #[derive(Debug)]
 struct Keys {
@@ -65,7 +69,13 @@ impl Cipher {
 
     /// Seals with `current`, and opens what was sealed with it or with any of the older ones.
     pub fn new(current: AesKey, older: Vec<AesKey>) -> Self {
-        Self(Some(Arc::new(Keys { current, older })))
+        Self(Some(Arc::new(Keys { current, older })), WithHandlers::default())
+    }
+
+    /// The same, for what handlers of the project have encrypted before.
+    #[must_use]
+    pub fn behind_handlers(self) -> Self {
+        Self(self.0, WithHandlers(true))
     }
 
     /// The name of the key that is in force, which tells nothing of the key itself.

@@ -9,6 +9,7 @@ use threadyard_core::{
     metadata_filter::MetadataFilter,
     page::{Page, Window},
     runs::CreatedRun,
+    sealing::SealingContext,
     storage::Result,
     time::Timestamp,
 };
@@ -228,6 +229,7 @@ fn cron(cipher: &Cipher, row: &Row) -> Done<Cron> {
         next_run_date: optional_time(row, "next_run_at")?,
         metadata: object("cron", row, "metadata")?,
         payload: opened_as(cipher, row, Place::Cron("payload", id))?,
+        sealing: SealingContext::default(),
     })
 }
 

@@ -7,10 +7,10 @@ use crate::cipher::{Cipher, KnownKey};
 
 /// Finds them among those of this server, and adds its own. A database that it can't read is not served.
 pub(super) async fn admit(client: &Client, cipher: &Cipher) -> Result<(), PostgresOpenError> {
-    match cipher.admit(&known(client).await?)? {
-        None => Ok(()),
-        Some(new) => add(client, &new).await,
+    for new in cipher.admit(&known(client).await?)? {
+        add(client, &new).await?;
     }
+    Ok(())
 }
 
 pub(super) async fn known(client: &Client) -> Result<Vec<KnownKey>, PostgresOpenError> {

@@ -9,6 +9,7 @@ use threadyard_core::{
     json::{Object, RawJson},
     limits::PerOwner,
     runs::{ClaimRuns, ClaimedRun, ClaimedRuns, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease, QueueStats, Run},
+    sealing::SealingContext,
     storage::StorageError,
     time::Timestamp,
 };
@@ -102,6 +103,7 @@ async fn equipped(client: &Client, rows: Vec<Row>, claim: &ClaimRuns) -> Done<Ve
         head: heads.remove(&run.thread_id.to_string()),
         resume: resumed.contains(&run.run_id.0),
         said: said.get(&run.run_id).copied().unwrap_or_default(),
+        sealing: SealingContext::default(),
         run,
     };
     Ok(runs.into_iter().zip(metadata).map(equip).collect())

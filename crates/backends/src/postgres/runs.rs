@@ -17,6 +17,7 @@ use threadyard_core::{
         ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease,
         MultitaskStrategy, NewLease, NewRun, QueueStats, Run, RunQuery, RunStatus, Runs,
     },
+    sealing::SealingContext,
     storage::Result,
     time::Timestamp,
 };
@@ -302,7 +303,15 @@ impl Claim {
         let started_at = Some(new.run.created_at);
         let run = Run { status: RunStatus::Running, attempt: 1, started_at, ..new.run.clone() };
         let lease = Lease { run_id: run.run_id, lease_id };
-        Box::new(ClaimedRun { run, lease, thread_metadata, head, resume: false, said: 0 })
+        Box::new(ClaimedRun {
+            run,
+            lease,
+            thread_metadata,
+            head,
+            resume: false,
+            said: 0,
+            sealing: SealingContext::default(),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use threadyard_core::{
     metadata_filter::MetadataFilter,
     page::{Page, Window},
     runs::CreatedRun,
+    sealing::SealingContext,
     storage::Result,
     time::Timestamp,
 };
@@ -237,6 +238,7 @@ fn cron(connection: &Connection, row: &Row<'_>) -> Done<Cron> {
         next_run_date: moment("next_run_at")?,
         metadata: object("cron", row, "metadata")?,
         payload: opened_as(connection, row, Place::Cron("payload", id))?,
+        sealing: SealingContext::default(),
     })
 }
 

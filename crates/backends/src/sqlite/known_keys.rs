@@ -14,10 +14,8 @@ pub(super) fn admit(connection: &Connection, folder: &Path) -> Result<(), OpenEr
         |error| OpenError::Database { file: folder.join(super::FILE), why: StorageError::from(error).to_string() };
     let known = known(connection).map_err(failed)?;
     let refused = |source: KeyMismatch| OpenError::Keys { folder: folder.into(), source };
-    match connection.cipher().admit(&known).map_err(refused)? {
-        None => Ok(()),
-        Some(new) => add(connection, &new).map_err(failed),
-    }
+    let new = connection.cipher().admit(&known).map_err(refused)?;
+    new.iter().try_for_each(|key| add(connection, key)).map_err(failed)
 }
 
 pub(super) fn known(connection: &Connection) -> Done<Vec<KnownKey>> {

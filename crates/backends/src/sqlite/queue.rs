@@ -10,6 +10,7 @@ use threadyard_core::{
     json::{Object, RawJson},
     limits::PerOwner,
     runs::{ClaimRuns, ClaimedRun, ClaimedRuns, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease, QueueStats, Run},
+    sealing::SealingContext,
     storage::StorageError,
     time::Timestamp,
 };
@@ -95,7 +96,7 @@ pub(super) fn claimed(connection: &Connection, claimed: Run, lease_id: LeaseId) 
     let head = head(connection, &claimed)?;
     let resume = claimed.attempt > 1 && checkpoints::written_by(connection, claimed.run_id)?;
     let said = if claimed.kwargs.resumable { events::count(connection, claimed.run_id)? } else { 0 };
-    Ok(ClaimedRun { run: claimed, lease, thread_metadata, head, resume, said })
+    Ok(ClaimedRun { run: claimed, lease, thread_metadata, head, resume, said, sealing: SealingContext::default() })
 }
 
 fn thread_metadata(connection: &Connection, claimed: &Run) -> Done<Object> {

@@ -178,7 +178,7 @@ impl Resting for RestingSqlite {
                 Ok(new) => new,
                 Err(mismatch) => return Ok(Err(mismatch)),
             };
-            new.map_or(Ok(()), |new| known_keys::add(connection, &new)).map(Ok)
+            new.iter().try_for_each(|new| known_keys::add(connection, new)).map(Ok)
         });
         noted.await?.map_err(|source| TransferError::Keys { name: self.name(), source })
     }

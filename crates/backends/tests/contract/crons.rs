@@ -10,6 +10,7 @@ use threadyard_core::{
     metadata_filter::MetadataFilter,
     page::{Order, Window},
     runs::{CreatedRun, MultitaskStrategy},
+    sealing::SealingContext,
     testkit::new_run,
     time::Timestamp,
 };
@@ -36,6 +37,7 @@ pub(crate) fn cron(n: u64, thread_id: Option<ThreadId>, next: i64) -> Cron {
         next_run_date: Some(at(next)),
         metadata: Object::from_iter([("n".to_owned(), n.into())]),
         payload: RawObject::from_iter([("input".to_owned(), raw(&json!({ "x": n })))]),
+        sealing: SealingContext::default(),
     }
 }
 

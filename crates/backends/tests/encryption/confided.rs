@@ -17,6 +17,7 @@ use threadyard_core::{
     page::Window,
     push_configs::PushConfig,
     runs::{ClaimRuns, EndStatus, Ending, RunError},
+    sealing::SealingContext,
     storage::Storage,
     stream::StreamEvent,
     testkit::{new_run, sample_checkpoint},
@@ -152,6 +153,7 @@ fn cron() -> Cron {
         next_run_date: Some(at(60)),
         metadata: Object::new(),
         payload: RawObject::from_iter([("input".to_owned(), raw(&said()))]),
+        sealing: SealingContext::default(),
     }
 }
 

@@ -20,6 +20,7 @@ use threadyard_core::{
     push_configs::{KeptPushConfig, PushConfig},
     retention::ThreadTtl,
     runs::{ClaimRuns, ClaimedRun, EndStatus, Ending, RunQuery},
+    sealing::SealingContext,
     storage::Storage,
     stream::StreamEvent,
     testkit::{new_run, sample_checkpoint},
@@ -223,6 +224,7 @@ fn cron() -> Cron {
         next_run_date: Some(at(60)),
         metadata: object(json!({ "odd": ODD })),
         payload: RawObject::from_iter([("input".to_owned(), raw(&json!({ "x": ODD })))]),
+        sealing: SealingContext::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use threadyard_core::{
     bus::Topic,
     crons::{Cron, CronTick, OnRunCompleted},
     runs::{CreatedRun, NewRun},
+    sealing::within,
     time::Timestamp,
 };
 
@@ -37,7 +38,7 @@ async fn tick(engine: &Engine) -> Option<Timestamp> {
         }
         let mut failed = false;
         for cron in due.crons {
-            if let Err(error) = fire(engine, &cron).await {
+            if let Err(error) = within(cron.sealing.clone(), fire(engine, &cron)).await {
                 tracing::error!(cron_id = %cron.cron_id, %error, "a cron could not be moved on; trying again");
                 failed = true;
             }

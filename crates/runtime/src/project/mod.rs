@@ -2,6 +2,7 @@
 
 mod auth;
 pub(crate) mod document;
+mod encryption;
 mod env;
 mod graphs;
 mod http;
@@ -55,6 +56,8 @@ pub struct Project {
     pub env: Env,
     /// How callers are known, if they are.
     pub auth: Option<AuthOptions>,
+    /// Where the project's own encryption is, if it has one.
+    pub encryption: Option<String>,
     /// How it is served over HTTP.
     pub http: HttpOptions,
     /// What of components is bundled for pages, if anything is.
@@ -145,8 +148,9 @@ const IMAGE_KEYS: [&str; 13] = [
     "python_version",
     "source",
 ];
-const KNOWN_KEYS: [&str; 11] = [
+const KNOWN_KEYS: [&str; 12] = [
     "auth",
+    "encryption",
     "graphs",
     "dependencies",
     "env",
@@ -226,6 +230,7 @@ impl Project {
             webhooks: webhooks::rules(sections.object("webhooks")?, variable)?,
             auth: auth::options(sections.object("auth")?)?,
             ui: ui.filter(|_| !http.disabled.ui),
+            encryption: encryption::path(sections.object("encryption")?)?,
             http,
             thread_ttl,
             sweep,
@@ -242,7 +247,8 @@ impl Project {
 
     /// The languages of the project's code.
     pub fn languages(&self) -> BTreeSet<Language> {
-        let others = [self.auth.as_ref().and_then(AuthOptions::path), self.http.app.as_ref(), self.embed()];
+        let auth = self.auth.as_ref().and_then(AuthOptions::path);
+        let others = [auth, self.http.app.as_ref(), self.embed(), self.encryption.as_ref()];
         let graphs = self.graphs.iter().map(|graph| &graph.path);
         graphs.chain(others.into_iter().flatten()).map(|path| language::of(path)).collect()
     }
@@ -345,7 +351,10 @@ mod tests {
     fn what_can_t_be_served_is_refused_by_name_and_place() {
         for (more, place, named) in [
             (r#""auth": {"path": "./auth.py"}"#, "2:10", "`auth.path`"),
-            (r#""encryption": {"path": "./e.py:e"}"#, "2:1", "`encryption`"),
+            (r#""encryption": {}"#, "2:1", "`encryption`"),
+            (r#""encryption": {"path": "./e.py"}"#, "2:16", "`encryption.path`"),
+            (r#""encryption": {"path": "./e.ts:e"}"#, "2:16", "`encryption.path`"),
+            (r#""encryption": {"path": "./e.py:e", "keys": 1}"#, "2:36", "`encryption.keys`"),
             (r#""store": {"path": "x"}"#, "2:11", "`store.path`"),
             (r#""store": []"#, "2:1", "`store`"),
             (r#""checkpointer": {"serde": []}"#, "2:18", "`checkpointer.serde`"),

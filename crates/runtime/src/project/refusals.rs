@@ -6,7 +6,7 @@ use super::{Graph, Project, document::Wrong, sections::Sections};
 use crate::language;
 
 /// Keys without which a project would be served differently, or less safely, than its author means.
-const REFUSED_KEYS: [&str; 2] = ["encryption", "serde"];
+const REFUSED_KEYS: [&str; 1] = ["serde"];
 
 /// Refuses what would change what is served, and can't be done.
 pub(super) fn of_sections(sections: &Sections) -> Result<(), Wrong> {

@@ -126,6 +126,7 @@ impl Replay {
             store_index: None,
             serde: None,
             auth: None,
+            encryption: None,
             app: None,
             imports: load.field("imports"),
         };

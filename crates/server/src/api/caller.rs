@@ -36,7 +36,7 @@ pub const PUBLIC: &[&str] = &[
 /// The largest body that is read before its sender is known.
 const MOST_SHOWN: usize = 1 << 20;
 /// Below this, operators look after deliveries.
-const OPERATORS: &str = "/webhooks/";
+pub(super) const OPERATORS: &str = "/webhooks/";
 
 /// The state of the routes.
 #[derive(Clone)]
@@ -73,7 +73,7 @@ impl FromRequestParts<Served> for Caller {
 
 /// What a request was found to be entitled to.
 #[derive(Clone)]
-struct OnBehalf(Engine);
+pub(super) struct OnBehalf(pub(super) Engine);
 
 /// A caller whose connection may go on for longer than what proved who it is holds.
 pub(super) struct Staying {

@@ -11,7 +11,7 @@ use axum::{
     routing::any,
 };
 use serde_json::Value;
-use threadyard_core::{access::Gate, ambient::Ambient};
+use threadyard_core::{access::Gate, ambient::Ambient, sealing::SealingHandlers};
 use threadyard_engine::Traces;
 use threadyard_runtime::{CorsRules, CustomApp, HttpOptions, UiBundles};
 use tower::ServiceExt;
@@ -59,6 +59,8 @@ pub struct HttpSettings {
     pub limits: HttpLimits,
     /// What the document of the API says of that.
     pub auth_openapi: Option<Value>,
+    /// What encrypts as the project's own handlers do, if it has any.
+    pub sealing: Option<Arc<dyn SealingHandlers>>,
     /// Where the ids of requests come from.
     pub ambient: Ambient,
     /// The project's own application, which comes before the routes.

@@ -59,7 +59,7 @@ impl ApiError {
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Error::BrokenGraph { .. } | Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::Internal(_) | Error::Sealing(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -9,7 +9,7 @@ use axum::{
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::{Value, json};
-use threadyard_core::ids::ThreadId;
+use threadyard_core::{ids::ThreadId, sealing};
 use threadyard_engine::{Error, Tape, TapeEvent};
 use tokio::time::Instant;
 
@@ -40,14 +40,16 @@ pub(super) async fn connect(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let proven_at = Instant::now();
-    upgrade.on_upgrade(move |socket| async move {
+    let context = sealing::current();
+    let conversation = async move |socket| {
         let (subscriptions, commands) = (Vec::new(), FuturesUnordered::new());
         let session =
             Session { caller, proven_at, thread, of_request, socket, subscriptions, tape: None, made: 0, commands };
         let open = metrics.stream("websocket");
         session.talk().await;
         drop(open);
-    })
+    };
+    upgrade.on_upgrade(move |socket| sealing::within(context, conversation(socket)))
 }
 
 /// One connection.

@@ -32,6 +32,7 @@ mod request_id;
 mod request_traces;
 mod router;
 mod runs;
+mod sealing;
 mod sse;
 mod stateless_runs;
 mod system;

@@ -27,7 +27,7 @@ use super::{
     openapi::{self, Documents},
     rate::{Buckets, by_address},
     request_id::ConfigurableHeaders,
-    runs, stateless_runs, system, threads, ui, webhook_keys,
+    runs, sealing, stateless_runs, system, threads, ui, webhook_keys,
 };
 
 macro_rules! routes {
@@ -146,6 +146,10 @@ pub(crate) fn routes(engine: Engine, access: OperatorAccess, http: &HttpSettings
     }
     let routes = routes.fallback(async || not_found()).method_not_allowed_fallback(wrong_method);
     let buckets = http.limits.rate.map(|rate| Buckets::new(rate, http.ambient.clone()));
+    let routes = match &http.sealing {
+        Some(handlers) => routes.layer(middleware::from_fn_with_state(handlers.clone(), sealing::under_context)),
+        None => routes,
+    };
     let guarded = match &http.gate {
         None => match buckets {
             Some(buckets) => routes.layer(middleware::from_fn_with_state(buckets, by_address)),

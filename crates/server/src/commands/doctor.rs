@@ -57,7 +57,7 @@ pub(super) fn run(server: &ServerArgs, sharing: &SharingArgs) -> anyhow::Result<
     let checked = project.and_then(|project| {
         show(&mut said, server, &project)?;
         server.webhook_master()?;
-        section(&mut said, "Encryption", in_force::encryption(&server.encryption)?);
+        section(&mut said, "Encryption", in_force::encryption(&server.encryption, &project)?);
         in_force::check_files(&project)?;
         telemetry::exporter()?;
         sharing.redis()?;

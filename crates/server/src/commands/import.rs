@@ -22,6 +22,9 @@ pub(super) struct ImportArgs {
     to: String,
     #[command(flatten)]
     encryption: EncryptionArgs,
+    /// What is copied was encrypted by the handlers of `encryption.path`, and stays as they left it.
+    #[arg(long)]
+    custom_encryption: bool,
     /// Leaves behind what items mean, where `PostgreSQL` lacks the extension `vector`.
     #[arg(long)]
     without_embeddings: bool,
@@ -37,11 +40,12 @@ pub(super) struct ImportArgs {
 const EVERY: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(args: ImportArgs) -> anyhow::Result<()> {
+    let cipher = args.encryption.cipher()?;
     let transfer = Transfer {
         from: place(&args.from).context("--from can't be used")?,
         to: place(&args.to).context("--to can't be used")?,
         embeddings: !args.without_embeddings,
-        cipher: args.encryption.cipher()?,
+        cipher: if args.custom_encryption { cipher.behind_handlers() } else { cipher },
     };
     let mut speaker = Speaker::new(Faults::new(args.kill_at));
     let comparisons = if args.verify {

@@ -91,6 +91,7 @@ impl Api {
         let bus = Arc::new(LocalBus::new(LocalBusConfig::default(), ambient.clone()));
         let runtime = ScriptedRuntime::start();
         let http = HttpSettings {
+            sealing: None,
             options,
             cors,
             gate: None,

@@ -1,6 +1,6 @@
 //! What the sections of a project come to, in lines of a name and a value.
 
-use std::{path::Path, time::Duration};
+use std::{iter, path::Path, time::Duration};
 
 use humantime::format_duration;
 use threadyard_core::{
@@ -72,12 +72,15 @@ pub(super) fn http(http: &HttpOptions) -> Vec<Line> {
 }
 
 /// What is stored is encrypted with which keys, by the names that logs and errors have for them.
-pub(super) fn encryption(args: &EncryptionArgs) -> anyhow::Result<Vec<Line>> {
+pub(super) fn encryption(args: &EncryptionArgs, project: &Project) -> anyhow::Result<Vec<Line>> {
     let cipher = args.cipher()?;
-    let Some(key) = cipher.key_id() else {
-        return Ok(vec![("at rest", "off: LANGGRAPH_AES_KEY is not set, or set to nothing".into())]);
+    let path = project.encryption.iter().map(|path| ("path", path.clone()));
+    let at_rest = match (cipher.key_id(), &project.encryption) {
+        (None, None) => return Ok(vec![("at rest", "off: LANGGRAPH_AES_KEY is not set, or set to nothing".into())]),
+        (None, Some(_)) => return Ok(iter::once(("at rest", "on".into())).chain(path).collect()),
+        (Some(key), _) => [("at rest", "on".into()), ("key", key), ("older keys", cipher.older_key_ids().join(", "))],
     };
-    Ok(vec![("at rest", "on".into()), ("key", key), ("older keys", cipher.older_key_ids().join(", "))])
+    Ok(at_rest.into_iter().chain(path).collect())
 }
 
 /// How long things are kept.
@@ -155,7 +158,9 @@ pub(super) fn check_files(project: &Project) -> Result<(), ProjectError> {
     });
     let of_index = project.item_index.iter().map(|index| ("store", "store.index.embed".to_owned(), &index.embed));
     let of_ui = project.ui.iter().flat_map(|ui| &ui.bundles).map(|(name, file)| ("ui", format!("ui.{name}"), file));
-    for (section, key, path) in of_graphs.chain(of_app).chain(of_auth).chain(of_index).chain(of_ui) {
+    let of_encryption = project.encryption.iter().map(|path| ("encryption", "encryption.path".to_owned(), path));
+    for (section, key, path) in of_graphs.chain(of_app).chain(of_auth).chain(of_index).chain(of_ui).chain(of_encryption)
+    {
         let file = path.rsplit_once(':').map_or(path.as_str(), |(file, _)| file);
         let is_file = Path::new(file).extension().is_some_and(|it| FILES.iter().any(|known| it == *known));
         if is_file && !project.folder.join(file).is_file() {

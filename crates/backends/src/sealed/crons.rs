@@ -1,0 +1,88 @@
+//! Crons: their metadata, what their runs are made from, and who made them.
+
+use async_trait::async_trait;
+use futures_util::future::{try_join, try_join_all};
+use threadyard_core::{
+    crons::{Cron, CronQuery, CronTick, Crons, DueCrons, UpdatedCron},
+    ids::CronId,
+    json::Object,
+    metadata_filter::MetadataFilter,
+    page::{Page, Window},
+    runs::CreatedRun,
+    sealing::CONTEXT_KEY,
+    storage::Result,
+    time::Timestamp,
+};
+
+use super::{SealedStorage, opener::Opener, page, sealer::Sealer};
+
+#[async_trait]
+impl Crons for SealedStorage {
+    async fn create_cron(&self, cron: Cron, within: MetadataFilter) -> Result<bool> {
+        self.inner.create_cron(self.sealer().cron(cron).await?, within).await
+    }
+
+    async fn cron(&self, id: CronId) -> Result<Option<Cron>> {
+        match self.inner.cron(id).await? {
+            Some(cron) => self.opener().cron(cron).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn search_crons(&self, query: CronQuery, window: Window) -> Result<Page<Cron>> {
+        let opener = self.opener();
+        page(self.inner.search_crons(query, window).await?, |found| opener.cron(found)).await
+    }
+
+    async fn count_crons(&self, query: CronQuery) -> Result<u64> {
+        self.inner.count_crons(query).await
+    }
+
+    async fn update_cron(&self, cron: Cron, seen: Timestamp, reschedule: bool) -> Result<UpdatedCron> {
+        let cron = self.sealer().cron(cron).await?;
+        Ok(match self.inner.update_cron(cron, seen, reschedule).await? {
+            UpdatedCron::Done(cron) => UpdatedCron::Done(Box::new(self.opener().cron(*cron).await?)),
+            other => other,
+        })
+    }
+
+    async fn delete_cron(&self, id: CronId, within: MetadataFilter) -> Result<bool> {
+        self.inner.delete_cron(id, within).await
+    }
+
+    async fn due_crons(&self, now: Timestamp, limit: u32) -> Result<DueCrons> {
+        let DueCrons { crons, next_due } = self.inner.due_crons(now, limit).await?;
+        let opener = self.opener();
+        let crons = try_join_all(crons.into_iter().map(|cron| opener.cron(cron))).await?;
+        Ok(DueCrons { crons, next_due })
+    }
+
+    async fn tick_cron(&self, tick: CronTick) -> Result<Option<Option<CreatedRun>>> {
+        let run = match tick.run {
+            Some(run) => Some(self.sealer().new_run(run).await?),
+            None => None,
+        };
+        Ok(match self.inner.tick_cron(CronTick { run, ..tick }).await? {
+            Some(Some(created)) => Some(Some(self.opener().created(created).await?)),
+            other => other,
+        })
+    }
+}
+
+impl Sealer {
+    async fn cron(&self, cron: Cron) -> Result<Cron> {
+        let documents = try_join(self.metadata("cron", &cron.metadata), self.payload(cron.payload));
+        let ((metadata, payload), user) = try_join(documents, self.user(("cron", "user"), cron.user)).await?;
+        Ok(Cron { metadata, payload, user, ..cron })
+    }
+}
+
+impl Opener {
+    async fn cron(&self, mut cron: Cron) -> Result<Cron> {
+        let kept = cron.payload.shift_remove(CONTEXT_KEY);
+        let kept = kept.and_then(|kept| serde_json::from_str::<Object>(kept.get()).ok());
+        let documents = try_join(self.document(cron.metadata), self.document(cron.payload));
+        let ((metadata, payload), user) = try_join(documents, self.document(cron.user)).await?;
+        Ok(Cron { metadata, payload, user, sealing: kept.unwrap_or_default().into(), ..cron })
+    }
+}

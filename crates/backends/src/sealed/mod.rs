@@ -1,0 +1,55 @@
+//! Custom encryption: a storage in front of another one, which has the project's handlers encrypt what users say before the
+//! other sees it, and decrypt it when it comes back. What the other does with rows, it does with what was encrypted.
+
+mod assistants;
+mod checkpoints;
+mod crons;
+mod deliveries;
+mod events;
+mod items;
+mod lanes;
+mod marker;
+mod opener;
+mod others;
+mod runs;
+mod sealer;
+mod threads;
+
+use std::sync::Arc;
+
+use threadyard_core::{
+    page::Page,
+    sealing::SealingHandlers,
+    storage::{Result, Storage},
+};
+
+use self::{lanes::Lanes, opener::Opener, sealer::Sealer};
+
+/// Facts in another storage, of which that sees no more than the project's handlers leave open.
+pub struct SealedStorage {
+    inner: Arc<dyn Storage>,
+    handlers: Arc<dyn SealingHandlers>,
+    lanes: Lanes,
+}
+
+impl SealedStorage {
+    /// Puts handlers in front of a storage.
+    pub fn new(inner: Arc<dyn Storage>, handlers: Arc<dyn SealingHandlers>) -> Self {
+        Self { lanes: Lanes::new(&inner), inner, handlers }
+    }
+
+    /// Encrypts under the context that is in force.
+    fn sealer(&self) -> Sealer {
+        Sealer::new(self.handlers.clone())
+    }
+
+    fn opener(&self) -> Opener {
+        Opener(self.handlers.clone())
+    }
+}
+
+/// Opens everything on a page at once.
+async fn page<T, O: Future<Output = Result<T>>>(page: Page<T>, open: impl Fn(T) -> O) -> Result<Page<T>> {
+    let rows = futures_util::future::try_join_all(page.rows.into_iter().map(open)).await?;
+    Ok(Page { rows, more: page.more })
+}

@@ -1,0 +1,202 @@
+//! Custom encryption: the user's `@encryption.encrypt` and `@encryption.decrypt` handlers, in a process of their own. What is
+//! to be done at the same time goes to it in one message.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use threadyard_core::{
+    access::User,
+    json::{Object, RawObject, raw},
+    runtime::{GraphError, RuntimeError},
+    sealing::{Data, Piece, SealingContext, SealingHandlers},
+    storage::{Result, StorageError},
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::{auxiliary::Auxiliary, load::Ready};
+
+/// A handler that takes longer will not answer any more.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// So many pieces go in one message at most.
+const AT_ONCE: usize = 256;
+
+/// Asks the user's handlers.
+pub struct CustomEncryption {
+    process: Arc<Auxiliary>,
+    queue: mpsc::UnboundedSender<Asked>,
+}
+
+/// Why a worker with an encryption object can't be used.
+pub(crate) fn objection(ready: &Ready) -> Option<String> {
+    let Some(loaded) = &ready.encryption else { return Some("the worker does not know custom encryption".into()) };
+    let GraphError { error, message, .. } = loaded.error.as_ref()?;
+    Some(format!("encryption.path: {error}: {message}"))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Op {
+    Encrypt,
+    Decrypt,
+}
+
+/// A piece, and who waits for it.
+struct Asked {
+    op: Op,
+    piece: Piece,
+    answer: oneshot::Sender<Result<Data>>,
+}
+
+#[derive(Serialize)]
+struct Pieces<'a> {
+    pieces: Vec<WirePiece<'a>>,
+}
+
+#[derive(Serialize)]
+struct WirePiece<'a> {
+    model: &'a str,
+    field: &'a str,
+    context: &'a SealingContext,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json: Option<&'a RawObject>,
+}
+
+/// What became of a piece.
+#[derive(Deserialize)]
+struct WireAnswer {
+    blob: Option<String>,
+    json: Option<RawObject>,
+    error: Option<Failed>,
+}
+
+#[derive(Deserialize)]
+struct Failed {
+    /// The handler and the class of what it raised; its message may hold what was to be encrypted.
+    what: String,
+    traceback: String,
+}
+
+impl CustomEncryption {
+    pub(crate) fn new(process: Arc<Auxiliary>, tasks: &TaskTracker) -> Self {
+        let (queue, asked) = mpsc::unbounded_channel();
+        tasks.spawn(serve(process.clone(), asked, tasks.clone()));
+        Self { process, queue }
+    }
+
+    async fn ask(&self, op: Op, piece: Piece) -> Result<Data> {
+        let (answer, answered) = oneshot::channel();
+        drop(self.queue.send(Asked { op, piece, answer }));
+        answered.await.unwrap_or_else(|_| Err(gone("it is stopping")))
+    }
+}
+
+#[async_trait]
+impl SealingHandlers for CustomEncryption {
+    async fn encrypt(&self, piece: Piece) -> Result<Data> {
+        self.ask(Op::Encrypt, piece).await
+    }
+
+    async fn decrypt(&self, piece: Piece) -> Result<Data> {
+        self.ask(Op::Decrypt, piece).await
+    }
+
+    async fn context(&self, user: Option<&User>, said: Object) -> Result<Object> {
+        #[derive(Serialize)]
+        struct Args<'a> {
+            user: Option<&'a User>,
+            context: Object,
+        }
+        #[derive(Deserialize)]
+        struct Answer {
+            context: Option<Object>,
+            error: Option<Failed>,
+        }
+        let worker = self.process.worker().map_err(|error| gone(&error.to_string()))?;
+        if !worker.ready.encryption.as_ref().is_some_and(|loaded| loaded.context) {
+            return Ok(said);
+        }
+        match asked(&self.process, "encryption_context", &Args { user, context: said }).await? {
+            Answer { context: Some(context), error: None } => Ok(context),
+            Answer { error, .. } => Err(error.map_or_else(nonsense, failed)),
+        }
+    }
+}
+
+/// Hands over what waits, as long as anybody asks.
+async fn serve(process: Arc<Auxiliary>, mut queue: mpsc::UnboundedReceiver<Asked>, tasks: TaskTracker) {
+    let mut waiting = Vec::new();
+    while queue.recv_many(&mut waiting, AT_ONCE).await > 0 {
+        let mut batches: BTreeMap<Op, Vec<Asked>> = BTreeMap::new();
+        for asked in waiting.drain(..) {
+            batches.entry(asked.op).or_default().push(asked);
+        }
+        for (op, batch) in batches {
+            tasks.spawn(answer(process.clone(), op, batch));
+        }
+    }
+}
+
+async fn answer(process: Arc<Auxiliary>, op: Op, batch: Vec<Asked>) {
+    let pieces = batch.iter().map(|asked| wire(&asked.piece)).collect();
+    let answers = asked::<Vec<WireAnswer>>(&process, op, &Pieces { pieces }).await;
+    let answers = answers.and_then(|answers| if answers.len() == batch.len() { Ok(answers) } else { Err(nonsense()) });
+    match answers {
+        Ok(answers) => {
+            for (asked, answer) in batch.into_iter().zip(answers) {
+                drop(asked.answer.send(understood(answer)));
+            }
+        }
+        Err(error) => batch.into_iter().for_each(|asked| drop(asked.answer.send(Err(error.clone())))),
+    }
+}
+
+fn wire(Piece { model, field, context, data }: &Piece) -> WirePiece<'_> {
+    let (blob, json) = match data {
+        Data::Blob(blob) => (Some(BASE64_STANDARD.encode(blob)), None),
+        Data::Json(json) => (None, Some(json)),
+    };
+    WirePiece { model, field, context, blob, json }
+}
+
+fn understood(answer: WireAnswer) -> Result<Data> {
+    match answer {
+        WireAnswer { error: Some(error), .. } => Err(failed(error)),
+        WireAnswer { json: Some(json), .. } => Ok(Data::Json(json)),
+        WireAnswer { blob: Some(blob), .. } => {
+            BASE64_STANDARD.decode(blob).map(|blob| Data::Blob(blob.into())).map_err(|_| nonsense())
+        }
+        _ => Err(nonsense()),
+    }
+}
+
+async fn asked<T: DeserializeOwned>(process: &Auxiliary, op: impl Serialize, args: &impl Serialize) -> Result<T> {
+    let worker = process.worker().map_err(|error| gone(&error.to_string()))?;
+    match tokio::time::timeout(ANSWERS_WITHIN, worker.ask(op, None, &raw(args))).await {
+        Err(_) => Err(StorageError::Sealing("the handlers did not answer in time".into())),
+        Ok(Err(RuntimeError::Raised(error) | RuntimeError::Refused { error, .. })) => {
+            Err(StorageError::Sealing(format!("the handlers could not be asked: {}", error.error)))
+        }
+        Ok(Err(error)) => Err(gone(&error.to_string())),
+        Ok(Ok(answer)) => serde_json::from_str(answer.get()).map_err(|_| nonsense()),
+    }
+}
+
+fn failed(Failed { what, traceback }: Failed) -> StorageError {
+    tracing::error!(traceback, "custom encryption: {what}");
+    StorageError::Sealing(what)
+}
+
+/// The process is being replaced, and what is asked of it may succeed later.
+fn gone(why: &str) -> StorageError {
+    StorageError::Unavailable(format!("custom encryption: {why}"))
+}
+
+/// What was answered may be secret.
+fn nonsense() -> StorageError {
+    StorageError::Sealing("the answer of the handlers makes no sense".into())
+}
