@@ -94,9 +94,7 @@ impl App {
             }
             Role::All | Role::Api | Role::Worker => {
                 let graphs = graphs(args, &mode, &project, &shared, progress).await?;
-                if let (Some(path), Some(handlers)) = (&project.encryption, &handlers) {
-                    handlers.begin(graphs.encryption(path).await?);
-                }
+                begin_encryption(&project, handlers.as_deref(), &graphs).await?;
                 let gate = gate(&project, &shared, Some(&graphs)).await?;
                 if let Some(app) = &project.http.app {
                     front = Some(graphs.custom_app(app).await?);
@@ -192,6 +190,18 @@ async fn storage(
     let handlers = Arc::new(LateHandlers::default());
     let storage = Arc::new(SealedStorage::new(shared.storage, handlers.clone()));
     Ok((Shared { storage, ..shared }, Some(handlers)))
+}
+
+/// Starts the handlers that stand in front of the storage.
+async fn begin_encryption(
+    project: &Project,
+    handlers: Option<&LateHandlers>,
+    graphs: &ProcessRuntime,
+) -> anyhow::Result<()> {
+    if let (Some(path), Some(handlers)) = (&project.encryption, handlers) {
+        handlers.begin(graphs.encryption(path).await?);
+    }
+    Ok(())
 }
 
 /// Starts what decides about access, if the project wants that. Its own code does so only where that is run.

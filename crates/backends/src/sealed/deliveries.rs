@@ -25,12 +25,12 @@ impl Webhooks for SealedStorage {
     async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries> {
         let ClaimedDeliveries { deliveries, next_due, lost, more } = self.inner.claim_deliveries(claim).await?;
         let opener = self.opener();
-        let opened = deliveries.into_iter().map(|claimed| async {
+        let readings = deliveries.into_iter().map(|claimed| async {
             let id = claimed.id.clone();
             (id, opener.delivery(claimed).await)
         });
         let mut deliveries = Vec::new();
-        for (id, opened) in join_all(opened).await {
+        for (id, opened) in join_all(readings).await {
             match opened {
                 Ok(delivery) => deliveries.push(delivery),
                 // Its lease ends, and it is tried again.

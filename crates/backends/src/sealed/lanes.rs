@@ -13,6 +13,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tokio_util::task::TaskTracker;
 
 /// Slow handlers hold up the threads of one lane, and no others.
 const LANES: u64 = 64;
@@ -30,16 +31,20 @@ struct Queued {
 }
 
 /// Puts of one thread go through one of them.
-pub(super) struct Lanes(Vec<mpsc::UnboundedSender<Queued>>);
+pub(super) struct Lanes {
+    lanes: Vec<mpsc::UnboundedSender<Queued>>,
+    tasks: TaskTracker,
+}
 
 impl Lanes {
     pub(super) fn new(inner: &Arc<dyn Storage>) -> Self {
+        let tasks = TaskTracker::new();
         let lane = |_| {
             let (lane, queue) = mpsc::unbounded_channel();
-            tokio::spawn(put_all(inner.clone(), queue));
+            tasks.spawn(put_all(inner.clone(), queue, tasks.clone()));
             lane
         };
-        Self((0..LANES).map(lane).collect())
+        Self { lanes: (0..LANES).map(lane).collect(), tasks }
     }
 
     /// Has something encrypted, and put behind what was asked for before.
@@ -51,16 +56,16 @@ impl Lanes {
     ) -> Committed {
         let mut hasher = DefaultHasher::new();
         thread.hash(&mut hasher);
-        let lane = &self.0[usize::try_from(hasher.finish() % LANES).unwrap_or_default()];
+        let lane = &self.lanes[usize::try_from(hasher.finish() % LANES).unwrap_or_default()];
         let (committed, outcome) = oneshot::channel();
-        let queued = Queued { writer, sealed: tokio::spawn(sealing), committed };
+        let queued = Queued { writer, sealed: self.tasks.spawn(sealing), committed };
         // A lane ends with the process.
         drop(lane.send(queued));
         Box::pin(async move { outcome.await.unwrap_or_else(|_| Err(broken_off())) })
     }
 }
 
-async fn put_all(inner: Arc<dyn Storage>, mut queue: mpsc::UnboundedReceiver<Queued>) {
+async fn put_all(inner: Arc<dyn Storage>, mut queue: mpsc::UnboundedReceiver<Queued>, tasks: TaskTracker) {
     while let Some(Queued { writer, sealed, committed }) = queue.recv().await {
         let put = sealed.await.unwrap_or_else(|_| Err(broken_off()));
         let commit = match put {
@@ -69,7 +74,7 @@ async fn put_all(inner: Arc<dyn Storage>, mut queue: mpsc::UnboundedReceiver<Que
             Err(error) => Box::pin(async { Err(error) }),
         };
         // The next one has its place behind this one already, and need not wait for the commit.
-        tokio::spawn(async move { drop(committed.send(commit.await)) });
+        tasks.spawn(async move { drop(committed.send(commit.await)) });
     }
 }
 

@@ -107,12 +107,12 @@ impl SealedStorage {
     /// The claimed runs that can be read. The others end here: nobody can execute them.
     async fn readable(&self, claimed: ClaimedRuns, now: Timestamp) -> ClaimedRuns {
         let opener = self.opener();
-        let opened = claimed.runs.into_iter().map(|claimed| async {
+        let readings = claimed.runs.into_iter().map(|claimed| async {
             let lease = claimed.lease;
             (lease, opener.claimed(claimed).await)
         });
         let mut runs = Vec::new();
-        for (lease, opened) in join_all(opened).await {
+        for (lease, opened) in join_all(readings).await {
             match opened {
                 Ok(run) => runs.push(run),
                 Err(error) => {

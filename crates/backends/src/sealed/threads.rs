@@ -163,7 +163,7 @@ impl Opener {
     }
 
     async fn state(&self, saved: SavedState) -> Result<SavedState> {
-        let Some(mut fields) = fields_of(&saved.state).filter(|fields| is_split(fields)) else {
+        let Some(mut fields) = fields_of(&saved.state).filter(is_split) else {
             return Ok(saved);
         };
         let rest = fields.shift_remove(REST).unwrap_or_else(raw_null);

@@ -21,6 +21,6 @@ pub(super) fn path(section: Option<&Value>) -> Result<Option<String>, Wrong> {
     }
     match language::of(&path) {
         Language::Python => Ok(Some(path)),
-        other => Err(Wrong::unsupported_in(other, "encryption.path", &path)),
+        Language::Node => Err(Wrong::unsupported_in(Language::Node, "encryption.path", &path)),
     }
 }
