@@ -72,8 +72,7 @@ impl App {
         progress: fn(&str),
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
-        let project = Project::load(&args.config)?;
-        project.warn_of_keys_without_effect();
+        let project = project(args)?;
         let (open, opened) = watch::channel(None);
         let (closing, serving) = (CancellationToken::new(), TaskTracker::new());
         let doorway = Doorway::new(args);
@@ -82,7 +81,6 @@ impl App {
         let unopened = closing.clone().drop_guard();
 
         let data_folder = args.data_dir.clone().unwrap_or_else(|| data_folder(&project.folder));
-        args.encryption.warn_of_nothing();
         let (shared, handlers) = storage(args, &mode, &project, &data_folder, (&serving, &closing)).await?;
         args.webhook_master()?;
         let exporting = Exporting::start()?;
@@ -123,8 +121,8 @@ impl App {
         let engine = Engine::start(Parts { storage, bus, runtime, own_app, ambient, traces, settings }).await?;
 
         // Where callers have to say who they are, being on the same machine is not enough.
-        let trusts = mode.trusts_neighbours && address.ip().is_loopback() && http.gate.is_none();
-        let operators = args.operator_access(trusts);
+        let is_guarded = http.gate.is_some();
+        let operators = args.operator_access(mode.trusts_neighbours && address.ip().is_loopback() && !is_guarded);
         unopened.disarm();
         let routes = api::routes(engine.clone(), operators, &http);
         let stopped = CancellationToken::new();
@@ -133,7 +131,6 @@ impl App {
             serving.spawn(api::answer_passed_on(passed_on, routes.clone(), ambient, tasks, stopped));
         }
         open.send_replace(Some(api::edge(routes, &http)));
-        let is_guarded = http.gate.is_some();
         let prefix = http.options.mount_prefix;
         Ok(Self { address, data_folder, prefix, is_guarded, engine, closing, stopped, serving, exporting })
     }
@@ -168,6 +165,13 @@ pub(crate) fn data_folder(project: &Path) -> PathBuf {
     project.join(".threadyard")
 }
 
+/// The project, with warnings of what it says in vain.
+fn project(args: &ServerArgs) -> anyhow::Result<Project> {
+    let project = Project::load(&args.config)?;
+    project.warn_of_keys_without_effect();
+    Ok(project)
+}
+
 /// Opens where state is kept, with the handlers in front of it that are to encrypt it, if the project has any.
 async fn storage(
     args: &ServerArgs,
@@ -177,6 +181,7 @@ async fn storage(
     (serving, closing): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<(Shared, Option<Arc<LateHandlers>>)> {
     let cipher = args.encryption.cipher()?;
+    args.encryption.warn_of_nothing();
     if project.encryption.is_none() {
         return Ok((sharing::open((&mode.sharing, &cipher), data_folder, serving, closing).await?, None));
     }

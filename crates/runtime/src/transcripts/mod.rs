@@ -80,6 +80,7 @@ async fn a_worker_that_ends_before_it_connects_is_noticed_at_once() {
         store_index: None,
         serde: None,
         auth: None,
+        encryption: None,
         app: None,
         imports: vec![],
     };
