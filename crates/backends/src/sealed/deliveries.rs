@@ -85,6 +85,10 @@ impl Deliveries for SealedStorage {
 
     async fn delivery_body(&self, id: String) -> Result<Option<String>> {
         let Some(body) = self.inner.delivery_body(id).await? else { return Ok(None) };
+        if body.is_empty() {
+            // It was erased.
+            return Ok(Some(body));
+        }
         let body = raw_from_text(body).map_err(|error| StorageError::Bug(error.to_string()))?;
         Ok(Some(self.opener().json(body).await?.get().to_owned()))
     }
