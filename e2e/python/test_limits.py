@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import socket
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,6 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from conftest import Server, make_key, until, write_project
+from websockets import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 GRAPH = '''
 import asyncio
@@ -141,6 +146,18 @@ def test_runs_of_a_user_wait_for_each_other_and_too_many_are_refused(
     assert dan.post("/runs/wait", json=run()).status_code == 200
 
 
+def opened(url: str, key: str | None = None) -> ClientConnection:
+    """Event streaming over a WebSocket, as soon as its caller may ask for that."""
+    place = f"{url.replace('http', 'ws')}/threads/{uuid.uuid4()}/stream/events"
+    for _ in range(600):
+        try:
+            return connect(place, open_timeout=60, additional_headers={"x-api-key": key} if key else {})
+        except InvalidStatus as refused:
+            assert (refused.response.status_code, refused.response.headers["retry-after"]) == (429, "1")
+            time.sleep(0.1)
+    pytest.fail("no connection is let in")
+
+
 def test_a_caller_who_asks_too_often_is_told_when_to_ask_again(folder: Path, tmp_path: Path) -> None:
     rate = {"THREADYARD_MAX_REQUESTS_PER_SECOND": "1", "THREADYARD_MAX_REQUEST_BURST": "5"}
     server = Server(folder / "project", tmp_path / "keyed", **rate)
@@ -162,6 +179,18 @@ def test_a_caller_who_asks_too_often_is_told_when_to_ask_again(folder: Path, tmp
             assert refused.json() == {"detail": "too many requests; ask more slowly"}
             assert httpx.get(f"{url}/ok").status_code == 200
             until(lambda url=url, key=key: ask(url, key).status_code == 200, "the bucket does not fill up again")
+            # Commands on a WebSocket come out of the same bucket, also those that make no sense.
+            for method in ("state.get", "subscription.unsubscribe", None):
+                with opened(url, key) as open_one:
+                    for id in range(100):
+                        open_one.send(json.dumps({"id": id, "method": method}))
+                    answers = [json.loads(open_one.recv(60)) for _ in range(100)]
+                late = next((it for it in answers if it.get("message", "").startswith("429: ")), None)
+                assert late is not None, f"{method} is not counted"
+                assert late == {
+                    "type": "error", "id": late["id"], "error": "unknown_error",
+                    "message": "429: too many requests; ask more slowly", "retry_after": 1,
+                }
         assert ask(server.url, bob).status_code == 200
         client.close()
     finally:

@@ -17,7 +17,7 @@ use threadyard_engine::{Engine, Error};
 use super::{
     access::Operator,
     error::{Answer, ApiError},
-    rate::Buckets,
+    rate::{Allowance, Buckets},
     request_traces,
 };
 
@@ -79,6 +79,7 @@ pub(super) struct OnBehalf(pub(super) Engine);
 pub(super) struct Staying {
     pub(super) engine: Engine,
     proof: Option<Proof>,
+    allowance: Option<Allowance>,
 }
 
 /// What proves who opened a connection, and to whom.
@@ -90,11 +91,16 @@ impl FromRequestParts<Served> for Staying {
 
     async fn from_request_parts(parts: &mut Parts, state: &Served) -> Result<Self, ApiError> {
         let Caller(engine) = Caller::from_request_parts(parts, state).await?;
-        Ok(Self { engine, proof: parts.extensions.get().cloned() })
+        Ok(Self { engine, proof: parts.extensions.get().cloned(), allowance: parts.extensions.get().cloned() })
     }
 }
 
 impl Staying {
+    /// Counts what is asked on the connection as if it had come by itself.
+    pub(super) fn count(&self) -> Result<(), Error> {
+        self.allowance.as_ref().map_or(Ok(()), Allowance::take)
+    }
+
     /// Asks again who the caller is, if anybody asks that.
     pub(super) async fn prove(&mut self) -> Result<(), Error> {
         if let Some(Proof(gate, credentials)) = &self.proof {
@@ -160,7 +166,9 @@ async fn admitted(guard: &Guard, request: Request) -> Result<Request, ApiError> 
             body = same;
             let user = user?;
             if let Some(buckets) = &guard.buckets {
-                buckets.take(user.identity())?;
+                let allowance = buckets.of_user(user.identity());
+                allowance.take()?;
+                parts.extensions.insert(allowance);
             }
             if parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
                 let body = guard.gate.reads_bodies().then(Bytes::new);

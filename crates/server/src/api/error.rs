@@ -81,7 +81,7 @@ impl ApiError {
 
 impl ApiError {
     /// After how many seconds the same request may succeed.
-    fn retry_after(&self) -> Option<u64> {
+    pub(super) fn retry_after(&self) -> Option<u64> {
         match &self.0 {
             // Too early would be in vain.
             Error::TooMany { retry_after, .. } => {

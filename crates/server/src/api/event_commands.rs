@@ -41,24 +41,30 @@ impl Command {
 pub(super) struct Refusal {
     code: &'static str,
     message: String,
+    /// After how many seconds the same command may do what it is to.
+    retry_after: Option<u64>,
 }
 
 impl Refusal {
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self { code: "invalid_argument", message: message.into() }
+        Self::new("invalid_argument", message)
     }
 
     pub(super) fn unknown(message: String) -> Self {
-        Self { code: "unknown_error", message }
+        Self::new("unknown_error", message)
     }
 
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
     }
 
     /// The answer to the command of this id.
     pub(super) fn answer(self, id: Option<u64>) -> Value {
-        json!({ "type": "error", "id": id, "error": self.code, "message": self.message })
+        let mut answer = json!({ "type": "error", "id": id, "error": self.code, "message": self.message });
+        if let Some(seconds) = self.retry_after {
+            answer["retry_after"] = seconds.into();
+        }
+        answer
     }
 }
 
@@ -71,8 +77,9 @@ impl From<Error> for Refusal {
             Error::Forbidden(_) | Error::Denied { .. } => "permission_denied",
             _ => "unknown_error",
         };
-        let (status, detail) = ApiError(error).parts();
-        Self { code, message: format!("{}: {detail}", status.as_u16()) }
+        let error = ApiError(error);
+        let (status, detail) = error.parts();
+        Self { code, message: format!("{}: {detail}", status.as_u16()), retry_after: error.retry_after() }
     }
 }
 

@@ -116,14 +116,23 @@ impl Session {
     }
 
     async fn command(&mut self, body: &[u8]) -> Result<(), Over> {
-        let command = match Command::read(body) {
+        let read = Command::read(body);
+        if let Err(refused) = self.caller.count() {
+            let id = read.map_or_else(|(id, _)| id, |command| Some(command.id));
+            return self.answer(Refusal::from(refused).answer(id)).await;
+        }
+        let command = match read {
             Ok(command) => command,
             Err((id, why)) => return self.answer(Refusal::invalid(why).answer(id)).await,
         };
-        let id = command.id;
         if let Err(refused) = self.prove().await {
-            return self.answer(Refusal::from(refused).answer(Some(id))).await;
+            return self.answer(Refusal::from(refused).answer(Some(command.id))).await;
         }
+        self.execute(command).await
+    }
+
+    async fn execute(&mut self, command: Command) -> Result<(), Over> {
+        let id = command.id;
         match command.method.as_str() {
             "subscription.subscribe" => {
                 let answer = match self.subscribe(&command).await {

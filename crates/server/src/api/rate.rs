@@ -45,6 +45,17 @@ struct Shared {
     asked: AtomicU32,
 }
 
+/// What one caller may still ask, for connections on which more than one thing is asked.
+#[derive(Clone)]
+pub(super) struct Allowance(Buckets, Caller);
+
+impl Allowance {
+    /// Takes a request out of the caller's bucket.
+    pub(super) fn take(&self) -> Result<(), Error> {
+        self.0.take_of(&self.1)
+    }
+}
+
 /// Who is counted.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Caller {
@@ -60,31 +71,33 @@ impl Buckets {
         Self(Arc::new(Shared { limiter, watch, asked: AtomicU32::new(0) }))
     }
 
-    /// Takes a request of a user out of their bucket.
-    pub(super) fn take(&self, identity: &str) -> Result<(), ApiError> {
-        self.take_of(&Caller::User(identity.to_owned()))
+    /// What a user may still ask.
+    pub(super) fn of_user(&self, identity: &str) -> Allowance {
+        Allowance(self.clone(), Caller::User(identity.to_owned()))
     }
 
-    fn take_of(&self, caller: &Caller) -> Result<(), ApiError> {
+    fn take_of(&self, caller: &Caller) -> Result<(), Error> {
         let Shared { limiter, watch, asked } = &*self.0;
         if asked.fetch_add(1, Ordering::Relaxed) % FORGETS_EVERY == FORGETS_EVERY - 1 {
             limiter.retain_recent();
         }
         limiter.check_key(caller).map_err(|not_until| {
             let retry_after = not_until.wait_time_from(watch.now());
-            ApiError(Error::TooMany { why: "too many requests; ask more slowly".into(), retry_after })
+            Error::TooMany { why: "too many requests; ask more slowly".into(), retry_after }
         })
     }
 }
 
 /// Counts by address where nobody is asked who they are.
-pub(super) async fn by_address(State(buckets): State<Buckets>, request: Request, next: Next) -> Response {
+pub(super) async fn by_address(State(buckets): State<Buckets>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let is_public = route.is_some_and(|path| PUBLIC.contains(&path.as_str()));
-    if let (false, Some(Peer { address, .. })) = (is_public, request.extensions().get::<Peer>())
-        && let Err(refused) = buckets.take_of(&Caller::Address(address.ip().to_canonical()))
-    {
-        return refused.into_response();
+    if let (false, Some(Peer { address, .. })) = (is_public, request.extensions().get::<Peer>()) {
+        let allowance = Allowance(buckets, Caller::Address(address.ip().to_canonical()));
+        if let Err(refused) = allowance.take() {
+            return ApiError(refused).into_response();
+        }
+        request.extensions_mut().insert(allowance);
     }
     next.run(request).await
 }
@@ -112,9 +125,9 @@ mod tests {
         let (ambient, clock) = ambient();
         let number = |n| NonZeroU32::new(n).unwrap();
         let buckets = Buckets::new(Rate { per_second: number(2), burst: number(3) }, ambient);
-        let refused = |who: &str| match buckets.take(who) {
+        let refused = |who: &str| match buckets.of_user(who).take() {
             Ok(()) => None,
-            Err(ApiError(Error::TooMany { retry_after, .. })) => Some(retry_after.as_millis()),
+            Err(Error::TooMany { retry_after, .. }) => Some(retry_after.as_millis()),
             Err(other) => panic!("{other:?}"),
         };
         let asked: Vec<_> = (0..4).map(|_| refused("ann")).collect();
