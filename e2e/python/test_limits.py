@@ -6,7 +6,6 @@ import itertools
 import json
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -45,6 +44,21 @@ builder.add_node("node", node)
 builder.add_edge(START, "node")
 graph = builder.compile()
 '''
+APP = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+
+async def echo(socket):
+    await socket.accept()
+    async for text in socket.iter_text():
+        await socket.send_text(text)
+
+async def upload(request):
+    return PlainTextResponse(str(len(await request.body())))
+
+app = Starlette(routes=[WebSocketRoute("/echo", echo), Route("/upload", upload, methods=["POST"])])
+"""
 LIMITS = {
     "THREADYARD_MAX_BODY_BYTES": "10000",
     "THREADYARD_MAX_HEADER_BYTES": "16384",
@@ -78,6 +92,32 @@ def client(limited: Server, folder: Path) -> Iterator[Callable[[str], httpx.Clie
             return opened.enter_context(httpx.Client(base_url=limited.url, headers=headers, timeout=60))
 
         yield with_key
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with few places, an application of its own, and no question who calls."""
+    folder = tmp_path_factory.mktemp("narrow")
+    files = {"g.py": GRAPH, "app.py": APP}
+    project = write_project(folder / "project", {"g": "./g.py:graph"}, files, http={"app": "./app.py:app"})
+    server = Server(project, folder / "data", THREADYARD_MAX_CONNECTIONS="6")
+    yield server
+    server.stop()
+
+
+EVENTS = "/threads/00000000-0000-4000-8000-000000000001/stream/events"
+
+
+def opened(url: str, path: str, key: str | None = None) -> ClientConnection:
+    """A WebSocket, as soon as there is room for it."""
+    place = url.replace("http", "ws") + path
+    for _ in range(600):
+        try:
+            return connect(place, open_timeout=60, additional_headers={"x-api-key": key} if key else {})
+        except InvalidStatus as refused:
+            assert refused.response.status_code in (429, 503) and refused.response.headers["retry-after"] == "1"
+            time.sleep(0.1)
+    pytest.fail("no connection is let in")
 
 
 def run(**input: str) -> dict[str, object]:
@@ -118,6 +158,23 @@ def test_connections_beyond_those_that_may_be_are_told_so(limited: Server) -> No
     until(lambda: heard() and told[-1].status_code == 200, "places are not given back")
 
 
+@pytest.mark.parametrize("path", [EVENTS, "/echo"])
+def test_an_open_web_socket_has_the_place_of_a_connection(narrow: Server, path: str) -> None:
+    def is_full() -> bool:
+        try:
+            return httpx.get(f"{narrow.url}/ok").status_code == 503
+        except httpx.TransportError:
+            # It is not waited long for who is turned away.
+            return True
+
+    until(lambda: not is_full(), "places are not given back")
+    with ExitStack() as open_ones:
+        for _ in range(6):
+            open_ones.enter_context(opened(narrow.url, path)).ping().wait(60)
+        assert all(is_full() for _ in range(20)), "an open one is not counted"
+    until(lambda: not is_full(), "places are not given back")
+
+
 def test_runs_of_a_user_wait_for_each_other_and_too_many_are_refused(
     client: Callable[[str], httpx.Client], tmp_path: Path
 ) -> None:
@@ -146,18 +203,6 @@ def test_runs_of_a_user_wait_for_each_other_and_too_many_are_refused(
     assert dan.post("/runs/wait", json=run()).status_code == 200
 
 
-def opened(url: str, key: str | None = None) -> ClientConnection:
-    """Event streaming over a WebSocket, as soon as its caller may ask for that."""
-    place = f"{url.replace('http', 'ws')}/threads/{uuid.uuid4()}/stream/events"
-    for _ in range(600):
-        try:
-            return connect(place, open_timeout=60, additional_headers={"x-api-key": key} if key else {})
-        except InvalidStatus as refused:
-            assert (refused.response.status_code, refused.response.headers["retry-after"]) == (429, "1")
-            time.sleep(0.1)
-    pytest.fail("no connection is let in")
-
-
 def test_a_caller_who_asks_too_often_is_told_when_to_ask_again(folder: Path, tmp_path: Path) -> None:
     rate = {"THREADYARD_MAX_REQUESTS_PER_SECOND": "1", "THREADYARD_MAX_REQUEST_BURST": "5"}
     server = Server(folder / "project", tmp_path / "keyed", **rate)
@@ -181,7 +226,7 @@ def test_a_caller_who_asks_too_often_is_told_when_to_ask_again(folder: Path, tmp
             until(lambda url=url, key=key: ask(url, key).status_code == 200, "the bucket does not fill up again")
             # Commands on a WebSocket come out of the same bucket, also those that make no sense.
             for method in ("state.get", "subscription.unsubscribe", None):
-                with opened(url, key) as open_one:
+                with opened(url, EVENTS, key) as open_one:
                     for id in range(100):
                         open_one.send(json.dumps({"id": id, "method": method}))
                     answers = [json.loads(open_one.recv(60)) for _ in range(100)]

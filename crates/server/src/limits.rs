@@ -16,7 +16,7 @@ pub struct LimitArgs {
     /// So long the first line and the headers of a request may be together, in bytes; longer ones are answered 431.
     #[arg(long, env = "THREADYARD_MAX_HEADER_BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(8_192..=1_048_576))]
     pub max_header_bytes: u32,
-    /// How many connections are open at once; those beyond are answered 503 and closed.
+    /// How many connections, with those of WebSockets, are open at once; those beyond are answered 503 and closed.
     #[arg(long, env = "THREADYARD_MAX_CONNECTIONS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
     /// How many requests one caller may send in a second, on average; those beyond are answered 429. Each server counts

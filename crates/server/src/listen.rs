@@ -20,7 +20,7 @@ use hyper_util::{
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
@@ -48,6 +48,10 @@ impl Doorway {
         Self { places, max_header: args.limits.max_header_bytes as usize, proxies }
     }
 }
+
+/// A connection's place among those that may be open. It is free again when nobody holds it any more.
+#[derive(Clone)]
+pub(crate) struct Place(#[expect(dead_code, reason = "it is held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// What is said to a connection for which there is no place.
 const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 50\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"detail\":\"too many connections; try again later\"}";
@@ -85,14 +89,15 @@ pub(crate) async fn listen(
             },
             () = closing.cancelled() => break,
         };
-        let Ok(place) = doorway.places.clone().try_acquire_owned() else {
+        let Ok(permit) = doorway.places.clone().try_acquire_owned() else {
             connections.spawn(turn_away(stream));
             continue;
         };
+        let place = Place(Arc::new(permit));
         // Without this, small events wait for acknowledgements of earlier ones.
         let _ = stream.set_nodelay(true);
-        let service =
-            TowerToHyperService::new(OfPeer { router: router.clone(), peer, proxies: doorway.proxies.clone() });
+        let (router, proxies) = (router.clone(), doorway.proxies.clone());
+        let service = TowerToHyperService::new(OfConnection { router, peer, proxies, place: place.clone() });
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let closing = closing.clone();
         connections.spawn(async move {
@@ -110,15 +115,16 @@ pub(crate) async fn listen(
     // Dropping the listener sends who comes now elsewhere at once.
 }
 
-/// Says of each request from where it came.
+/// Says of each request from where it came, and whose place it holds: a connection that becomes a WebSocket keeps its own.
 #[derive(Clone)]
-struct OfPeer {
+struct OfConnection {
     router: Router,
     peer: SocketAddr,
     proxies: Arc<TrustedProxies>,
+    place: Place,
 }
 
-impl Service<Request<Incoming>> for OfPeer {
+impl Service<Request<Incoming>> for OfConnection {
     type Response = Response;
     type Error = Infallible;
     type Future = RouteFuture<Infallible>;
@@ -130,6 +136,7 @@ impl Service<Request<Incoming>> for OfPeer {
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         let client = self.proxies.client(self.peer, request.headers());
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(self.place.clone());
         self.router.call(request)
     }
 }

@@ -22,6 +22,7 @@ use super::{
     request_id::Configurable,
     sse::heartbeats,
 };
+use crate::listen::Place;
 
 /// How long a client may take what it is sent.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -36,7 +37,7 @@ pub(super) async fn connect(
     caller: Staying,
     Ids((thread,)): Ids<(ThreadId,)>,
     of_request: Configurable,
-    Extension(metrics): Extension<Arc<HttpMetrics>>,
+    (Extension(metrics), place): (Extension<Arc<HttpMetrics>>, Option<Extension<Place>>),
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let proven_at = Instant::now();
@@ -47,7 +48,7 @@ pub(super) async fn connect(
             Session { caller, proven_at, thread, of_request, socket, subscriptions, tape: None, made: 0, commands };
         let open = metrics.stream("websocket");
         session.talk().await;
-        drop(open);
+        drop((open, place));
     };
     upgrade.on_upgrade(move |socket| sealing::within(context, conversation(socket)))
 }

@@ -15,6 +15,7 @@ use futures_util::{
 use threadyard_runtime::{AppMessage, Exchange, ExchangeReceiver, ExchangeSender};
 
 use super::{failed, headers_of};
+use crate::listen::Place;
 
 /// Codes of RFC 6455.
 const NORMAL: u16 = 1000;
@@ -25,6 +26,7 @@ const FAILED: u16 = 1011;
 /// Has the application accept or refuse, and then passes on what both sides say.
 pub(super) async fn serve(mut exchange: Exchange, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
+    let place = parts.extensions.get::<Place>().cloned();
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
         Err(refused) => return refused.into_response(),
@@ -33,7 +35,10 @@ pub(super) async fn serve(mut exchange: Exchange, request: Request) -> Response 
     match exchange.receiver.next().await {
         Ok(Some(AppMessage::WsAccept { subprotocol, headers })) => {
             let upgrade = upgrade.protocols(subprotocol);
-            let mut answer = upgrade.on_upgrade(move |socket| relay(socket, exchange));
+            let mut answer = upgrade.on_upgrade(async move |socket| {
+                relay(socket, exchange).await;
+                drop(place);
+            });
             answer.headers_mut().extend(headers_of(&headers));
             answer
         }
