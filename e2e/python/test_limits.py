@@ -175,6 +175,19 @@ def test_an_open_web_socket_has_the_place_of_a_connection(narrow: Server, path: 
     until(lambda: not is_full(), "places are not given back")
 
 
+def test_a_body_that_does_not_come_is_given_up(narrow: Server) -> None:
+    place = urlsplit(narrow.url)
+    with ExitStack() as open_ones:
+        begun = []
+        for path in ("/threads", "/upload"):
+            stream = open_ones.enter_context(socket.create_connection((place.hostname, place.port), timeout=120))
+            stream.sendall(f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{{".encode())
+            begun.append(stream)
+        for stream in begun:
+            with stream.makefile("rb") as answer:
+                assert b" 408 " in (whole := answer.read()), whole
+
+
 def test_runs_of_a_user_wait_for_each_other_and_too_many_are_refused(
     client: Callable[[str], httpx.Client], tmp_path: Path
 ) -> None:

@@ -47,7 +47,8 @@ impl LimitArgs {
         let rate = self
             .max_requests_per_second
             .map(|per_second| Rate { per_second, burst: self.max_request_burst.unwrap_or(per_second) });
-        HttpLimits { max_body: usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX), rate }
+        let max_body = usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX);
+        HttpLimits { max_body, rate, ..HttpLimits::default() }
     }
 
     /// Those of runs.

@@ -1,6 +1,6 @@
 //! What lies around the routes: the log of requests, other sites' pages, and the prefix of all paths.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,6 +23,7 @@ use super::{
     error::not_found,
     http_metrics::HttpMetrics,
     rate::Rate,
+    stalled_bodies::end_stalled,
     system,
 };
 
@@ -35,14 +36,16 @@ pub(super) struct Mount(pub(super) Arc<str>);
 pub struct HttpLimits {
     /// The largest body that is read.
     pub max_body: usize,
+    /// How long a body may bring nothing while it is waited for.
+    pub body_silence: Duration,
     /// How often one caller may ask, if there is a limit.
     pub rate: Option<Rate>,
 }
 
 impl Default for HttpLimits {
-    /// As in the official server.
+    /// Sizes as in the official server.
     fn default() -> Self {
-        Self { max_body: 300 << 20, rate: None }
+        Self { max_body: 300 << 20, body_silence: Duration::from_secs(30), rate: None }
     }
 }
 
@@ -86,7 +89,8 @@ pub(crate) fn edge(api: Router, http: &HttpSettings) -> Router {
     };
     let headers = Arc::new(options.logging_headers.clone());
     let log = AccessLog { headers, ambient: ambient.clone(), metrics: metrics.clone(), traces: traces.clone() };
-    api.layer(middleware::from_fn_with_state(Cors::new(rules.clone()), cors))
+    api.layer(middleware::from_fn_with_state(http.limits.body_silence, end_stalled))
+        .layer(middleware::from_fn_with_state(Cors::new(rules.clone()), cors))
         .layer(middleware::from_fn_with_state(log, access_log::log))
 }
 

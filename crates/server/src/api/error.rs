@@ -12,7 +12,7 @@ use serde_json::json;
 use threadyard_engine::Error;
 use threadyard_runtime::Refusal;
 
-use super::json_rpc::RpcError;
+use super::{json_rpc::RpcError, stalled_bodies::Stalled};
 
 /// What the log says of a failed request, which its answer carries to whoever writes that.
 #[derive(Clone)]
@@ -136,6 +136,14 @@ impl IntoResponse for ApiError {
 /// What is not even a message of the protocol that it was sent to.
 pub(super) fn no_message(why: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))).into_response()
+}
+
+/// Nothing is left to be read on this connection but what did not come.
+pub(super) fn body_stalled(why: &Stalled) -> Response {
+    let detail = why.to_string();
+    let logged = Extension(Detail::of(&detail));
+    let closes = [(CONNECTION, HeaderValue::from_static("close"))];
+    (StatusCode::REQUEST_TIMEOUT, closes, logged, Json(json!({ "detail": detail }))).into_response()
 }
 
 /// A call that is refused where there is no call to answer.

@@ -34,6 +34,7 @@ mod router;
 mod runs;
 mod sealing;
 mod sse;
+mod stalled_bodies;
 mod stateless_runs;
 mod system;
 mod threads;

@@ -1,9 +1,19 @@
 //! What requests may hold, and how the API answers those that make no sense.
 
-use axum::http::{StatusCode, header};
-use serde_json::json;
+use std::time::Duration;
 
-use crate::{Api, json, text};
+use axum::{
+    body::{Body, Bytes},
+    http::{Request, StatusCode, header},
+};
+use clap::Parser;
+use futures_util::{StreamExt, stream};
+use serde_json::json;
+use threadyard::api::{HttpLimits, OperatorAccess};
+use threadyard_runtime::HttpOptions;
+use tower::ServiceExt;
+
+use crate::{Api, Flags, SOON, json, text};
 
 #[tokio::test]
 async fn nonsense_is_refused_with_a_sentence_that_names_it() {
@@ -145,4 +155,28 @@ async fn a_batch_is_created_whole_or_not_at_all() {
     let ids: Vec<_> = started.iter().map(|run| json!(run.job.run_id())).collect();
     assert_eq!(ids, [made[0]["run_id"].clone(), made[1]["run_id"].clone()]);
     assert!(api.runtime.started_run().await.is_none());
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let limits = HttpLimits { body_silence: Duration::from_millis(50), ..HttpLimits::default() };
+    let cors = Flags::parse_from(["test"]).server.cors(None);
+    let api = Api::start_with(OperatorAccess::Everybody, HttpOptions::default(), cors, limits).await;
+    let thread = api.thread().await;
+    let commands = format!("/threads/{thread}/commands");
+    for path in ["/threads", "/runs/wait", "/mcp", "/a2a/nobody", "/store/namespaces", &commands] {
+        let pieces = stream::iter([Ok::<_, std::io::Error>(Bytes::from("{"))]).chain(stream::pending());
+        let request = Request::post(path).header("accept", "application/json").body(Body::from_stream(pieces)).unwrap();
+        let answer = tokio::time::timeout(SOON, api.router.clone().oneshot(request)).await.unwrap().unwrap();
+        assert_eq!(answer.headers()[header::CONNECTION], "close", "{path}");
+        let (status, told) = json(answer).await;
+        assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{path}");
+        assert_eq!(told["detail"], "the body brought nothing for 0.05 s; send it again, and faster", "{path}");
+    }
+    // An answer that says nothing for longer is none of its business.
+    let waiting = api.send("POST", "/runs/wait", r#"{"assistant_id": "echo", "input": {}}"#).await;
+    let run = api.runtime.next_run().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    run.succeed(&json!({ "x": 1 }));
+    assert_eq!(json(waiting).await, (StatusCode::OK, json!({ "x": 1 })));
 }

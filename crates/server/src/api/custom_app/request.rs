@@ -6,7 +6,8 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    BoxError,
+    body::{Body, Bytes},
     extract::Request,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -17,7 +18,12 @@ use threadyard_runtime::{AppMessage, Exchange, ExchangeLost, ExchangeReceiver, E
 use super::{failed, headers_of};
 
 /// What brings the body to the application, until all of it is there.
-type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Pump = Pin<Box<dyn Future<Output = Result<(), BrokenOff>> + Send>>;
+
+/// The rest of the body does not come.
+#[derive(Debug, thiserror::Error)]
+#[error("the request broke off")]
+struct BrokenOff;
 
 pub(super) async fn serve(exchange: Exchange, request: Request) -> Response {
     let Exchange { mut receiver, sender } = exchange;
@@ -26,7 +32,10 @@ pub(super) async fn serve(exchange: Exchange, request: Request) -> Response {
     loop {
         let heard = tokio::select! {
             heard = receiver.next() => heard,
-            () = &mut pump => continue,
+            pumped = &mut pump => match pumped {
+                Ok(()) => continue,
+                Err(BrokenOff) => return failed(),
+            },
         };
         match heard {
             Ok(Some(AppMessage::ResponseStart { status, headers })) => {
@@ -40,17 +49,15 @@ pub(super) async fn serve(exchange: Exchange, request: Request) -> Response {
     }
 }
 
-async fn pump(body: Body, sender: ExchangeSender) {
-    if body.is_end_stream() {
-        return sender.send(AppMessage::Request { body: Bytes::new(), more_body: false }).await;
-    }
+async fn pump(body: Body, sender: ExchangeSender) -> Result<(), BrokenOff> {
     let mut body = body.into_data_stream();
     while let Some(piece) = body.next().await {
-        // A client that left in the middle is gone with the whole exchange, and must not seem to be done.
-        let Ok(body) = piece else { return std::future::pending().await };
+        // A client that left in the middle, or rests there, is gone with the whole exchange, and must not seem to be done.
+        let body = piece.map_err(|_| BrokenOff)?;
         sender.send(AppMessage::Request { body, more_body: true }).await;
     }
     sender.send(AppMessage::Request { body: Bytes::new(), more_body: false }).await;
+    Ok(())
 }
 
 /// The body of the answer; an error where the application broke off, so that nobody takes a part for the whole.
@@ -75,11 +82,13 @@ struct Pumped<S> {
     body: Pin<Box<S>>,
 }
 
-impl<S: Stream> Stream for Pumped<S> {
-    type Item = S::Item;
+impl<S: Stream<Item = Result<Bytes, ExchangeLost>>> Stream for Pumped<S> {
+    type Item = Result<Bytes, BoxError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        let _: Poll<()> = self.pump.poll_unpin(context);
-        self.body.as_mut().poll_next(context)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(Err(broken_off)) = self.pump.poll_unpin(context) {
+            return Poll::Ready(Some(Err(broken_off.into())));
+        }
+        self.body.as_mut().poll_next(context).map_err(Into::into)
     }
 }
