@@ -8,11 +8,14 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use threadyard_engine::Error;
 use threadyard_runtime::Refusal;
 
-use super::{json_rpc::RpcError, stalled_bodies::Stalled};
+use super::{
+    json_rpc::{self, RpcError},
+    stalled_bodies::Stalled,
+};
 
 /// What the log says of a failed request, which its answer carries to whoever writes that.
 #[derive(Clone)]
@@ -148,7 +151,25 @@ pub(super) fn body_stalled(why: &Stalled) -> Response {
 
 /// A call that is refused where there is no call to answer.
 pub(super) fn refused_call(error: &RpcError) -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response()
+    let answer = (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+    with_wait(answer, Some(error))
+}
+
+/// The answer to a call.
+pub(super) fn answered_call(id: &Value, result: Result<Value, RpcError>) -> Response {
+    let error = result.as_ref().err().cloned();
+    with_wait(Json(json_rpc::answer(id, result)).into_response(), error.as_ref())
+}
+
+/// Says also in the words of HTTP, which whatever is between understands, that a call may succeed later.
+fn with_wait(mut answer: Response, error: Option<&RpcError>) -> Response {
+    if let Some(refusal) = error.and_then(|error| error.data.as_ref())
+        && let (Some(seconds), Ok(status)) = (refusal.retry_after, StatusCode::from_u16(refusal.status))
+    {
+        *answer.status_mut() = status;
+        answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    answer
 }
 
 /// Upstream: this sentence has no period.

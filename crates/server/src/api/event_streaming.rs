@@ -117,7 +117,11 @@ pub(super) async fn command(
 }
 
 fn json_answer(answer: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()
+    let mut told = ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response();
+    if let Some(seconds) = answer.get("retry_after").and_then(Value::as_u64) {
+        told.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    told
 }
 
 /// That a command did what it was to do.

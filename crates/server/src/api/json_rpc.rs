@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use threadyard_core::json::Object;
 use threadyard_engine::Error;
 
+use super::error::ApiError;
+
 /// What is sent is not JSON.
 pub(super) const NO_JSON: i32 = -32700;
 /// It is JSON, but no message.
@@ -15,6 +17,8 @@ pub(super) const NO_METHOD: i32 = -32601;
 pub(super) const BAD_PARAMS: i32 = -32602;
 /// It is not the caller's fault.
 pub(super) const FAILED: i32 = -32603;
+/// The server does not do it, for a reason that HTTP has a name for.
+pub(super) const REFUSED: i32 = -32000;
 
 /// A method that somebody calls, and waits for its answer.
 #[derive(Debug)]
@@ -39,11 +43,22 @@ pub(super) enum Message {
 pub(super) struct RpcError {
     pub(super) code: i32,
     pub(super) message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data: Option<Box<Refusal>>,
+}
+
+/// A refusal in the words of HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// After how many seconds the same call may succeed, if time alone mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after: Option<u64>,
 }
 
 impl RpcError {
     pub(super) fn new(code: i32, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), data: None }
     }
 
     pub(super) fn params(message: impl Into<String>) -> Self {
@@ -62,8 +77,16 @@ impl From<Error> for RpcError {
                 tracing::error!(why, "a request failed");
                 Self::new(FAILED, "internal server error")
             }
-            Error::Unavailable(_) | Error::BrokenGraph { .. } | Error::Raised(_) => {
-                Self::new(FAILED, error.to_string())
+            Error::BrokenGraph { .. } | Error::Raised(_) => Self::new(FAILED, error.to_string()),
+            Error::TooMany { .. }
+            | Error::Unavailable(_)
+            | Error::Forbidden(_)
+            | Error::Denied { .. }
+            | Error::Conflict(_) => {
+                let error = ApiError(error);
+                let (status, told) = error.parts();
+                let data = Refusal { status: status.as_u16(), retry_after: error.retry_after() };
+                Self { data: Some(Box::new(data)), ..Self::new(REFUSED, told) }
             }
             other => Self::params(other.to_string()),
         }

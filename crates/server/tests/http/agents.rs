@@ -1,8 +1,12 @@
 //! Lists of tools and tasks that are longer than a page.
 
+use clap::Parser;
 use serde_json::{Value, json};
+use threadyard::api::{HttpLimits, OperatorAccess};
+use threadyard_core::limits::{PerOwner, RunLimits};
+use threadyard_runtime::HttpOptions;
 
-use crate::{Api, json as read};
+use crate::{Api, Flags, json as read};
 
 async fn call(api: &Api, place: &str, method: &str, params: Value) -> Value {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
@@ -87,4 +91,42 @@ async fn tasks_of_one_state_are_listed_page_by_page() {
     assert_eq!(list(json!({ "status": "working" })).await["totalSize"], 1);
     assert_eq!(list(json!({ "status": "completed" })).await["totalSize"], 1);
     assert_eq!(list(json!({ "status": "failed" })).await["totalSize"], 0);
+}
+
+#[tokio::test]
+async fn callers_hear_when_there_may_be_room_for_another_run() {
+    let runs = RunLimits { pending: PerOwner { user: Some(0), ..PerOwner::default() }, ..RunLimits::default() };
+    let cors = Flags::parse_from(["test"]).server.cors(None);
+    let (access, options) = (OperatorAccess::Everybody, HttpOptions::default());
+    let api = Api::start_limited(access, options, cors, (HttpLimits::default(), runs)).await;
+    let (agent, thread) = (assistant(&api, "agent").await, api.thread().await);
+    let message = json!({ "role": "user", "messageId": "m", "parts": [{ "kind": "data", "data": {} }] });
+    for (path, status, asked) in [
+        ("/runs".to_owned(), 429, json!({ "assistant_id": agent })),
+        (
+            "/mcp".to_owned(),
+            429,
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "agent" } }),
+        ),
+        (
+            format!("/a2a/{agent}"),
+            429,
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "message/send", "params": { "message": message } }),
+        ),
+        (
+            format!("/threads/{thread}/commands"),
+            200,
+            json!({ "id": 1, "method": "run.start", "params": { "assistant_id": agent } }),
+        ),
+    ] {
+        let headers = [("accept", "application/json")];
+        let answer = api.send_with("POST", &path, &headers, &asked.to_string()).await;
+        let wait = answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
+        let (got, told) = read(answer).await;
+        assert_eq!((got.as_u16(), wait.as_deref()), (status, Some("5")), "{path}: {told}");
+        if asked["jsonrpc"] == "2.0" {
+            assert_eq!((&told["id"], &told["error"]["code"]), (&json!(1), &json!(-32000)), "{path}");
+            assert_eq!(told["error"]["data"], json!({ "status": 429, "retry_after": 5 }), "{path}");
+        }
+    }
 }

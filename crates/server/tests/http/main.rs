@@ -63,11 +63,20 @@ impl Api {
     }
 
     async fn start_with(access: OperatorAccess, options: HttpOptions, cors: CorsRules, limits: HttpLimits) -> Self {
+        Self::start_limited(access, options, cors, (limits, RunLimits::default())).await
+    }
+
+    async fn start_limited(
+        access: OperatorAccess,
+        options: HttpOptions,
+        cors: CorsRules,
+        (limits, run_limits): (HttpLimits, RunLimits),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(SqliteStorage::open(folder.path()).unwrap());
         let settings = Settings {
             concurrency: 4,
-            run_limits: RunLimits::default(),
+            run_limits,
             run_timeout: Duration::from_hours(1),
             stop_within: Duration::from_secs(10),
             max_attempts: 3,

@@ -22,7 +22,7 @@ use super::{
     caller::Caller,
     custom_app::Peer,
     edge::Mount,
-    error::{ApiError, no_message, refused_call},
+    error::{ApiError, answered_call, no_message, refused_call},
     json_rpc::{self, Call, Message, RpcError},
     request_id::Configurable,
 };
@@ -83,8 +83,8 @@ pub(super) async fn post(
     };
     match answered {
         Ok(Answered::Response(response)) => response,
-        Ok(Answered::Result(result)) => Json(json_rpc::answer(&call.id, Ok(result))).into_response(),
-        Err(error) => Json(json_rpc::answer(&call.id, Err(error))).into_response(),
+        Ok(Answered::Result(result)) => answered_call(&call.id, Ok(result)),
+        Err(error) => answered_call(&call.id, Err(error)),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     access::NoForeignPage,
     caller::Caller,
     edge::Mount,
-    error::{no_message, not_found},
+    error::{answered_call, no_message, not_found},
     json_rpc::{self, BAD_PARAMS, Call, Message, RpcError},
     request_id::Configurable,
 };
@@ -78,7 +78,7 @@ async fn answer(engine: Engine, call: Call, of_request: &Configurable, streams: 
         },
         unknown => Err(RpcError::unknown_method(unknown)),
     };
-    Json(json_rpc::answer(&call.id, result)).into_response()
+    answered_call(&call.id, result)
 }
 
 fn hello(wanted: Option<&Value>) -> Value {
