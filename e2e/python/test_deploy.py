@@ -187,7 +187,7 @@ def test_ports_agree() -> None:
 
 
 def test_probes_ask_for_what_is_served(gallery: Any) -> None:
-    wanted = {"startupProbe": "/info", "readinessProbe": "/info", "livenessProbe": "/ok"}
+    wanted = {"startupProbe": "/ok?ready=1", "readinessProbe": "/ok?ready=1", "livenessProbe": "/ok"}
     for role in ROLES:
         (container,) = pods()[role]["containers"]
         probes = {name: container[name]["httpGet"] for name in wanted}

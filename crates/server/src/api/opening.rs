@@ -12,6 +12,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use super::extract::repeated;
+
 /// A request waits so long for the graphs; whoever sent it may try again.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -28,8 +30,11 @@ async fn answer(State(mut opened): State<Opened>, request: Request) -> Response 
     if let Some(router) = ready {
         return respond(router, request).await;
     }
-    if request.uri().path() == "/ok" && request.uri().query().is_none() {
-        return super::system::ok().await.into_response();
+    match (request.uri().path(), request.uri().query()) {
+        ("/ok", None) => return super::system::ok().await.into_response(),
+        // Who looks whether to send requests here is told at once.
+        ("/ok", query) if repeated(query, "ready").iter().any(|asked| asked == "1") => return not_yet(),
+        _ => {}
     }
     let waited = tokio::time::timeout(PATIENCE, opened.wait_for(Option::is_some)).await;
     let router = waited.ok().and_then(Result::ok).and_then(|router| router.clone());
@@ -46,4 +51,26 @@ async fn respond(router: Router, request: Request) -> Response {
 fn not_yet() -> Response {
     let detail = "the graphs are still being loaded; try again in a few seconds";
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], Json(json!({ "detail": detail }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whether_requests_are_served_is_told_at_once() {
+        let (open, opened) = watch::channel(None);
+        let starting = opening(opened);
+        let ask = async |path: &str| {
+            let answer = respond(starting.clone(), Request::get(path).body(Body::empty()).unwrap()).await;
+            (answer.status().as_u16(), answer.headers().get(header::RETRY_AFTER).cloned())
+        };
+        assert_eq!(ask("/ok").await, (200, None));
+        assert_eq!(ask("/ok?ready=1").await, (503, Some("5".parse().unwrap())));
+        open.send_replace(Some(Router::new().route("/ok", get(super::super::system::ok))));
+        assert_eq!(ask("/ok").await, (200, None));
+        assert_eq!(ask("/ok?ready=1").await, (200, None));
+    }
 }

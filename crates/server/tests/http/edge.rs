@@ -169,6 +169,7 @@ async fn everything_but_the_health_check_moves_below_a_prefix() {
         ("GET", "/my/api/info", 200),
         ("POST", "/my/api/threads/search?x=1", 200),
         ("GET", "/ok", 200),
+        ("GET", "/ok?ready=1", 200),
         ("GET", "/my/api/ok", 200),
         ("GET", "/my/api", 307),
         ("GET", "/my/api/", 200),
@@ -183,6 +184,17 @@ async fn everything_but_the_health_check_moves_below_a_prefix() {
     let (_, run) =
         read(api.send("POST", "/my/api/runs", r#"{"assistant_id": "echo", "after_seconds": 60}"#).await).await;
     assert!(run["run_id"].is_string(), "{run}");
+}
+
+#[tokio::test]
+async fn no_key_takes_away_the_address_of_readiness() {
+    let disabled = Disabled { meta: true, ..Disabled::default() };
+    for mount_prefix in ["", "/my/api"] {
+        let api =
+            with_options(HttpOptions { disabled, mount_prefix: mount_prefix.into(), ..HttpOptions::default() }).await;
+        assert_eq!(api.send("GET", "/ok?ready=1", "").await.status(), 200);
+        assert_eq!(api.send("GET", &format!("{mount_prefix}/info"), "").await.status(), 404);
+    }
 }
 
 #[tokio::test]
