@@ -56,21 +56,23 @@ fn not_yet() -> Response {
 #[cfg(test)]
 mod tests {
     use axum::{body::Body, routing::get};
+    use futures_util::FutureExt;
 
     use super::*;
 
-    #[tokio::test]
-    async fn whether_requests_are_served_is_told_at_once() {
+    #[test]
+    fn whether_requests_are_served_is_told_at_once() {
         let (open, opened) = watch::channel(None);
         let starting = opening(opened);
-        let ask = async |path: &str| {
-            let answer = respond(starting.clone(), Request::get(path).body(Body::empty()).unwrap()).await;
+        let ask = |path: &str| {
+            let asked = respond(starting.clone(), Request::get(path).body(Body::empty()).unwrap());
+            let answer = asked.now_or_never().expect("it is waited for");
             (answer.status().as_u16(), answer.headers().get(header::RETRY_AFTER).cloned())
         };
-        assert_eq!(ask("/ok").await, (200, None));
-        assert_eq!(ask("/ok?ready=1").await, (503, Some("5".parse().unwrap())));
+        assert_eq!(ask("/ok"), (200, None));
+        assert_eq!(ask("/ok?ready=1"), (503, Some("5".parse().unwrap())));
         open.send_replace(Some(Router::new().route("/ok", get(super::super::system::ok))));
-        assert_eq!(ask("/ok").await, (200, None));
-        assert_eq!(ask("/ok?ready=1").await, (200, None));
+        assert_eq!(ask("/ok"), (200, None));
+        assert_eq!(ask("/ok?ready=1"), (200, None));
     }
 }
