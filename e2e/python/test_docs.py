@@ -94,7 +94,7 @@ def test_each_variable_of_the_server_is_documented() -> None:
 SECTIONS_OUTSIDE = ["index", "retention", "serde_rules", "webhooks", "webhook_pace"]
 HAVE_KEYS_OF_THEIR_OWN = {"url", "network", "retry", "timeouts", "limits", "log", "cache"}
 OF_PATTERNS = {"includes", "excludes"}
-READ_WITHOUT_A_STRUCT = {"graphs", "dependencies", "env", "description", "backend", "serde", "node_version"}
+READ_WITHOUT_A_STRUCT = {"graphs", "dependencies", "env", "description", "backend", "serde", "node_version", "ui"}
 
 
 def keys_that_are_read() -> set[str]:

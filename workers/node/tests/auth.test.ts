@@ -36,8 +36,8 @@ test("a user is named by an identity or by fields", async () => {
 });
 
 test("what a handler refuses is an answer", async () => {
-  expect(await authenticate(undefined)).toEqual({ refused: { status: 401, detail: "who are you?" } });
-  expect(await authorize("store", "get")).toEqual({ refused: { status: 418, detail: "store:get a,b" } });
+  expect(await authenticate(undefined)).toEqual({ refused: { status: 401, detail: "who are you?", headers: [] } });
+  expect(await authorize("store", "get")).toEqual({ refused: { status: 418, detail: "store:get a,b", headers: [] } });
 });
 
 test("what a handler throws is told without its message", async () => {
@@ -57,7 +57,7 @@ test("the most particular handler decides", async () => {
   const made = await authorize("threads", "create", { metadata: { a: 1 }, thread_id: "t" });
   expect(made).toEqual({ edits: { metadata: { a: 1, owner: "ann" } }, filter: null });
   expect(await authorize("threads", "delete")).toEqual({ edits: {}, filter: { owner: "ann" } });
-  const forbidden = { refused: { status: 403, detail: "Forbidden" } };
+  const forbidden = { refused: { status: 403, detail: "Forbidden", headers: [] } };
   expect(await authorize("assistants", "delete")).toEqual(forbidden);
   expect(await authorize("assistants", "read")).toEqual(forbidden);
 });
