@@ -127,6 +127,7 @@ export function hostSaver(kit: Kit, connection: Connection): BaseCheckpointSaver
       if (writes.some(([channel]) => channel === INTERRUPT)) scope.interrupted = true;
       if (ns === "" && thread === scope.thread) scope.headUnread = false;
       const packed = writes.map(async ([channel, value], index) => {
+        // A write that is empty stays, since its task is done.
         const [type, data] = await this.serde.dumpsTyped(value);
         return [kit.WRITES_IDX_MAP[channel] ?? index, channel, type, data];
       });
@@ -163,7 +164,7 @@ export function hostSaver(kit: Kit, connection: Connection): BaseCheckpointSaver
     /** Channel values that stay in the checkpoint, and blobs of the others that are new. */
     async #split({ channel_values }: Checkpoint, newVersions: ChannelVersions, inherited: boolean) {
       const inline: Record<string, unknown> = {};
-      const blobs: Promise<unknown[]>[] = [];
+      const blobs: Promise<unknown[][]>[] = [];
       for (const [channel, value] of Object.entries(channel_values)) {
         const isNew = newVersions[channel] !== undefined;
         if (isInline(value)) {
@@ -172,10 +173,10 @@ export function hostSaver(kit: Kit, connection: Connection): BaseCheckpointSaver
           const version = String(newVersions[channel]);
           // Old versions of LangGraph serialise at once.
           const dumped = Promise.resolve(this.serde.dumpsTyped(value));
-          blobs.push(dumped.then(([type, data]) => [channel, version, type, data]));
+          blobs.push(dumped.then(([type, data]) => (isNothing(type, data) ? [] : [[channel, version, type, data]])));
         }
       }
-      return { inline, blobs: await Promise.all(blobs) };
+      return { inline, blobs: (await Promise.all(blobs)).flat() };
     }
 
     /** What the tasks of the parent have sent, which checkpoints of old versions do not hold. */
@@ -183,9 +184,14 @@ export function hostSaver(kit: Kit, connection: Connection): BaseCheckpointSaver
       const before: Saved | null = await this.#call(currentScope(), { op: "get", thread, ns, id: parent });
       const sends = (before?.writes ?? []).filter(([, , , channel]) => channel === TASKS).sort(byPlace);
       const versions = Object.values(checkpoint.channel_versions) as string[];
-      checkpoint.channel_values[TASKS] = await Promise.all(sends.map(([, , , , ...typed]) => this.serde.loadsTyped(...typed)));
+      checkpoint.channel_values[TASKS] = await Promise.all(sends.map(([, , , , ...typed]) => this.#value(...typed)));
       checkpoint.channel_versions[TASKS] =
         versions.length > 0 ? kit.maxChannelVersion(...versions) : this.getNextVersion(undefined);
+    }
+
+    /** A value that was written; undefined where JSON had nothing to say of it. */
+    async #value(type: string, data: Buffer): Promise<unknown> {
+      return isNothing(type, data) ? undefined : await this.serde.loadsTyped(type, data);
     }
 
     async #load(saved: Saved): Promise<CheckpointTuple> {
@@ -193,10 +199,10 @@ export function hostSaver(kit: Kit, connection: Connection): BaseCheckpointSaver
       if (lang !== LANGUAGE) throw foreign(saved.thread);
       const values: Record<string, unknown> = checkpoint.channel_values;
       const blobs = saved.blobs.map(async ([channel, , type, data]) => {
-        values[channel] = await this.serde.loadsTyped(type, data);
+        if (!isNothing(type, data)) values[channel] = await this.serde.loadsTyped(type, data);
       });
       const writes = [...saved.writes].sort(byPlace).map(async ([task, , , channel, type, data]) => {
-        return [task, channel, await this.serde.loadsTyped(type, data)] as [string, string, unknown];
+        return [task, channel, await this.#value(type, data)] as [string, string, unknown];
       });
       await Promise.all(blobs);
       if (checkpoint.v < KEEPS_SENDS && saved.parent !== null) await this.#addSends(checkpoint, saved);
@@ -237,6 +243,11 @@ function isInline(value: unknown): boolean {
   if (typeof value === "number") return Number.isSafeInteger(value);
   // What is not ASCII may be half of a pair, and PostgreSQL's jsonb can't hold U+0000.
   return typeof value === "string" && value.length < INLINE_STRING_LIMIT && /^[\x01-\x7f]*$/.test(value);
+}
+
+/** Whether JSON dropped the value: functions and symbols leave no text. */
+function isNothing(type: string, data: Uint8Array): boolean {
+  return type === "json" && data.length === 0;
 }
 
 function foreign(thread: string): ForeignThread {

@@ -7,6 +7,7 @@ import { FakeHost, names } from "./host.ts";
 const GRAPHS = [
   "counter", "named", "ownCheckpointer", "streamer", "streamerWithin", "hitl", "hitlWithin", "twoQuestions", "boom", "custom",
   "withContext", "storer", "fanout", "jumper", "big", "printer",
+  "dropped", "droppedBesideQuestion",
 ];
 const host = new FakeHost();
 
@@ -160,6 +161,33 @@ test("the recursion limit of a request counts", async () => {
 test("nodes use the store", async () => {
   const { end } = await host.run("storer", { input: {} });
   expect(end.values.x).toEqual([{ n: 1 }, ["k"], [["users", "ann"], ["users", "bob"]], null]);
+});
+
+test.each([0, 1])("state that JSON drops is absent, and the thread goes on (%#)", async (n) => {
+  const thread = `t-dropped-${n}`;
+  const config = { configurable: { thread_id: thread, checkpoint_ns: "" } };
+  for (let turn = 0; turn < 2; turn += 1) {
+    expect((await host.run("dropped", { thread, input: { n } })).end).toMatchObject({ status: "success", values: { n } });
+    expect((await host.call("state_get", "dropped", { config })).values).toEqual({ n });
+  }
+  expect(await host.call("state_history", "dropped", { config, limit: 10 })).toHaveLength(6);
+  expect(host.checkpoints.blobs(thread)).not.toContain(0);
+});
+
+test("a thread that kept nothing for such a value can be read", async () => {
+  const thread = "t-nothing";
+  await host.run("custom", { thread, input: { x: { kept: true }, n: 1 } });
+  host.checkpoints.empty(thread);
+  const config = { configurable: { thread_id: thread, checkpoint_ns: "" } };
+  expect((await host.call("state_history", "custom", { config, limit: 10 })).at(-2).values).toEqual({ n: 1 });
+});
+
+test("a task that wrote what JSON drops is done", async () => {
+  const thread = "t-beside";
+  expect((await host.run("droppedBesideQuestion", { thread, input: {} })).end.next).toBe(true);
+  const { end, events } = await host.run("droppedBesideQuestion", { thread, command: { resume: 2 }, modes: ["updates"] });
+  expect(end).toMatchObject({ status: "success", next: false, values: { n: 2 } });
+  expect(events.map(([, data]) => data)).toEqual([{ drop: {}, __metadata__: { cached: true } }, { ask: { n: 2 } }]);
 });
 
 test("a second attempt goes on from the first one's checkpoint", async () => {

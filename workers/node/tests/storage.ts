@@ -37,6 +37,16 @@ export class Checkpoints {
     return this.#get({ thread, ns: "", id: null });
   }
 
+  /** How large the blobs of a thread are. */
+  blobs(thread: string): number[] {
+    return [...this.#blobs].filter(([key]) => JSON.parse(key)[0] === thread).map(([, [, data]]) => data.length);
+  }
+
+  /** Takes the content of a thread's blobs away. */
+  empty(thread: string): void {
+    for (const [key, [type]] of this.#blobs) if (JSON.parse(key)[0] === thread) this.#blobs.set(key, [type, Buffer.of()]);
+  }
+
   #get({ thread, ns, id }: Body): Body | null {
     const ids = [...this.rows.values()].filter((row) => row.thread === thread && row.ns === ns).map((row) => row.id);
     const wanted = id ?? ids.sort().at(-1);

@@ -141,6 +141,18 @@ export const custom = new StateGraph(Custom)
   .addEdge(START, "emit")
   .compile();
 
+/** State that JSON drops, from a node and as what a task beside one that asks has written. */
+export const dropped = new StateGraph(Custom)
+  .addNode("drop", async (state) => ({ x: state.n === 1 ? Symbol("s") : () => 1 }))
+  .addEdge(START, "drop")
+  .compile();
+export const droppedBesideQuestion = new StateGraph(Custom)
+  .addNode("drop", async () => ({ x: () => 1 }))
+  .addNode("ask", async () => ({ n: interrupt("n?") }))
+  .addEdge(START, "drop")
+  .addEdge(START, "ask")
+  .compile();
+
 export const withContext = new StateGraph(Custom)
   .addNode("context", async (_, config: Config) => ({ x: config.context ?? config.configurable?.user_name ?? "nobody" }))
   .addEdge(START, "context")
