@@ -7,6 +7,7 @@ import { BadRequest, errorBody } from "./failures.ts";
 import { UnknownGraph, type Use } from "./graphs.ts";
 import type { Index } from "./index.ts";
 import { toJson } from "./json.ts";
+import type { ServerRuntime } from "./loading.ts";
 import type { Project } from "./project.ts";
 import { described, makeCommand, runnableConfig } from "./requests.ts";
 import { ForeignThread } from "./saver.ts";
@@ -42,12 +43,13 @@ async function result({ op, graph, args }: Call, { graphs, index, auth }: Projec
   const said: Json = JSON.parse(args.toString());
   if (op === "embed") return await embed(said, index);
   if (auth !== undefined && (op === "authenticate" || op === "authorize")) return await auth.answer(op, said);
-  const operation = OPERATIONS[op];
-  if (operation === undefined || graph === null) throw new UnknownOperation(`no operation \`${op}\``);
+  const [operation, accessContext] = OPERATIONS[op] ?? [];
+  if (operation === undefined || accessContext === undefined || graph === null) throw new UnknownOperation(`no operation \`${op}\``);
   const config = runnableConfig(said.config ?? {});
   config.configurable.graph_id ??= graph;
   scope.described = described(config);
-  return await operation(await graphs.open(graph, config), config, said);
+  const use = await graphs.open(graph, config, { accessContext, executionRuntime: null });
+  return await operation(use, config, said);
 }
 
 async function embed({ query, value, fields }: Json, index: Index | undefined): Promise<number[][]> {
@@ -124,16 +126,25 @@ function status(thrown: unknown): number | null {
   return atFault || ["InvalidUpdateError", "EmptyInputError"].includes(name) ? 400 : null;
 }
 
-const OPERATIONS: Record<string, Operation> = {
-  state_get: stateGet,
-  state_history: stateHistory,
-  state_update: stateUpdate,
-  state_replay: stateReplay,
-  schemas: async ({ graph, kit }, config) => ({
-    graph_id: config.configurable.graph_id,
-    ...graphSchemas(graph, kit),
-  }),
-  draw: async (use, config, args) => await drawing(use.graph, config, args.xray || false),
-  subgraphs: async ({ graph, kit }, _, args) =>
-    await subgraphSchemas(graph, kit, args.namespace ?? undefined, Boolean(args.recurse)),
+const schemas: Operation = async ({ graph, kit }, config) => ({
+  graph_id: config.configurable.graph_id,
+  ...graphSchemas(graph, kit),
+});
+
+const draw: Operation = async (use, config, args) => await drawing(use.graph, config, args.xray || false);
+
+const subgraphs: Operation = async ({ graph, kit }, _, args) =>
+  await subgraphSchemas(graph, kit, args.namespace ?? undefined, Boolean(args.recurse));
+
+type Access = Exclude<ServerRuntime["accessContext"], "threads.create_run">;
+
+/** Every operation, and what factories are told that their graph is for. */
+const OPERATIONS: Record<string, [Operation, Access]> = {
+  state_get: [stateGet, "threads.read"],
+  state_history: [stateHistory, "threads.read"],
+  state_update: [stateUpdate, "threads.update"],
+  state_replay: [stateReplay, "threads.update"],
+  schemas: [schemas, "assistants.read"],
+  draw: [draw, "assistants.read"],
+  subgraphs: [subgraphs, "assistants.read"],
 };

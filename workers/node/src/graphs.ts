@@ -6,7 +6,7 @@ import type { BaseCheckpointSaver, BaseStore } from "@langchain/langgraph-checkp
 
 import { type ErrorBody, errorBody } from "./failures.ts";
 import { type Kit, Kits } from "./kit.ts";
-import { type Factory, type Graph, fileOf, loadGraph, madeGraph } from "./loading.ts";
+import { type Factory, type Graph, type ServerRuntime, fileOf, loadGraph, madeGraph } from "./loading.ts";
 import { trackFunctions } from "./tracking.ts";
 import { watched } from "./watched.ts";
 
@@ -84,7 +84,7 @@ export class Graphs {
   }
 
   /** The graph, made for this use when it comes from a factory. */
-  async open(id: string, config: Record<string, unknown>): Promise<Use> {
+  async open(id: string, config: Record<string, unknown>, runtime: ServerRuntime): Promise<Use> {
     const use = this.#attached.get(id);
     if (use !== undefined) return use;
     const failure = this.#failed.get(id);
@@ -94,7 +94,7 @@ export class Graphs {
     const known = this.#loaded.get(id);
     if (known === undefined) throw new UnknownGraph(`graph \`${id}\` is not loaded in this worker`);
     const make = known.value as Factory;
-    return await this.#use(id, known, madeGraph(await make(config), known.path));
+    return await this.#use(id, known, madeGraph(await make(config, runtime), known.path));
   }
 
   async #try(id: string, what: () => Promise<void>): Promise<void> {

@@ -9,8 +9,12 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Pregel } from "@langchain/langgraph";
 
 export type Graph = Pregel<any, any>;
+/** What a factory is told of the use that its graph is for, as the type of this name in LangGraph's SDK has it. */
+export type ServerRuntime =
+  | { accessContext: "threads.create_run"; executionRuntime: { context: unknown } }
+  | { accessContext: "assistants.read" | "threads.read" | "threads.update"; executionRuntime: null };
 /** A function that makes a graph; called for every use. */
-export type Factory = (config: Record<string, unknown>) => unknown;
+export type Factory = (config: Record<string, unknown>, runtime: ServerRuntime) => unknown;
 
 /** The name in langgraph.json does not lead to something that can be run as a graph. */
 export class GraphLoadError extends Error {

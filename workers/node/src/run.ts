@@ -91,7 +91,9 @@ export class Run {
   }
 
   async #executed(config: { configurable: Record<string, any> }): Promise<End> {
-    const use = await this.#project.graphs.open(this.#body.graph, config);
+    const executionRuntime = { context: this.#said() };
+    const runtime = { accessContext: "threads.create_run", executionRuntime } as const;
+    const use = await this.#project.graphs.open(this.#body.graph, config, runtime);
     const stream: Stream | EventStreaming = config.configurable[MARKER]
       ? new EventStreaming(this.#connection, this.#slot)
       : new Stream(this.#connection, this.#slot, this.#body.modes);
@@ -208,10 +210,14 @@ export class Run {
   }
 
   #context(graph: Graph): unknown {
-    const { context } = this.#body;
-    if (context !== null) return JSON.parse(context.toString());
     // Upstream: a graph that has a schema of its context gets an empty one where nobody gives it any.
-    return hasContext(graph) ? {} : undefined;
+    return this.#said() ?? (hasContext(graph) ? {} : undefined);
+  }
+
+  /** The context that the caller gives. */
+  #said(): unknown {
+    const { context } = this.#body;
+    return context === null ? undefined : JSON.parse(context.toString());
   }
 
   #input(config: Record<string, any>, kit: Kit): unknown {

@@ -51,6 +51,26 @@ test("builders, factories, promises and defaults are graphs", async () => {
   expect(end.values.log[0]).toBe("w");
 });
 
+test("factories are told what their graph is for", async () => {
+  host = new FakeHost();
+  await host.load({ informed: "./factories.ts:informed" });
+  const config = { configurable: { thread_id: "t-informed" } };
+  await host.run("informed", { thread: "t-informed", input: {}, context: { tone: "dry" } });
+  for (const op of ["state_get", "state_history", "schemas", "draw", "subgraphs"]) await host.call(op, "informed", { config });
+  await host.call("state_update", "informed", { config, values: { told: [] } });
+  await host.call("state_replay", "informed", { config, supersteps: [{ updates: [{ values: {}, as_node: "tell" }] }] });
+  const { end } = await host.run("informed", { thread: "t-informed", input: {} });
+  const run = (executionRuntime: object) => ({ accessContext: "threads.create_run", executionRuntime });
+  const call = (accessContext: string) => ({ accessContext, executionRuntime: null });
+  expect(end.values.told).toEqual([
+    run({ context: { tone: "dry" } }),
+    ...Array(2).fill(call("threads.read")),
+    ...Array(3).fill(call("assistants.read")),
+    ...Array(2).fill(call("threads.update")),
+    run({}),
+  ]);
+});
+
 test("what is no graph is told with what is wrong", async () => {
   host = new FakeHost();
   const { graphs } = await host.load({
