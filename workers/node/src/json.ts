@@ -11,18 +11,49 @@ export interface Message {
 }
 
 const ESSENTIAL = new Set(["type", "content", "id"]);
+// As LangGraph's own serializer says it, so that a run streams what its thread keeps.
+const CIRCULAR = "[Circular]";
+const UNSERIALIZABLE = "[unable to serialize, circular reference is too complex to analyze]";
 // PostgreSQL can't hold U+0000 in text, and halves of surrogate pairs are no text at all: neither leaves the worker.
 const UNSPEAKABLE = /(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})/g;
 
-/** JSON text of a value, as bytes. Throws `TypeError` for values that contain themselves. */
+/** JSON text of a value, as bytes. */
 export function toJson(value: unknown): Buffer {
   return Buffer.from(toJsonText(value));
 }
 
 /** JSON text of a value; `message` says how messages in it look. */
 export function toJsonText(value: unknown, message = messageDict): string {
-  const text = JSON.stringify(value, spelling(message)) ?? "null";
+  const text = written(value, spelling(message)) ?? "null";
   return text.includes("\\u0000") || text.includes("\\ud") ? text.replace(UNSPEAKABLE, "$1\\ufffd") : text;
+}
+
+/** JSON text of any value at all: what has none is copied first, with other things in the places of what can't be said. */
+function written(value: unknown, spell: Spelling): string | undefined {
+  try {
+    return JSON.stringify(value, spell);
+  } catch {
+    return JSON.stringify(sayable({ "": value }, "", spell, new Set()));
+  }
+}
+
+/** A copy of a value that JSON can say, made as `JSON.stringify` goes through it. */
+function sayable(holder: any, key: string | number, spell: Spelling, around: Set<unknown>): unknown {
+  let original: any;
+  let shown: any;
+  try {
+    original = holder[key];
+    const own = typeof original?.toJSON === "function";
+    shown = spell.call(holder, String(key), own ? original.toJSON(String(key)) : original);
+  } catch {
+    return UNSERIALIZABLE;
+  }
+  if (typeof shown !== "object" || shown === null) return shown;
+  if (around.has(original) || around.has(shown)) return CIRCULAR;
+  const within = new Set(around).add(original).add(shown);
+  const below = (it: string | number) => sayable(shown, it, spell, within);
+  if (Array.isArray(shown)) return Array.from(shown, (_, index) => below(index));
+  return Object.fromEntries(Object.keys(shown).map((it) => [it, below(it)]));
 }
 
 /** Whether a value is a message. */

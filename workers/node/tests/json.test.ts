@@ -4,7 +4,7 @@ import { Document } from "@langchain/core/documents";
 import { AIMessage, AIMessageChunk, HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { expect, test } from "vitest";
 
-import { streamedMessage, toJsonText } from "../src/json.ts";
+import { compactMessage, streamedMessage, toJsonText } from "../src/json.ts";
 
 const json = (value: unknown) => JSON.parse(toJsonText(value));
 
@@ -44,8 +44,34 @@ test.each([
   expect(json(value)).toEqual(expected);
 });
 
-test("what contains itself has no form", () => {
-  const value: Record<string, unknown> = {};
+test("what contains itself is cut short where it begins again", () => {
+  const value: Record<string, unknown> = { x: 1, twice: [{ y: 2n }] };
   value.self = value;
-  expect(() => toJsonText(value)).toThrow(TypeError);
+  value.again = value.twice;
+  value.map = new Map([["of", value]]);
+  const expected = { x: 1, twice: [{ y: 2 }], self: "[Circular]", again: [{ y: 2 }], map: { of: "[Circular]" } };
+  expect(json(value)).toEqual(expected);
+  const around = new Map<string, unknown>([["date", new Date(0)]]);
+  around.set("self", [around]);
+  expect(json(around)).toEqual({ date: "1970-01-01T00:00:00.000Z", self: ["[Circular]"] });
+});
+
+test("a message with something that contains itself is a message", () => {
+  const circle: Record<string, unknown> = {};
+  circle.self = circle;
+  const message = new AIMessage({ content: "hi", response_metadata: { circle } });
+  // What stands in its place is up to LangChain.
+  const expected = { type: "ai", content: "hi", response_metadata: { circle: { self: expect.anything() } } };
+  expect(json([message])).toMatchObject([expected]);
+  expect(JSON.parse(toJsonText([message], compactMessage))).toEqual([expected]);
+});
+
+test("what throws when it is asked for its JSON says so in its place", () => {
+  const thrower = { toJSON() { throw new Error("no"); } };
+  const getter = { get x() { throw new Error("no"); } };
+  const said = expect.stringContaining("unable to serialize");
+  expect(json({ thrower, getter, fine: [undefined, () => 1, { a: undefined }] })).toEqual({
+    thrower: said, getter: { x: said }, fine: [null, null, {}],
+  });
+  expect(json(thrower)).toEqual(said);
 });

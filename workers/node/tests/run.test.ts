@@ -7,7 +7,7 @@ import { FakeHost, names } from "./host.ts";
 const GRAPHS = [
   "counter", "named", "ownCheckpointer", "streamer", "streamerWithin", "hitl", "hitlWithin", "twoQuestions", "boom", "custom",
   "withContext", "storer", "fanout", "jumper", "big", "printer",
-  "dropped", "droppedBesideQuestion",
+  "dropped", "droppedBesideQuestion", "circular",
 ];
 const host = new FakeHost();
 
@@ -180,6 +180,18 @@ test("a thread that kept nothing for such a value can be read", async () => {
   host.checkpoints.empty(thread);
   const config = { configurable: { thread_id: thread, checkpoint_ns: "" } };
   expect((await host.call("state_history", "custom", { config, limit: 10 })).at(-2).values).toEqual({ n: 1 });
+});
+
+test("a value that contains itself is streamed and kept", async () => {
+  const thread = "t-circular";
+  const { events, end } = await host.run("circular", { thread, input: {}, modes: ["custom", "updates", "values"] });
+  const x = { n: 1, self: "[Circular]" };
+  expect(events).toEqual([
+    ["custom", x], ["updates", { circle: { x } }], ["values", { x }],
+  ]);
+  expect(end).toMatchObject({ status: "success", values: { x } });
+  const config = { configurable: { thread_id: thread, checkpoint_ns: "" } };
+  expect((await host.call("state_get", "circular", { config })).values).toEqual({ x });
 });
 
 test("a task that wrote what JSON drops is done", async () => {

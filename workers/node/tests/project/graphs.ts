@@ -153,6 +153,16 @@ export const droppedBesideQuestion = new StateGraph(Custom)
   .addEdge(START, "ask")
   .compile();
 
+export const circular = new StateGraph(Custom)
+  .addNode("circle", async (_, config: Config) => {
+    const x: Record<string, unknown> = { n: 1 };
+    x.self = x;
+    config.writer?.(x);
+    return { x };
+  })
+  .addEdge(START, "circle")
+  .compile();
+
 export const withContext = new StateGraph(Custom)
   .addNode("context", async (_, config: Config) => ({ x: config.context ?? config.configurable?.user_name ?? "nobody" }))
   .addEdge(START, "context")
