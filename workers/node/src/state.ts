@@ -27,7 +27,7 @@ export function threadState(snapshot: StateSnapshot): Record<string, any> {
     created_at: snapshot.createdAt ?? null,
     checkpoint,
     parent_checkpoint: parent,
-    interrupts: snapshot.tasks.flatMap((task) => (task.interrupts as Interrupt[]).map(shownInterrupt)),
+    interrupts: snapshot.tasks.flatMap(waitingFor),
     checkpoint_id: checkpoint?.checkpoint_id ?? null,
     parent_checkpoint_id: parent?.checkpoint_id ?? null,
   };
@@ -51,8 +51,8 @@ export function finishedState(thread: string, values: string, last: Checkpointed
 
 /** The interrupts that wait for an answer, by task. */
 export function openInterrupts(snapshot: StateSnapshot): Record<string, Interrupt[]> {
-  const waiting = snapshot.tasks.filter((task) => task.interrupts.length > 0);
-  return Object.fromEntries(waiting.map((task) => [task.id, (task.interrupts as Interrupt[]).map(shownInterrupt)]));
+  const asked = snapshot.tasks.map((task) => [task.id, waitingFor(task)] as const);
+  return Object.fromEntries(asked.filter(([, interrupts]) => interrupts.length > 0));
 }
 
 /** The checkpoint a config names; null when it names none. */
@@ -83,11 +83,17 @@ function shownTask(task: Task): Record<string, unknown> {
     name: task.name,
     path: task.path ?? [],
     error: shownError(task.error),
-    interrupts: (task.interrupts as Interrupt[]).map(shownInterrupt),
+    interrupts: waitingFor(task),
     checkpoint: state !== undefined && !nested ? (state as Config).configurable : null,
     state: nested ? threadState(state) : null,
     result: (task as { result?: unknown }).result ?? null,
   };
+}
+
+/** The interrupts of a task that nobody has answered: with its result they stay where they were written. */
+function waitingFor(task: Task): Interrupt[] {
+  if ((task as { result?: unknown }).result !== undefined) return [];
+  return (task.interrupts as Interrupt[]).map(shownInterrupt);
 }
 
 function shownInterrupt({ id, value }: Interrupt): Interrupt {

@@ -64,6 +64,21 @@ test("interrupts of subgraphs and of several nodes are answered by their ids", a
   expect(end.values.answers.sort()).toEqual(["A", "B"]);
 });
 
+test("an interrupt that is answered is open no more while others are", async () => {
+  const thread = "t-one-of-two";
+  const asked = await host.run("twoQuestions", { thread, input: { answers: [] } });
+  const [one, { id, value }] = asked.end.result.__interrupt__;
+  const other = { id, value };
+  const { end } = await host.run("twoQuestions", { thread, command: { resume: { [one.id]: "A" } } });
+  expect(Object.values(end.interrupts)).toEqual([[other]]);
+  const config = { configurable: { thread_id: thread, checkpoint_ns: "" } };
+  for (const state of [end.state, await host.call("state_get", "twoQuestions", { config })]) {
+    expect(state.interrupts).toEqual([other]);
+    const answered = state.tasks.find((task: any) => task.result !== null);
+    expect(answered).toMatchObject({ result: { answers: ["A"] }, interrupts: [] });
+  }
+});
+
 test("a run pauses before and after nodes", async () => {
   const before = await host.run("counter", { thread: "t-pause", input: { count: 1, log: [] }, before: ["double"] });
   expect(before.end).toMatchObject({ status: "success", next: true, state: { next: ["double"] }, values: { count: 2 } });
