@@ -39,6 +39,12 @@ test("what it has no route for is the server's, through its middleware", async (
   assert.equal((await fetch(`${url}/info`, { headers: { "x-shut": "1" } })).status, 503);
 });
 
+test("a client that nobody gives an address finds the server, in routes and in graphs", async () => {
+  assert.deepEqual(await (await fetch(`${url}/asks`)).json(), { text: "hey!" });
+  const client = new Client({ apiUrl: url });
+  assert.equal((await client.runs.wait(null, "asking", { input: { text: "hey" } })).text, "hey!");
+});
+
 test("a route that fails is a 500", async () => {
   assert.equal((await fetch(`${url}/fails`)).status, 500);
   assert.equal((await fetch(`${url}/greet/again`)).status, 200);

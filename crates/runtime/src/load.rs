@@ -30,6 +30,9 @@ pub(crate) struct Load {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) app: Option<LoadApp>,
     pub(crate) imports: Vec<String>,
+    /// Where the project's code finds the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
 }
 
 /// How long store items are kept, for LangGraph's own store code.

@@ -43,6 +43,8 @@ use crate::{
 pub struct ProcessRuntimeConfig {
     /// The project.
     pub project: Project,
+    /// Where its code finds the server.
+    pub url: String,
     /// What runs its code.
     pub interpreters: Interpreters,
     /// Where files are kept between starts.
@@ -301,6 +303,7 @@ fn nothing(config: &ProcessRuntimeConfig) -> Load {
         auth: None,
         encryption: None,
         app: None,
+        url: Some(config.url.clone()),
         imports: imports.map(|folder| folder.display().to_string()).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! The composition root: a project goes in, a running server comes out.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -91,7 +91,7 @@ impl App {
                 (Arc::new(NoGraphs::of(&project)) as Arc<dyn GraphRuntime>, gate(&project, &shared, None).await?)
             }
             Role::All | Role::Api | Role::Worker => {
-                let graphs = graphs(args, &mode, &project, &shared, progress).await?;
+                let graphs = graphs((args, &mode), &project, address, &shared, progress).await?;
                 begin_encryption(&project, handlers.as_deref(), &graphs).await?;
                 let gate = gate(&project, &shared, Some(&graphs)).await?;
                 if let Some(app) = &project.http.app {
@@ -142,9 +142,7 @@ impl App {
 
     /// What all paths begin with, behind an address that works on this machine.
     pub fn url(&self) -> String {
-        let host =
-            if self.address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { self.address.ip().to_string() };
-        format!("http://{host}:{}{}", self.address.port(), self.prefix)
+        local_url(self.address, &self.prefix)
     }
 
     /// Stops: no new requests or runs, running ones go on for `grace`, then hand over to the next start.
@@ -158,6 +156,16 @@ impl App {
             exporting.stop().await;
         }
     }
+}
+
+/// What all paths begin with at an address, as who is on this machine finds it.
+fn local_url(address: SocketAddr, prefix: &str) -> String {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}{prefix}", SocketAddr::new(host, address.port()))
 }
 
 /// Where the state of a project is kept unless somebody says otherwise.
@@ -228,9 +236,9 @@ async fn gate(
 
 /// Starts the worker processes of the project.
 async fn graphs(
-    args: &ServerArgs,
-    mode: &Mode,
+    (args, mode): (&ServerArgs, &Mode),
     project: &Project,
+    address: SocketAddr,
     shared: &Shared,
     progress: fn(&str),
 ) -> anyhow::Result<Arc<ProcessRuntime>> {
@@ -242,6 +250,7 @@ async fn graphs(
     progress("loading the graphs");
     let config = ProcessRuntimeConfig {
         project: project.clone(),
+        url: local_url(address, &args.http_options(project)?.mount_prefix),
         interpreters,
         cache,
         workers: args.workers.unwrap_or(WORKERS),

@@ -1,4 +1,5 @@
 // An application of the project's own, in front of the server's routes.
+import { Client } from "@langchain/langgraph-sdk";
 import { Hono } from "hono";
 import { stream } from "hono/streaming";
 
@@ -19,6 +20,9 @@ app.get("/count", (context) =>
     for (let number = 0; number < 3; number += 1) await out.write(`${"x".repeat(200_000)}${number}\n`);
   }),
 );
+
+// Nobody gives the client an address.
+app.get("/asks", async (context) => context.json(await new Client().runs.wait(null, "echo", { input: { text: "hey" } })));
 
 app.get("/fails", () => {
   throw new Error("it fails");

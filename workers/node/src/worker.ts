@@ -39,6 +39,7 @@ interface Load {
   store_ttl?: TimeToLive;
   auth?: AuthConfig;
   app?: AppConfig;
+  url?: string;
 }
 
 /** Loads the project, and serves the host until it drains this worker. */
@@ -52,6 +53,8 @@ export async function serve({ path, token }: Place, control: Control, imported: 
   const load = await awaitLoad(socket);
   const project = realpathSync(load.project);
   process.chdir(project);
+  // Where clients of LangGraph's SDK look that nobody gives an address.
+  (globalThis as Record<symbol, unknown>)[Symbol.for("langgraph_api:url")] ??= load.url;
   const begun = Date.now();
   const graphs = new Graphs(project);
   await graphs.load(load.graphs);

@@ -82,6 +82,7 @@ async fn a_worker_that_ends_before_it_connects_is_noticed_at_once() {
         auth: None,
         encryption: None,
         app: None,
+        url: None,
         imports: vec![],
     };
     let meeting = Worker::meet(&listener, process("false", &[]), load, callbacks, TOKEN);
@@ -129,6 +130,7 @@ impl Replay {
             auth: None,
             encryption: None,
             app: None,
+            url: None,
             imports: load.field("imports"),
         };
         let process = process("sleep", &["3600"]);
