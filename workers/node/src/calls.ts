@@ -13,7 +13,7 @@ import { described, makeCommand, runnableConfig } from "./requests.ts";
 import { ForeignThread } from "./saver.ts";
 import { graphSchemas, subgraphSchemas } from "./schemas.ts";
 import { Scope, within } from "./scope.ts";
-import { coordinates, openInterrupts, readState, threadState } from "./state.ts";
+import { coordinates, nextOf, openInterrupts, readState, threadState } from "./state.ts";
 
 /** The host asked for an operation that this worker does not have. */
 export class UnknownOperation extends Error {
@@ -115,7 +115,7 @@ async function written(graph: Use["graph"], config: { configurable: Json }, chan
     config: { configurable: coordinates(changed) },
     state: threadState(snapshot),
     interrupts: openInterrupts(snapshot),
-    next: snapshot.next.length > 0,
+    next: nextOf(snapshot).length > 0,
   };
 }
 

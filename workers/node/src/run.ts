@@ -12,7 +12,7 @@ import type { Project } from "./project.ts";
 import { described, makeCommand, runnableConfig } from "./requests.ts";
 import { Scope, within } from "./scope.ts";
 import { INTERRUPT } from "./spelling.ts";
-import { finishedState, openInterrupts, readState, threadState } from "./state.ts";
+import { finishedState, nextOf, openInterrupts, readState, threadState } from "./state.ts";
 import { Stream } from "./stream.ts";
 import { below } from "./trace_context.ts";
 
@@ -173,7 +173,7 @@ export class Run {
       end.values = toJson(snapshot.values);
       end.state = toJson(threadState(snapshot));
       end.interrupts = toJson(openInterrupts(snapshot));
-      end.next = snapshot.next.length > 0;
+      end.next = nextOf(snapshot).length > 0;
       if (end.status !== "error") {
         const result = resultOf(use.graph, stream, snapshot.values);
         end.result = result.equals(end.values) ? null : result;

@@ -21,7 +21,7 @@ export function threadState(snapshot: StateSnapshot): Record<string, any> {
   const parent = coordinates(withParents(snapshot.parentConfig, snapshot.metadata));
   return {
     values: snapshot.values,
-    next: snapshot.next,
+    next: nextOf(snapshot),
     tasks: snapshot.tasks.map(shownTask),
     metadata: snapshot.metadata ?? null,
     created_at: snapshot.createdAt ?? null,
@@ -47,6 +47,12 @@ export function finishedState(thread: string, values: string, last: Checkpointed
     parent_checkpoint_id: last.parent,
   };
   return Buffer.from(`{"values":${values},"metadata":${toJsonText(last.metadata)},${toJsonText(rest).slice(1)}`);
+}
+
+/** The nodes that are to run: LangGraph leaves out those that have an answer and ask again. */
+export function nextOf({ next, tasks }: StateSnapshot): string[] {
+  const waiting = tasks.filter((task) => task.interrupts.length > 0 && !next.includes(task.name));
+  return [...next, ...waiting.map((task) => task.name)];
 }
 
 /** The interrupts that wait for an answer, by task. */
@@ -90,9 +96,7 @@ function shownTask(task: Task): Record<string, unknown> {
   };
 }
 
-/** The interrupts of a task that nobody has answered: with its result they stay where they were written. */
 function waitingFor(task: Task): Interrupt[] {
-  if ((task as { result?: unknown }).result !== undefined) return [];
   return (task.interrupts as Interrupt[]).map(shownInterrupt);
 }
 

@@ -7,7 +7,7 @@ import { FakeHost, names } from "./host.ts";
 const GRAPHS = [
   "counter", "named", "ownCheckpointer", "streamer", "streamerWithin", "hitl", "hitlWithin", "twoQuestions", "boom", "custom",
   "withContext", "storer", "fanout", "jumper", "big", "printer",
-  "dropped", "droppedBesideQuestion", "circular",
+  "dropped", "droppedBesideQuestion", "circular", "changingNothing",
 ];
 const host = new FakeHost();
 
@@ -77,6 +77,22 @@ test("an interrupt that is answered is open no more while others are", async () 
     const answered = state.tasks.find((task: any) => task.result !== null);
     expect(answered).toMatchObject({ result: { answers: ["A"] }, interrupts: [] });
   }
+});
+
+test("a node that asks again is next until it is done, whatever it changes", async () => {
+  const thread = "t-again-asked";
+  const asked = await host.run("changingNothing", { thread, input: { answers: ["in"] } });
+  const ids = asked.end.result.__interrupt__.map((it: any) => it.id);
+  const all = Object.fromEntries(ids.map((id: string) => [id, 1]));
+  const again = await host.run("changingNothing", { thread, command: { resume: all } });
+  expect(again.end).toMatchObject({ next: true, state: { next: ["one", "other"] } });
+  const open: any[][] = Object.values(again.end.interrupts);
+  expect(open.flat().map((it) => it.value)).toEqual(["second", "second"]);
+  const { end } = await host.run("changingNothing", { thread, command: { resume: { [open[0][0].id]: 1 } } });
+  expect(Object.values(end.interrupts)).toEqual([open[1]]);
+  expect(end).toMatchObject({ next: true, state: { next: ["other"], interrupts: open[1] } });
+  const done = await host.run("changingNothing", { thread, command: { resume: 1 } });
+  expect(done.end).toMatchObject({ status: "success", next: false, values: { answers: ["in", "out"] } });
 });
 
 test("a run pauses before and after nodes", async () => {

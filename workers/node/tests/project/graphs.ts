@@ -89,6 +89,20 @@ export const twoQuestions = new StateGraph(Ask)
   .addEdge(START, "ask_b")
   .compile();
 
+const asked = async () => {
+  interrupt("first");
+  interrupt("second");
+  return {};
+};
+export const changingNothing = new StateGraph(Ask)
+  .addNode("one", asked)
+  .addNode("other", asked)
+  .addNode("last", async () => ({ answers: ["out"] }))
+  .addEdge(START, "one")
+  .addEdge(START, "other")
+  .addEdge(["one", "other"], "last")
+  .compile();
+
 const Boom = Annotation.Root({ n: Annotation<number>, how: Annotation<string> });
 export const boom = new StateGraph(Boom)
   .addNode("pre", async (state) => ({ n: (state.n ?? 0) + 1 }))
