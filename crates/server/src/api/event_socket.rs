@@ -159,9 +159,9 @@ impl Session {
             }
             _ => {
                 let (engine, thread, of_request) = (self.caller.engine.clone(), self.thread, self.of_request.clone());
+                let carried_out = async move { execute(&engine, thread, command, &of_request).await };
                 // A command goes on when its client leaves: what has committed must also be announced.
-                let task =
-                    self.caller.engine.background(async move { execute(&engine, thread, command, &of_request).await });
+                let task = self.caller.engine.background(sealing::within(sealing::current(), carried_out));
                 let failed = move |_| Refusal::unknown("500: internal server error".to_owned()).answer(Some(id));
                 self.commands.push(task.map(move |answer| answer.unwrap_or_else(failed)).boxed());
                 Ok(())
