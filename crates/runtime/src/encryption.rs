@@ -10,7 +10,7 @@ use threadyard_core::{
     access::User,
     json::{Object, RawObject, raw},
     runtime::{GraphError, RuntimeError},
-    sealing::{Data, Piece, SealingContext, SealingHandlers},
+    sealing::{Data, Piece, SealingHandlers},
     storage::{Result, StorageError},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +22,10 @@ use crate::{auxiliary::Auxiliary, load::Ready};
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// So many pieces go in one message at most.
 const AT_ONCE: usize = 256;
+/// So much goes in one message, unless one piece is larger.
+const TOGETHER: usize = 8 << 20;
+/// What is larger would not fit into a message.
+const LARGEST: usize = 256 << 20;
 
 /// Asks the user's handlers.
 pub struct CustomEncryption {
@@ -55,15 +59,16 @@ struct Pieces<'a> {
     pieces: Vec<WirePiece<'a>>,
 }
 
+/// What came from callers goes as texts: what of it can't be read fails by itself, and not with its message.
 #[derive(Serialize)]
 struct WirePiece<'a> {
     model: &'a str,
     field: &'a str,
-    context: &'a SealingContext,
+    context: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     blob: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    json: Option<&'a RawObject>,
+    json: Option<String>,
 }
 
 /// What became of a piece.
@@ -89,6 +94,9 @@ impl CustomEncryption {
     }
 
     async fn ask(&self, op: Op, piece: Piece) -> Result<Data> {
+        if size(&piece) > LARGEST {
+            return Err(StorageError::Sealing(format!("a value of {} bytes is too large for handlers", size(&piece))));
+        }
         let (answer, answered) = oneshot::channel();
         drop(self.queue.send(Asked { op, piece, answer }));
         answered.await.unwrap_or_else(|_| Err(gone("it is stopping")))
@@ -131,13 +139,33 @@ impl SealingHandlers for CustomEncryption {
 async fn serve(process: Arc<Auxiliary>, mut queue: mpsc::UnboundedReceiver<Asked>, tasks: TaskTracker) {
     let mut waiting = Vec::new();
     while queue.recv_many(&mut waiting, AT_ONCE).await > 0 {
-        let mut batches: BTreeMap<Op, Vec<Asked>> = BTreeMap::new();
-        for asked in waiting.drain(..) {
-            batches.entry(asked.op).or_default().push(asked);
-        }
-        for (op, batch) in batches {
+        for (op, batch) in batches(waiting.drain(..)) {
             tasks.spawn(answer(process.clone(), op, batch));
         }
+    }
+}
+
+/// What goes together.
+fn batches(waiting: impl Iterator<Item = Asked>) -> Vec<(Op, Vec<Asked>)> {
+    let (mut full, mut open) = (Vec::new(), BTreeMap::<Op, (usize, Vec<Asked>)>::new());
+    for asked in waiting {
+        let (op, more) = (asked.op, size(&asked.piece));
+        let (taken, batch) = open.entry(op).or_default();
+        if !batch.is_empty() && *taken + more > TOGETHER {
+            full.push((op, std::mem::take(batch)));
+            *taken = 0;
+        }
+        *taken += more;
+        batch.push(asked);
+    }
+    full.extend(open.into_iter().map(|(op, (_, batch))| (op, batch)));
+    full
+}
+
+fn size(piece: &Piece) -> usize {
+    match &piece.data {
+        Data::Blob(blob) => blob.len(),
+        Data::Json(json) => json.iter().map(|(key, value)| key.len() + value.get().len()).sum(),
     }
 }
 
@@ -158,9 +186,9 @@ async fn answer(process: Arc<Auxiliary>, op: Op, batch: Vec<Asked>) {
 fn wire(Piece { model, field, context, data }: &Piece) -> WirePiece<'_> {
     let (blob, json) = match data {
         Data::Blob(blob) => (Some(BASE64_STANDARD.encode(blob)), None),
-        Data::Json(json) => (None, Some(json)),
+        Data::Json(json) => (None, Some(raw(json).get().to_owned())),
     };
-    WirePiece { model, field, context, blob, json }
+    WirePiece { model, field, context: raw(context).get().to_owned(), blob, json }
 }
 
 fn understood(answer: WireAnswer) -> Result<Data> {

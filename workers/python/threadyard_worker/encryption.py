@@ -83,13 +83,14 @@ class CustomEncryption:
     async def _handled(self, name: str, piece: Args) -> Args:
         from langgraph_sdk import EncryptionContext
 
-        context = EncryptionContext(model=piece["model"], metadata=piece["context"], field=piece["field"])
+        metadata = json.loads(piece["context"])
+        context = EncryptionContext(model=piece["model"], metadata=metadata, field=piece["field"])
         if "blob" in piece:
             data = self._plain(await self._handlers[name](context, base64.b64decode(piece["blob"])))
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise _Wrong(f"returned a {type(data).__name__}; expected bytes")
             return {"blob": base64.b64encode(data).decode()}
-        return {"json": await self._members(name, self._handlers[name], context, piece["json"])}
+        return {"json": await self._members(name, self._handlers[name], context, json.loads(piece["json"]))}
 
     async def _members(self, name: str, handler: Callable[..., Any], context: Any, given: Args) -> Args:
         # Handlers may change what they are given.
