@@ -6,6 +6,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ const FAILURES: &str = "failures.json";
 const PUBLIC: &str = "public";
 /// How much of what it says is shown when it fails as a whole.
 const LAST_LINES: usize = 15;
+/// How long the bundler may take.
+const WITHIN: Duration = Duration::from_mins(5);
 
 /// The bundles of a project, as they were made last.
 pub struct UiBundles {
@@ -70,6 +73,9 @@ pub(crate) enum BundleError {
     /// The folder can't be used.
     #[error("the folder of the bundles can't be used: {0}")]
     Folder(#[from] io::Error),
+    /// The bundler does not end.
+    #[error("the bundler does not end; it was given {} s", WITHIN.as_secs())]
+    Slow,
     /// The bundler ended early.
     #[error("the bundler failed ({0}): {1}")]
     Bundler(std::process::ExitStatus, String),
@@ -87,7 +93,13 @@ impl UiBundles {
         let package = embedded::extract(Language::Node, cache).map_err(|error| unavailable(&error))?;
         let ui = project.ui.clone().unwrap_or_default();
         let maker = Maker { bundler, script: package.join("bundle.mjs"), project: project.folder.clone(), env, ui };
-        let made = maker.make().await.map_err(|error| unavailable(&error))?;
+        let made = match maker.make().await {
+            Err(error) if may_be_broken => {
+                tracing::error!(%error, "`ui` can't be bundled, and is not served until something changes");
+                Made::new()
+            }
+            made => made.map_err(|error| unavailable(&error))?,
+        };
         let broken = made.iter().find_map(|(name, made)| Some((name, made.as_ref().err()?)));
         if let Some((name, why)) = broken.filter(|_| !may_be_broken) {
             return Err(RuntimeError::Unavailable(format!("`ui.{name}` can't be bundled: {why}")));
@@ -151,7 +163,8 @@ impl Maker {
             "shared": self.ui.shared,
         });
         let mut command = self.bundler.command(&self.script, &task.to_string(), &self.project, &self.env);
-        let done = command.output().await?;
+        let done = tokio::time::timeout(WITHIN, command.kill_on_drop(true).output()).await;
+        let done = done.map_err(|_| BundleError::Slow)??;
         let said = String::from_utf8_lossy(&done.stderr);
         let failures = tokio::fs::read(output.path().join(FAILURES)).await.unwrap_or_default();
         let Ok(failures) = serde_json::from_slice::<Vec<Option<String>>>(&failures) else {
@@ -166,7 +179,8 @@ impl Maker {
         for ((place, name), failure) in names.enumerate().zip(failures) {
             let bundle = match failure {
                 Some(why) => Err(why),
-                None => Ok(read(&output.path().join(place.to_string()).join(PUBLIC).join(name))?),
+                None => read(&output.path().join(place.to_string()).join(PUBLIC).join(name))
+                    .map_err(|error| format!("what the bundler made can't be read: {error}")),
             };
             made.insert(name.clone(), bundle);
         }
