@@ -45,6 +45,7 @@ builder.add_edge(START, "node")
 graph = builder.compile()
 '''
 APP = """
+import asyncio
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
@@ -54,10 +55,16 @@ async def echo(socket):
     async for text in socket.iter_text():
         await socket.send_text(text)
 
+async def tick(socket):
+    await socket.accept()
+    while True:
+        await socket.send_text("tick")
+        await asyncio.sleep(0.01)
+
 async def upload(request):
     return PlainTextResponse(str(len(await request.body())))
 
-app = Starlette(routes=[WebSocketRoute("/echo", echo), Route("/upload", upload, methods=["POST"])])
+app = Starlette(routes=[WebSocketRoute("/echo", echo), WebSocketRoute("/tick", tick), Route("/upload", upload, methods=["POST"])])
 """
 LIMITS = {
     "THREADYARD_MAX_BODY_BYTES": "10000",
@@ -158,7 +165,7 @@ def test_connections_beyond_those_that_may_be_are_told_so(limited: Server) -> No
     until(lambda: heard() and told[-1].status_code == 200, "places are not given back")
 
 
-@pytest.mark.parametrize("path", [EVENTS, "/echo"])
+@pytest.mark.parametrize("path", [EVENTS, "/echo", "/tick"])
 def test_an_open_web_socket_has_the_place_of_a_connection(narrow: Server, path: str) -> None:
     def is_full() -> bool:
         try:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import ormsgpack
+import pytest
 from threadyard_worker import frames
 from threadyard_worker.exchange import WINDOW, Exchange
 
@@ -93,6 +94,20 @@ async def _left() -> None:
     assert await receiving == GONE and await exchange.receive() == GONE
     exchange.finish()
     assert host.sent == [], "the host knows that it is over"
+
+
+async def _sends_on() -> None:
+    exchange, host = _exchange()
+    message = {"type": "websocket.send", "text": "tick"}
+    await exchange.send(message)
+    exchange.deliver({"type": "websocket.disconnect", "code": 1001})
+    with pytest.raises(OSError):
+        await exchange.send(message)
+    assert len(host.sent) == 1
+
+
+def test_who_only_sends_hears_that_the_other_side_has_left() -> None:
+    asyncio.run(_sends_on())
 
 
 def test_who_has_left_is_told_of() -> None:

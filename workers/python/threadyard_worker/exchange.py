@@ -33,6 +33,7 @@ class Exchange:
         self._writable = asyncio.Event()
         self._writable.set()
         self.closed = False
+        self._left = False
 
     # From the host.
 
@@ -41,6 +42,7 @@ class Exchange:
         self._incoming.append(message)
         self._arrived.set()
         if message["type"].endswith(".disconnect"):
+            self._left = message["type"].startswith("websocket")
             self._release()
 
     def credit(self, bytes: int) -> None:
@@ -72,7 +74,12 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a message, as soon as the host has room for it. To who has left, nothing is sent."""
+        """Send a message, as soon as the host has room for it. To who has left, nothing is sent.
+
+        Raises `OSError` when it is for a WebSocket that the client has left, as ASGI has it: who only sends would never know.
+        """
+        if self._left and message["type"] == "websocket.send":
+            raise OSError("the client has left")
         if message["type"] in ("http.response.body", "http.request"):
             for piece in _pieces(message):
                 await self._send(piece)

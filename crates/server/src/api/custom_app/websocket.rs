@@ -1,5 +1,7 @@
 //! A WebSocket of the user's application.
 
+use std::time::Duration;
+
 use axum::{
     extract::{
         FromRequestParts, Request, WebSocketUpgrade,
@@ -17,6 +19,8 @@ use threadyard_runtime::{AppMessage, Exchange, ExchangeReceiver, ExchangeSender}
 use super::{failed, headers_of};
 use crate::listen::Place;
 
+/// How long a client may take what it is sent.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Codes of RFC 6455.
 const NORMAL: u16 = 1000;
 const NO_CODE: u16 = 1005;
@@ -36,8 +40,7 @@ pub(super) async fn serve(mut exchange: Exchange, request: Request) -> Response 
         Ok(Some(AppMessage::WsAccept { subprotocol, headers })) => {
             let upgrade = upgrade.protocols(subprotocol);
             let mut answer = upgrade.on_upgrade(async move |socket| {
-                relay(socket, exchange).await;
-                drop(place);
+                relay(socket, exchange, place).await;
             });
             answer.headers_mut().extend(headers_of(&headers));
             answer
@@ -47,17 +50,17 @@ pub(super) async fn serve(mut exchange: Exchange, request: Request) -> Response 
     }
 }
 
-async fn relay(socket: WebSocket, Exchange { receiver, sender }: Exchange) {
+async fn relay(socket: WebSocket, Exchange { receiver, sender }: Exchange, place: Option<Place>) {
     let (to_client, from_client) = socket.split();
     // Both ways at once: a client that does not read must not keep the application from hearing it, nor the reverse.
     tokio::select! {
-        () = up(from_client, sender.clone()) => {}
+        () = up(from_client, sender.clone(), place) => {}
         () = down(receiver, to_client) => {}
     }
 }
 
 /// What the client says, and at last that it has left; then the application has its say until it is done.
-async fn up(mut client: SplitStream<WebSocket>, app: ExchangeSender) {
+async fn up(mut client: SplitStream<WebSocket>, app: ExchangeSender, place: Option<Place>) {
     let (mut code, mut reason) = (BROKEN_OFF, None);
     while let Some(Ok(message)) = client.next().await {
         match message {
@@ -71,6 +74,8 @@ async fn up(mut client: SplitStream<WebSocket>, app: ExchangeSender) {
             Message::Ping(_) | Message::Pong(_) => {}
         }
     }
+    // Whoever has left needs no place, however long the application goes on.
+    drop(place);
     app.send(AppMessage::WsDisconnect { code, reason }).await;
     app.closed().await;
 }
@@ -88,9 +93,11 @@ async fn down(mut app: ExchangeReceiver, mut client: SplitSink<WebSocket, Messag
             Ok(None) => break (NORMAL, String::new()),
             Err(_) => break (FAILED, String::new()),
         };
-        if client.send(message).await.is_err() {
+        match tokio::time::timeout(PATIENCE, client.send(message)).await {
+            Ok(Ok(())) => {}
             // The other way hears of it.
-            return std::future::pending().await;
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
         }
     };
     let _ = client.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
