@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    connection::{Connection, Said},
+    connection::Connection,
     custom_app::PassedOn,
     frame::{Frame, FrameError},
     items::{StoreAnswer, StoreBatch},
@@ -168,9 +168,9 @@ impl Callbacks {
     }
 }
 
-/// Ends the attempt, which has lost what it wrote or could not read what it needs.
+/// Ends the attempt or the call, which has lost what it wrote or could not read what it needs.
 fn fail(connection: &Connection, slot: u64, error: StorageError) -> StorageError {
-    connection.with_run(slot, |run| drop(run.said.send(Said::StorageFailed(error.clone()))));
+    connection.storage_failed(slot, &error);
     error
 }
 

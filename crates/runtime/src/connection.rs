@@ -117,6 +117,21 @@ impl Connection {
         }
     }
 
+    /// Tells who waits that storage failed it. An answer to a call that a worker makes of that is heard by nobody.
+    pub(crate) fn storage_failed(&self, id: u64, error: &StorageError) {
+        let mut waiters = self.lock();
+        let Some(waiters) = waiters.as_mut() else { return };
+        match waiters.get(&id) {
+            Some(Waiter::Run(slot)) => drop(slot.said.send(Said::StorageFailed(error.clone()))),
+            Some(Waiter::Call(..)) => {
+                if let Some(Waiter::Call(reply, _)) = waiters.remove(&id) {
+                    drop(reply.send(Err(RuntimeError::Storage(error.clone()))));
+                }
+            }
+            Some(Waiter::Exchange(_)) | None => {}
+        }
+    }
+
     /// Under which right frames with this id write checkpoints.
     pub(crate) fn writer(&self, id: u64) -> Option<Writer> {
         match self.lock().as_ref()?.get(&id)? {
