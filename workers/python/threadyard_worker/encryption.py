@@ -17,6 +17,8 @@ from .user import User
 Args = dict[str, Any]
 
 _NOBODY = {"identity": "", "display_name": "", "is_authenticated": False, "permissions": []}
+# Less than the host waits for what was asked together, so that one that hangs spoils no other.
+_ANSWERS_WITHIN_S = 25
 _HANDLERS = ("encrypt.blob", "decrypt.blob", "encrypt.json", "decrypt.json")
 
 logger = logging.getLogger(__name__)
@@ -72,11 +74,20 @@ class CustomEncryption:
 
     async def _guarded(self, name: str, work: Awaitable[Args]) -> Args:
         """What was done, or what was raised, without the message: that may hold what is to be encrypted."""
+        task = asyncio.ensure_future(work)
         try:
-            return await work
+            await asyncio.wait({task}, timeout=_ANSWERS_WITHIN_S)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not task.done():
+            task.cancel()
+            return {"error": {"what": f"{name} did not answer in time", "traceback": ""}}
+        try:
+            return task.result()
         except _Wrong as wrong:
             return {"error": {"what": f"{name} {wrong}", "traceback": ""}}
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             trace = "".join(traceback.format_tb(error.__traceback__))
             return {"error": {"what": f"{name} raised {type(error).__name__}", "traceback": trace}}
 
