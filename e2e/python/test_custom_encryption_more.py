@@ -61,6 +61,7 @@ builder = StateGraph(State).add_node(listen).add_node(answer)
 builder.add_edge(START, "listen").add_edge("listen", "answer")
 graph = builder.compile()
 """
+OPERATOR = "a long random text that only the operator knows"
 TENANT = header(tenant="blue")
 INNER = {"stream_mode": ["values", "updates", "custom"], "stream_resumable": True}
 
@@ -307,16 +308,17 @@ def event_streams(desk: Desk) -> None:
 
 
 def hooks(desk: Desk) -> None:
+    operator = httpx.Client(base_url=desk.server.url, headers={"authorization": f"Bearer {OPERATOR}"})
     for given in ({"said": [SECRET]}, {"said": [SECRET], "fail": True}, {"said": [SECRET], "ask": True}):
         thread = desk.client.threads.create()["thread_id"]
         desk.client.runs.wait(
             thread, "chat", input=given, webhook=desk.hook.url, metadata={"note": SECRET}, raise_error=False
         )
         _, headers, body = desk.hook.raw.get(timeout=60)
-        key = httpx.get(f"{desk.server.url}/webhooks/secret", params={"origin": desk.hook.url}).json()["key"]
+        key = operator.get("/webhooks/secret", params={"origin": desk.hook.url}).json()["key"]
         desk.tell("webhook", Webhook(key).verify(body, headers))
-        (listed,) = httpx.post(f"{desk.server.url}/webhooks/deliveries/search", json={"limit": 1}).json()
-        shown = httpx.get(f"{desk.server.url}/webhooks/deliveries/{listed['delivery_id']}/body").text
+        (listed,) = operator.post("/webhooks/deliveries/search", json={"limit": 1}).json()
+        shown = operator.get(f"/webhooks/deliveries/{listed['delivery_id']}/body").text
         assert shown == body
 
 
@@ -331,7 +333,12 @@ def desks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, Desk
     clear = HANDLERS.replace("CLEAR = {", 'CLEAR = {"source", ')
     for name, handlers in (("sealed", clear), ("plain", None)):
         folder = tmp_path_factory.mktemp(name)
-        server = Server(place(folder / "project", handlers), folder / "data", CALLS=str(folder / "calls"))
+        server = Server(
+            place(folder / "project", handlers),
+            folder / "data",
+            CALLS=str(folder / "calls"),
+            THREADYARD_OPERATOR_TOKEN=OPERATOR,
+        )
         made.append(Desk(server, folder / "flags", Receiver()))
     yield made[0], made[1]
     for desk in made:

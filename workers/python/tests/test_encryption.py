@@ -58,7 +58,9 @@ def test_what_fails_is_told_without_the_data_and_spoils_no_other(with_worker) ->
             "nan": "encrypt.json returned what is no JSON",
         }
         pieces = [_json(do=do, v="s3cret") for do in wrong]
-        *told, raised, text, fine = await _ask(host, "encrypt", *pieces, _blob(b"raise"), _blob(b"text"), _blob(b"fine"))
+        *told, raised, text, fine = await _ask(
+            host, "encrypt", *pieces, _blob(b"raise"), _blob(b"text"), _blob(b"fine")
+        )
         assert told == list(wrong.values())
         assert (raised, text) == ("encrypt.blob raised Locked", "encrypt.blob returned a str; expected bytes")
         assert fine == bytes(byte ^ 0x5A for byte in b"fine")

@@ -65,7 +65,9 @@ async def encrypt_json(ctx, data):
             return data
         case "cancel":
             raise asyncio.CancelledError
-    return {key: value if key == "clear" else base64.b64encode(repr(value).encode()).decode() for key, value in data.items()}
+    return {
+        key: value if key == "clear" else base64.b64encode(repr(value).encode()).decode() for key, value in data.items()
+    }
 
 
 async def decrypt_json(ctx, data):
