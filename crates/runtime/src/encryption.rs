@@ -205,7 +205,11 @@ fn understood(answer: WireAnswer) -> Result<Data> {
 async fn asked<T: DeserializeOwned>(process: &Auxiliary, op: impl Serialize, args: &impl Serialize) -> Result<T> {
     let worker = process.worker().map_err(|error| gone(&error.to_string()))?;
     match tokio::time::timeout(ANSWERS_WITHIN, worker.ask(op, None, &raw(args))).await {
-        Err(_) => Err(StorageError::Sealing("the handlers did not answer in time".into())),
+        Err(_) => {
+            // The process bounds each handler by itself: one that says nothing is blocked, and another takes its place.
+            worker.stop(Duration::ZERO).await;
+            Err(StorageError::Sealing("the handlers did not answer in time".into()))
+        }
         Ok(Err(RuntimeError::Raised(error) | RuntimeError::Refused { error, .. })) => {
             Err(StorageError::Sealing(format!("the handlers could not be asked: {}", error.error)))
         }
