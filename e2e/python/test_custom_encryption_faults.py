@@ -42,6 +42,8 @@ async def fault(what, ctx, data):
     open(LOG + ".met", "w").close()
     if wanted["how"] == "hang":
         await asyncio.Event().wait()
+    if wanted["how"] == "block":
+        time.sleep(1_000_000)
     if wanted["how"] == "die":
         os._exit(3)
     raise KeyError("no key for: " + repr(data))
@@ -290,6 +292,16 @@ def test_handlers_that_die_are_started_again_and_a_run_goes_on(faulty: Faulty) -
     run = faulty.client.runs.create(thread, "chat", input={"said": [SECRET]})
     assert faulty.ended(thread, run["run_id"])["status"] == "success"
     assert faulty.met() and faulty.client.threads.get_state(thread)["values"]["said"] == SAID
+
+
+def test_handlers_that_block_their_process_are_replaced(faulty: Faulty) -> None:
+    def put() -> int:
+        item = {"namespace": ["notes"], "key": "one", "value": {"said": SECRET}}
+        return httpx.put(f"{faulty.server.url}/store/items", json=item, timeout=120).status_code
+
+    faulty.begin("encrypt.json", "store", how="block", once=True)
+    assert put() == 500 and faulty.met()
+    until(lambda: put() == 204, "the process is blocked for ever", 120)
 
 
 def forged(said: Any, **context: Any) -> str:
