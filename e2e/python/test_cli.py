@@ -76,7 +76,7 @@ def test_dev_takes_the_next_free_port(tmp_path: Path) -> None:
         ({"graphs": {}}, "graphs"),
         ({"graphs": {"a": "nowhere"}}, "graphs.a"),
         ({"graphs": {"a": 5}}, "graphs"),
-        ({"graphs": {"a": "./a.py:graph"}, "encryption": {"path": "./e.py:e"}}, "`encryption`"),
+        ({"graphs": {"a": "./a.py:graph"}, "encryption": {"path": "./e.ts:e"}}, "encryption.path"),
         ({"graphs": {"a": "./a.py:graph"}, "dependencies": ["./nowhere"]}, "nowhere"),
         ({"graphs": {"a": "./a.py:graph"}, "env": ".env.nowhere"}, ".env.nowhere"),
     ],
