@@ -124,7 +124,9 @@ def check_thread(faulty: Faulty, thread: str) -> None:
         assert said == SAID[: len(said)], state
         assert "heard before" not in said or state["values"].get("colour") == "blue", state
     again = faulty.client.runs.wait(thread, "chat", input={"said": ["again"]})
-    assert again["said"] == [*values["said"], "again", "heard again", "answer to before"]
+    # An input that no node has taken yet gives way to the next one.
+    kept, new = again["said"][:-3], again["said"][-3:]
+    assert len(kept) >= 3 and kept == values["said"][: len(kept)] and new == ["again", "heard again", "answer to before"]
     assert SECRET not in faulty.server.log()
 
 
