@@ -1,7 +1,7 @@
 //! Crons: their metadata, what their runs are made from, and who made them.
 
 use async_trait::async_trait;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join_all, try_join};
 use threadyard_core::{
     crons::{Cron, CronQuery, CronTick, Crons, DueCrons, UpdatedCron},
     ids::CronId,
@@ -10,7 +10,7 @@ use threadyard_core::{
     page::{Page, Window},
     runs::CreatedRun,
     sealing::CONTEXT_KEY,
-    storage::Result,
+    storage::{Result, StorageError},
     time::Timestamp,
 };
 
@@ -51,10 +51,19 @@ impl Crons for SealedStorage {
     }
 
     async fn due_crons(&self, now: Timestamp, limit: u32) -> Result<DueCrons> {
-        let DueCrons { crons, next_due } = self.inner.due_crons(now, limit).await?;
         let opener = self.opener();
-        let crons = try_join_all(crons.into_iter().map(|cron| opener.cron(cron))).await?;
-        Ok(DueCrons { crons, next_due })
+        // Those that can't be opened stay due, and are not to take the places of the others.
+        let mut unreadable = 0;
+        loop {
+            let asked = limit.saturating_add(unreadable);
+            let DueCrons { crons, next_due } = self.inner.due_crons(now, asked).await?;
+            let all = crons.len() < asked as usize;
+            let (crons, lost) = opener.due(crons).await?;
+            if all || lost <= unreadable {
+                return Ok(DueCrons { crons, next_due });
+            }
+            unreadable = lost;
+        }
     }
 
     async fn tick_cron(&self, tick: CronTick) -> Result<Option<Option<CreatedRun>>> {
@@ -78,6 +87,23 @@ impl Sealer {
 }
 
 impl Opener {
+    /// The crons that can be opened, and how many can't be.
+    async fn due(&self, crons: Vec<Cron>) -> Result<(Vec<Cron>, u32)> {
+        let (mut opened, mut lost) = (Vec::new(), 0);
+        let readings = crons.into_iter().map(|cron| async { (cron.cron_id, self.cron(cron).await) });
+        for (cron_id, cron) in join_all(readings).await {
+            match cron {
+                Ok(cron) => opened.push(cron),
+                Err(error @ StorageError::Sealing(_)) => {
+                    tracing::error!(%cron_id, %error, "a cron can't be decrypted, and begins no runs");
+                    lost += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((opened, lost))
+    }
+
     async fn cron(&self, mut cron: Cron) -> Result<Cron> {
         let kept = cron.payload.shift_remove(CONTEXT_KEY);
         let kept = kept.and_then(|kept| serde_json::from_str::<Object>(kept.get()).ok());

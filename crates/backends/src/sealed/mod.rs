@@ -17,10 +17,11 @@ mod threads;
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use threadyard_core::{
     page::Page,
     sealing::SealingHandlers,
-    storage::{Result, Storage},
+    storage::{Result, Storage, StorageError},
 };
 
 use self::{lanes::Lanes, opener::Opener, sealer::Sealer};
@@ -48,8 +49,27 @@ impl SealedStorage {
     }
 }
 
-/// Opens everything on a page at once.
+/// Opens everything on a page at once. What can't be opened does not hide the rest.
 async fn page<T, O: Future<Output = Result<T>>>(page: Page<T>, open: impl Fn(T) -> O) -> Result<Page<T>> {
-    let rows = futures_util::future::try_join_all(page.rows.into_iter().map(open)).await?;
+    let rows = openable(page.rows.into_iter().map(open)).await?;
     Ok(Page { rows, more: page.more })
+}
+
+/// What can be opened. Where nothing can be, that is an error: whoever asks is not to take it for nothing.
+async fn openable<T>(rows: impl IntoIterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    let (mut opened, mut refused) = (Vec::new(), None);
+    for row in join_all(rows).await {
+        match row {
+            Ok(row) => opened.push(row),
+            Err(error @ StorageError::Sealing(_)) => {
+                tracing::error!(%error, "something can't be decrypted, and is left out");
+                refused = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match refused {
+        Some(error) if opened.is_empty() => Err(error),
+        _ => Ok(opened),
+    }
 }

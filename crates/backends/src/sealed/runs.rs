@@ -188,7 +188,11 @@ pub(super) fn no_push_configs() -> StorageError {
 }
 
 impl Opener {
-    pub(super) async fn run(&self, run: Run) -> Result<Run> {
+    pub(super) async fn run(&self, mut run: Run) -> Result<Run> {
+        // The context is what a request said of itself, and was not encrypted here.
+        if let Some(Value::Object(configurable)) = run.kwargs.config.get_mut("configurable") {
+            configurable.shift_remove(CONTEXT_KEY);
+        }
         let error = async {
             Ok(match run.error {
                 Some(error) => Some(self.json(error).await?),
@@ -196,10 +200,7 @@ impl Opener {
             })
         };
         let documents = try_join(self.document(run.metadata), self.document(run.kwargs));
-        let ((metadata, mut kwargs), error) = try_join(documents, error).await?;
-        if let Some(Value::Object(configurable)) = kwargs.config.get_mut("configurable") {
-            configurable.shift_remove(CONTEXT_KEY);
-        }
+        let ((metadata, kwargs), error) = try_join(documents, error).await?;
         Ok(Run { metadata, kwargs, error, ..run })
     }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use threadyard_core::{
     access::User,
     event_streaming::MARKER,
     json::{Object, RawJson, RawObject, raw, raw_from_text},
-    runs::{Run, RunKwargs},
+    runs::{PauseAt, Run, RunKwargs},
     sealing::{CONTEXT_KEY, Data, Piece, SealingContext, SealingHandlers, current},
     storage::{Result, StorageError},
     webhooks::without_secrets,
@@ -100,15 +101,17 @@ impl Sealer {
         let mut sealed = RawObject::new();
         for (key, value) in object {
             let value = match changed.swap_remove(&key) {
-                _ if kept.contains(&key.as_str()) => value,
-                Some(changed) => raw(&label.text(changed.get().as_bytes())?),
-                // What only looks as if it had been encrypted here would be given to the handlers when it is read.
-                None if looks_sealed(&value) => self.json(of, &value).await?,
-                None => value,
+                Some(changed) if !kept.contains(&key.as_str()) => raw(&label.text(changed.get().as_bytes())?),
+                _ => self.guarded(of, value).await?,
             };
             sealed.insert(key, value);
         }
         Ok(sealed)
+    }
+
+    /// What only looks as if it had been encrypted here would be given to the handlers when it is read, and is encrypted.
+    async fn guarded(&self, of: (&str, &str), value: RawJson) -> Result<RawJson> {
+        if looks_sealed(&value) { self.json(of, &value).await } else { Ok(value) }
     }
 
     /// An object whose members are searched, merged or looked at one by one; other JSON as a whole.
@@ -134,7 +137,13 @@ impl Sealer {
 
     /// Who calls.
     async fn caller(&self, of: (&str, &str), user: &Object) -> Result<Object> {
-        self.object(of, user, &OF_USER).await
+        let mut sealed = self.object(of, user, &OF_USER).await?;
+        if let Some(Value::Array(permissions)) = user.get("permissions") {
+            // It stays a list, whatever is in it.
+            let permissions = permissions.iter().map(|it| self.guarded(of, raw(it)));
+            sealed.insert("permissions".into(), again(&try_join_all(permissions).await?)?);
+        }
+        Ok(sealed)
     }
 
     /// The same, where it is kept by itself.
@@ -195,7 +204,30 @@ impl Sealer {
             config,
             context: self.object(OF, &kwargs.context, &[]).await?,
             webhook: self.url(kwargs.webhook).await?,
+            feedback_keys: match kwargs.feedback_keys {
+                Some(keys) => Some(self.names(OF, keys).await?),
+                None => None,
+            },
+            interrupt_before: self.pause(OF, kwargs.interrupt_before).await?,
+            interrupt_after: self.pause(OF, kwargs.interrupt_after).await?,
             ..kwargs
+        })
+    }
+
+    /// Names are no secrets, but for those that would be taken for what was encrypted here.
+    async fn names(&self, of: (&str, &str), names: Vec<String>) -> Result<Vec<String>> {
+        try_join_all(
+            names
+                .into_iter()
+                .map(|name| async { if name.contains(PREFIX) { self.text(of, &name).await } else { Ok(name) } }),
+        )
+        .await
+    }
+
+    async fn pause(&self, of: (&str, &str), pause: Option<PauseAt>) -> Result<Option<PauseAt>> {
+        Ok(match pause {
+            Some(PauseAt::Nodes(names)) => Some(PauseAt::Nodes(self.names(of, names).await?)),
+            other => other,
         })
     }
 
