@@ -141,7 +141,15 @@ async fn create(server: Arc<PostgresStorage>, number: usize, claim: Option<NewLe
 }
 
 async fn finish(server: Arc<PostgresStorage>, lease: Lease) {
-    let ending = Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: NOW };
+    let ending = Ending {
+        status: EndStatus::Success,
+        error: None,
+        cause: None,
+        values: None,
+        thread: None,
+        at: NOW,
+        unsealed: false,
+    };
     server.finish_run(lease, ending).await.unwrap();
 }
 

@@ -17,6 +17,14 @@ pub(crate) fn last_word(stale: &Run, cancel: Option<CancelRequest>, expire: Expi
         let error = RunError { error: "MaxAttemptsExceeded".into(), message };
         let outcome = ThreadOutcome { interrupts: raw(&Object::new()), error: Some(raw(&error)) };
         let thread = Some(ThreadUpdate { status: ThreadStatus::Error, values: None, outcome, state: None });
-        Ending { status: EndStatus::Error, error: Some(error), cause: None, values: None, thread, at: expire.now }
+        Ending {
+            status: EndStatus::Error,
+            error: Some(error),
+            cause: None,
+            values: None,
+            thread,
+            at: expire.now,
+            unsealed: false,
+        }
     })
 }

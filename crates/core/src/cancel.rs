@@ -101,6 +101,6 @@ impl CancelRequest {
             CancelAction::Rollback => (EndStatus::Rollback, "UserRollback"),
         };
         let error = RunError { error: class.into(), message: self.reason.clone() };
-        Ending { status, error: Some(error), cause: Some(self.cause), values: None, thread: None, at }
+        Ending { status, error: Some(error), cause: Some(self.cause), values: None, thread: None, at, unsealed: false }
     }
 }

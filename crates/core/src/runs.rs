@@ -193,6 +193,9 @@ pub struct Ending {
     pub thread: Option<ThreadUpdate>,
     /// When.
     pub at: Timestamp,
+    /// Whether it says that the project's own encryption failed: such an end holds nothing of what users said, and is not
+    /// encrypted, since that would fail again. No code of users decides this.
+    pub unsealed: bool,
 }
 
 impl Ending {

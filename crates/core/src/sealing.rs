@@ -22,7 +22,7 @@ pub type SealingContext = Arc<Object>;
 /// Under this key of a document the context is kept of whatever follows from it.
 pub const CONTEXT_KEY: &str = "__encryption_context__";
 
-/// The class of the error of a run that the handlers failed. It holds nothing of the data, and is not encrypted itself.
+/// The class of the error of a run that the handlers failed. What graphs raise may be called so, too.
 pub const FAILURE: &str = "EncryptionError";
 
 /// What handlers are given.

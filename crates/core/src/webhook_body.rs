@@ -210,8 +210,15 @@ mod tests {
         let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
         run.kwargs.input = Some(crate::json::raw_from_text(odd.into()).unwrap());
         run.kwargs.webhook = Some("https://example.com/hook?token=secret".into());
-        let ending =
-            Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: now };
+        let ending = Ending {
+            status: EndStatus::Success,
+            error: None,
+            cause: None,
+            values: None,
+            thread: None,
+            at: now,
+            unsealed: false,
+        };
         let delivery = delivery_for(&run, &ending, 1).unwrap();
         assert!(delivery.body.get().contains(odd));
         assert!(!delivery.body.get().contains("secret"));
@@ -223,8 +230,15 @@ mod tests {
         let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
         let user = json!({ "identity": "ann", "team": "blue" });
         run.kwargs.config.insert("configurable".into(), json!({ "langgraph_auth_user": user }));
-        let ending =
-            Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: now };
+        let ending = Ending {
+            status: EndStatus::Success,
+            error: None,
+            cause: None,
+            values: None,
+            thread: None,
+            at: now,
+            unsealed: false,
+        };
         for (url, maker) in [("/done?t=1", Some("ann")), ("https://example.com/done", None)] {
             run.kwargs.webhook = Some(url.into());
             let delivery = delivery_for(&run, &ending, 1).unwrap();
@@ -239,7 +253,15 @@ mod tests {
         let mut run = crate::testkit::new_run(RunId(uuid::Uuid::nil()), ThreadId(uuid::Uuid::nil()), now).run;
         run.kwargs.input = Some(raw(&"i".repeat(500)));
         let values = Some(raw(&"v".repeat(1000)));
-        let ending = Ending { status: EndStatus::Success, error: None, cause: None, values, thread: None, at: now };
+        let ending = Ending {
+            status: EndStatus::Success,
+            error: None,
+            cause: None,
+            values,
+            thread: None,
+            at: now,
+            unsealed: false,
+        };
         let cut = |limit| -> Value { serde_json::from_str(within(limit, body(&run, &ending, 1)).get()).unwrap() };
         assert_eq!(cut(4000).get("truncated"), None);
         let without_values = cut(2000);

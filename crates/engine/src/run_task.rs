@@ -245,7 +245,15 @@ fn ended(
         (RunEndStatus::Cancelled, Some(StopReason::Timeout)) => {
             let message = format!("the run took longer than {} s", engine.settings.run_timeout.as_secs());
             let error = Some(RunError { error: "TimeoutError".into(), message });
-            let ending = Ending { status: EndStatus::Timeout, error, cause: None, values: None, thread: None, at };
+            let ending = Ending {
+                status: EndStatus::Timeout,
+                error,
+                cause: None,
+                values: None,
+                thread: None,
+                at,
+                unsealed: false,
+            };
             stopped_ending(engine, end, ending)
         }
         (RunEndStatus::Cancelled, Some(StopReason::Interrupt)) => {
@@ -258,7 +266,15 @@ fn ended(
             let rest = if end.has_next { ThreadStatus::Interrupted } else { ThreadStatus::Idle };
             let thread = Some(thread_update(engine, end, rest, None));
             Outcome::Ended(
-                Box::new(Ending { status: EndStatus::Success, error: None, cause: None, values, thread, at }),
+                Box::new(Ending {
+                    status: EndStatus::Success,
+                    error: None,
+                    cause: None,
+                    values,
+                    thread,
+                    at,
+                    unsealed: false,
+                }),
                 result,
             )
         }
@@ -281,7 +297,7 @@ fn ended(
 fn refused(engine: &Engine, error: RunError) -> Outcome {
     let (status, result) = (EndStatus::Error, failed_result(&error));
     let at = engine.ambient.now();
-    let ending = Ending { status, error: Some(error), cause: None, values: None, thread: None, at };
+    let ending = Ending { status, error: Some(error), cause: None, values: None, thread: None, at, unsealed: false };
     Outcome::Ended(Box::new(ending), Some(result))
 }
 
@@ -328,14 +344,18 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
 fn unsealed(engine: &Engine, why: String) -> Outcome {
     tracing::error!(why, "what a run came to could not be encrypted");
     let error = RunError { error: FAILURE.into(), message: StorageError::Sealing(why).to_string() };
-    failed(engine, nothing(RunEndStatus::Error), error, engine.ambient.now())
+    match failed(engine, nothing(RunEndStatus::Error), error, engine.ambient.now()) {
+        Outcome::Ended(ending, result) => Outcome::Ended(Box::new(Ending { unsealed: true, ..*ending }), result),
+        other => other,
+    }
 }
 
 fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outcome {
     let result = failed_result(&error);
     let values = end.values.clone();
     let thread = Some(thread_update(engine, end, ThreadStatus::Error, Some(raw(&error))));
-    let ending = Ending { status: EndStatus::Error, error: Some(error), cause: None, values, thread, at };
+    let ending =
+        Ending { status: EndStatus::Error, error: Some(error), cause: None, values, thread, at, unsealed: false };
     Outcome::Ended(Box::new(ending), Some(result))
 }
 

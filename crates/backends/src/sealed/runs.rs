@@ -130,7 +130,7 @@ impl SealedStorage {
 
 fn unreadable(error: &StorageError, at: Timestamp) -> Ending {
     let error = Some(RunError { error: FAILURE.into(), message: error.to_string() });
-    Ending { status: EndStatus::Error, error, cause: None, values: None, thread: None, at }
+    Ending { status: EndStatus::Error, error, cause: None, values: None, thread: None, at, unsealed: true }
 }
 
 impl Sealer {
@@ -156,9 +156,9 @@ impl Sealer {
     async fn ending(&self, ending: Ending) -> Result<Ending> {
         let error = match ending.error {
             // Why a run was stopped is said in words of the server.
-            Some(RunError { error, message }) if error != FAILURE && ending.cause.is_none() => {
+            Some(RunError { error, message }) if !ending.unsealed && ending.cause.is_none() => {
                 let message = self.text(("run", "error"), &message).await?;
-                Some(RunError { error, message })
+                Some(RunError { error: self.name(("run", "error"), error).await?, message })
             }
             same => same,
         };
@@ -167,6 +167,8 @@ impl Sealer {
         let same = told.map(|told| told.get()) == left.map(|left| left.get());
         let (told, thread) = (ending.values, ending.thread);
         let thread = match thread {
+            // What says that handlers failed holds nothing of the data.
+            Some(thread) if ending.unsealed => Some(thread),
             Some(thread) => Some(self.update(thread).await?),
             None => None,
         };

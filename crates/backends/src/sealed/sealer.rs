@@ -216,12 +216,11 @@ impl Sealer {
 
     /// Names are no secrets, but for those that would be taken for what was encrypted here.
     async fn names(&self, of: (&str, &str), names: Vec<String>) -> Result<Vec<String>> {
-        try_join_all(
-            names
-                .into_iter()
-                .map(|name| async { if name.contains(PREFIX) { self.text(of, &name).await } else { Ok(name) } }),
-        )
-        .await
+        try_join_all(names.into_iter().map(|name| self.name(of, name))).await
+    }
+
+    pub(super) async fn name(&self, of: (&str, &str), name: String) -> Result<String> {
+        if name.contains(PREFIX) { self.text(of, &name).await } else { Ok(name) }
     }
 
     async fn pause(&self, of: (&str, &str), pause: Option<PauseAt>) -> Result<Option<PauseAt>> {

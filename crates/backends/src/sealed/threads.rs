@@ -7,7 +7,6 @@ use threadyard_core::{
     json::{RawObject, fields_of, raw, raw_null},
     metadata_filter::MetadataFilter,
     page::{Page, Window},
-    sealing::FAILURE,
     storage::{Result, StorageError},
     threads::{
         CopyThread, CreatedThread, DeletedThread, NewThread, SavedState, Thread, ThreadHead, ThreadOutcome,
@@ -109,21 +108,11 @@ impl Sealer {
         };
         let interrupts = self.json(("thread", "interrupts"), &update.outcome.interrupts).await?;
         let error = match update.outcome.error {
-            // What says that handlers failed holds nothing of the data.
-            Some(error) if is_of_handlers(error.get()) => Some(error),
             Some(error) => Some(self.json(("thread", "error"), &error).await?),
             None => None,
         };
         Ok(ThreadUpdate { values, state, outcome: ThreadOutcome { interrupts, error }, ..update })
     }
-}
-
-fn is_of_handlers(error: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Of<'a> {
-        error: &'a str,
-    }
-    serde_json::from_str(error).is_ok_and(|Of { error }| error == FAILURE)
 }
 
 impl Opener {

@@ -43,7 +43,15 @@ fn named(names: &[(u64, &str)]) -> Vec<(u64, String)> {
 
 fn failure(at: Timestamp) -> Ending {
     let error = RunError { error: "ValueError".into(), message: "negative".into() };
-    Ending { status: EndStatus::Error, error: Some(error), cause: None, values: None, thread: None, at }
+    Ending {
+        status: EndStatus::Error,
+        error: Some(error),
+        cause: None,
+        values: None,
+        thread: None,
+        at,
+        unsealed: false,
+    }
 }
 
 #[tokio::test]

@@ -63,5 +63,13 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 }
 
 pub(crate) fn success(now: Timestamp) -> Ending {
-    Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at: now }
+    Ending {
+        status: EndStatus::Success,
+        error: None,
+        cause: None,
+        values: None,
+        thread: None,
+        at: now,
+        unsealed: false,
+    }
 }

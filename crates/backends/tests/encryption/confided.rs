@@ -84,6 +84,7 @@ pub(crate) async fn confide(storage: &dyn Storage) {
         values: Some(raw(&said())),
         thread: Some(left()),
         at: at(3),
+        unsealed: false,
     };
     storage.finish_run(held.lease, ending).await.unwrap();
     put_item(storage, "k").await;

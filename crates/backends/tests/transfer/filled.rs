@@ -241,7 +241,7 @@ pub(crate) async fn put_item(storage: &dyn Storage, namespace: &[&str], key: &st
 }
 
 pub(crate) fn success(at: Timestamp) -> Ending {
-    Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at }
+    Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at, unsealed: false }
 }
 
 pub(crate) async fn claim_runs(storage: &dyn Storage, now: Timestamp) -> Vec<ClaimedRun> {

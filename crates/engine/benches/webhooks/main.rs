@@ -126,7 +126,8 @@ impl Yard {
     async fn end(&self, lease: Lease) -> (String, Instant) {
         let values = Some(raw(&json!({ "text": "x".repeat(1_200) })));
         let at = self.ambient.now();
-        let ending = Ending { status: EndStatus::Success, error: None, cause: None, values, thread: None, at };
+        let ending =
+            Ending { status: EndStatus::Success, error: None, cause: None, values, thread: None, at, unsealed: false };
         self.storage.finish_run(lease, ending).await.unwrap();
         let committed = Instant::now();
         self.bus.wake(Topic::Deliveries);

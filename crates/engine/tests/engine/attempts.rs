@@ -87,7 +87,15 @@ async fn a_run_whose_server_died_is_taken_over_when_its_lease_ends() {
     let taken = tokio::time::timeout(SOON, stage.runtime.next_run()).await.unwrap();
     assert_eq!((taken.job.run_id(), taken.job.attempt), (run_id, 2));
     let at = now + Duration::from_secs(32);
-    let late = Ending { status: EndStatus::Success, error: None, cause: None, values: None, thread: None, at };
+    let late = Ending {
+        status: EndStatus::Success,
+        error: None,
+        cause: None,
+        values: None,
+        thread: None,
+        at,
+        unsealed: false,
+    };
     let refused = stage.storage.finish_run(dead.lease, late).await;
     assert!(matches!(refused, Err(StorageError::LeaseLost)), "the dead server's late end does not count");
     taken.succeed(&json!({ "x": 2 }));

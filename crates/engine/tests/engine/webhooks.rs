@@ -189,7 +189,8 @@ async fn what_a_server_could_not_send_any_more_is_sent_by_the_next() {
     let claim = ClaimRuns { lease_id: LeaseId(Uuid::from_u128(3)), limit: 1, now, until: now };
     let lease = storage.claim_runs(claim).await.unwrap().runs[0].lease;
     let values = Some(raw(&json!({ "x": 2 })));
-    let ending = Ending { status: EndStatus::Success, error: None, cause: None, values, thread: None, at: now };
+    let ending =
+        Ending { status: EndStatus::Success, error: None, cause: None, values, thread: None, at: now, unsealed: false };
     storage.finish_run(lease, ending).await.unwrap();
 
     let stage = Stage::set_on(storage, folder, LocalBusConfig::default(), |_| {}).await;

@@ -1,0 +1,77 @@
+//! How runs begin and end whose words are encrypted.
+
+use std::time::Duration;
+
+use serde_json::json;
+use threadyard_core::{
+    ids::LeaseId,
+    json::{Object, raw},
+    runs::{ClaimRuns, ClaimedRuns, EndStatus, Ending, RunError, RunStatus, Runs},
+    sealing::within,
+    storage::Storage,
+    testkit::new_run,
+    threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
+};
+use uuid::Uuid;
+
+use crate::{Sealed, at, run, tenant, thread};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+impl Sealed {
+    /// Puts a run of a tenant on a thread of its own.
+    async fn enqueue(&self, n: u64, of: &str) {
+        let thread_id = self.thread(n, json!({})).await;
+        let mut new = new_run(run(n), thread_id, at(0));
+        new.run.kwargs.input = Some(raw(&json!({ "said": "secret" })));
+        within(tenant(of), self.storage.create_run(new)).await.unwrap();
+    }
+
+    async fn claim(&self, now: i64) -> ClaimedRuns {
+        let lease_id = LeaseId(Uuid::from_u64_pair(3, now.unsigned_abs()));
+        let claim = ClaimRuns { lease_id, limit: 10, now: at(now), until: at(now) + LEASE };
+        self.storage.claim_runs(claim).await.unwrap()
+    }
+
+    async fn status(&self, n: u64) -> RunStatus {
+        self.inner.run_by_id(run(n)).await.unwrap().unwrap().status
+    }
+}
+
+/// What a graph raised, or handlers.
+fn failure(message: &str, unsealed: bool) -> Ending {
+    let error = RunError { error: "EncryptionError".into(), message: message.into() };
+    let outcome = ThreadOutcome { interrupts: raw(&Object::new()), error: Some(raw(&error)) };
+    let thread = Some(ThreadUpdate { status: ThreadStatus::Error, values: None, outcome, state: None });
+    Ending { status: EndStatus::Error, error: Some(error), cause: None, values: None, thread, at: at(2), unsealed }
+}
+
+async fn errors(storage: &dyn Storage, n: u64) -> String {
+    let run = storage.run_by_id(run(n)).await.unwrap().unwrap().error.unwrap();
+    let thread = storage.thread(thread(n)).await.unwrap().unwrap().outcome.unwrap().error.unwrap();
+    format!("{} {}", run.get(), thread.get())
+}
+
+#[tokio::test]
+async fn what_a_graph_raises_is_encrypted_whatever_it_calls_that() {
+    let sealed = Sealed::new();
+    for (n, unsealed) in [(1, false), (2, true)] {
+        sealed.enqueue(n, "a").await;
+        let held = sealed.claim(i64::try_from(n).unwrap()).await.runs.remove(0);
+        sealed.storage.finish_run(held.lease, failure("secret", unsealed)).await.unwrap();
+    }
+    assert!(!errors(&*sealed.inner, 1).await.contains("secret"));
+    assert_eq!(errors(&sealed.storage, 1).await.matches("secret").count(), 2);
+    assert_eq!(errors(&*sealed.inner, 2).await.matches("secret").count(), 2, "the server's own words need no handlers");
+}
+
+#[tokio::test]
+async fn a_class_that_looks_sealed_is_a_text_like_any_other() {
+    let sealed = Sealed::new();
+    sealed.enqueue(1, "a").await;
+    let held = sealed.claim(1).await.runs.remove(0);
+    let error = Some(RunError { error: "sealed~1:x.y".into(), message: String::new() });
+    sealed.storage.finish_run(held.lease, Ending { error, ..failure("", false) }).await.unwrap();
+    assert!(errors(&sealed.storage, 1).await.contains(r#""error":"sealed~1:x.y""#));
+    assert_eq!(sealed.status(1).await, RunStatus::Error);
+}
