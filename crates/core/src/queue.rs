@@ -70,6 +70,8 @@ pub struct ClaimedRuns {
     pub runs: Vec<ClaimedRun>,
     /// When the next run becomes due that is only waiting for its time.
     pub next_due: Option<Timestamp>,
+    /// Ended: nobody can execute them. What users say in them may be encrypted still.
+    pub ended: Vec<(Run, Ending)>,
 }
 
 /// A run that this server may now execute.

@@ -1,5 +1,7 @@
 //! Runs: what they are executed with, and what they leave.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join, try_join_all};
 use threadyard_core::{
@@ -18,13 +20,19 @@ use threadyard_core::{
     time::Timestamp,
 };
 
+use tokio::time::timeout;
+
 use super::{SealedStorage, opener::Opener, page, sealer::Sealer};
+
+/// When runs are looked for again that can't be decrypted now.
+const AGAIN: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl Runs for SealedStorage {
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
         let new = self.sealer().new_run(new).await?;
-        self.opener().created(self.inner.create_run(new).await?).await
+        let (now, until) = lease_of(&new);
+        Ok(self.created(self.inner.create_run(new).await?, now, until).await)
     }
 
     async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats> {
@@ -56,12 +64,12 @@ impl Runs for SealedStorage {
 
     async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns> {
         let claimed = self.inner.claim_runs(claim).await?;
-        Ok(self.readable(claimed, claim.now).await)
+        Ok(self.readable(claimed, claim).await)
     }
 
     async fn claim_runs_within(&self, limits: PerOwner, claim: ClaimRuns) -> Result<ClaimedRuns> {
         let claimed = self.inner.claim_runs_within(limits, claim).await?;
-        Ok(self.readable(claimed, claim.now).await)
+        Ok(self.readable(claimed, claim).await)
     }
 
     async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<Vec<(RunId, Halt)>> {
@@ -80,9 +88,15 @@ impl Runs for SealedStorage {
     async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns> {
         let ExpiredRuns { requeued, ended } = self.inner.expire_leases(expire).await?;
         let opener = self.opener();
-        let ended =
-            ended.into_iter().map(|(run, ending)| async { Ok::<_, StorageError>((opener.run(run).await?, ending)) });
-        Ok(ExpiredRuns { requeued, ended: try_join_all(ended).await? })
+        // That they ended is told whether or not they can be read.
+        let ended = ended.into_iter().map(|(run, ending)| async {
+            let readable = opener.run(run.clone()).await.unwrap_or_else(|error| {
+                tracing::error!(run_id = %run.run_id, %error, "a run that ended can't be decrypted");
+                run
+            });
+            (readable, ending)
+        });
+        Ok(ExpiredRuns { requeued, ended: join_all(ended).await })
     }
 
     async fn cancel_run(&self, cancel_run: CancelRun) -> Result<CancelledRun> {
@@ -104,28 +118,78 @@ impl Runs for SealedStorage {
 }
 
 impl SealedStorage {
-    /// The claimed runs that can be read. The others end here: nobody can execute them.
-    async fn readable(&self, claimed: ClaimedRuns, now: Timestamp) -> ClaimedRuns {
+    /// The claimed runs that can be read. Those that can't be end here: nobody can execute them. Those that can't be now are
+    /// given back.
+    async fn readable(&self, claimed: ClaimedRuns, claim: ClaimRuns) -> ClaimedRuns {
         let opener = self.opener();
         let readings = claimed.runs.into_iter().map(|claimed| async {
-            let lease = claimed.lease;
-            (lease, opener.claimed(claimed).await)
+            let (lease, run) = (claimed.lease, claimed.run.clone());
+            (lease, run, in_time(opener.claimed(claimed), claim.now, claim.until).await)
         });
-        let mut runs = Vec::new();
-        for (lease, opened) in join_all(readings).await {
+        let mut left = ClaimedRuns { runs: Vec::new(), ..claimed };
+        for (lease, run, opened) in join_all(readings).await {
             match opened {
-                Ok(run) => runs.push(run),
-                Err(error) => {
-                    tracing::error!(run_id = %lease.run_id, %error, "a run can't be decrypted, and ends");
-                    let ended = self.inner.finish_run(lease, unreadable(&error, now)).await;
-                    if let Err(error) = ended {
-                        tracing::error!(run_id = %lease.run_id, %error, "the end of the run could not be stored");
-                    }
+                Ok(run) => left.runs.push(run),
+                Err(StorageError::Unavailable(why)) => {
+                    self.give_back(lease, &why, claim.now).await;
+                    let again = claim.now + AGAIN;
+                    left.next_due = Some(left.next_due.map_or(again, |due| due.min(again)));
                 }
+                Err(error) => left.ended.extend(self.end(lease, run, &error, claim.now).await),
             }
         }
-        ClaimedRuns { runs, next_due: claimed.next_due }
+        left
     }
+
+    /// Somebody else, or this server later, may be able to read it.
+    async fn give_back(&self, lease: Lease, why: &str, now: Timestamp) {
+        tracing::warn!(run_id = %lease.run_id, why, "a run can't be decrypted now, and waits");
+        if let Err(error) = self.inner.requeue_run(lease, GivenBack::Blameless, now).await {
+            tracing::error!(run_id = %lease.run_id, %error, "the run could not be given back; its lease ends by itself");
+        }
+    }
+
+    async fn end(&self, lease: Lease, run: Run, error: &StorageError, now: Timestamp) -> Option<(Run, Ending)> {
+        tracing::error!(run_id = %lease.run_id, %error, "a run can't be decrypted, and ends");
+        let ending = unreadable(error, now);
+        match self.inner.finish_run(lease, ending.clone()).await {
+            Ok(_) => Some((run, ending)),
+            Err(error) => {
+                tracing::error!(run_id = %lease.run_id, %error, "the end of the run could not be stored");
+                None
+            }
+        }
+    }
+
+    /// A run that was made is not to be made again: where it can't be read at once, it waits in the queue.
+    pub(super) async fn created(&self, created: CreatedRun, now: Timestamp, until: Timestamp) -> CreatedRun {
+        match created {
+            CreatedRun::Created { ended, stopping, claimed: Some(claimed) } => {
+                let lease = claimed.lease;
+                let claimed = match in_time(self.opener().claimed(*claimed), now, until).await {
+                    Ok(claimed) => Some(Box::new(claimed)),
+                    Err(error) => {
+                        self.give_back(lease, &error.to_string(), now).await;
+                        None
+                    }
+                };
+                CreatedRun::Created { ended, stopping, claimed }
+            }
+            other => other,
+        }
+    }
+}
+
+/// What is not ready when its lease is about to end would be executed twice, and until then hold up others.
+async fn in_time<T>(opening: impl Future<Output = Result<T>>, now: Timestamp, until: Timestamp) -> Result<T> {
+    let late = |_| Err(StorageError::Unavailable("the handlers did not answer within a third of the lease".into()));
+    timeout(until.since(now) / 3, opening).await.unwrap_or_else(late)
+}
+
+/// From when to when it is held that is claimed as it is made.
+pub(super) fn lease_of(new: &NewRun) -> (Timestamp, Timestamp) {
+    let now = new.run.created_at;
+    (now, new.claim.map_or(now, |claim| claim.until))
 }
 
 fn unreadable(error: &StorageError, at: Timestamp) -> Ending {
@@ -211,15 +275,6 @@ impl Opener {
             Some(run) => self.run(run).await.map(Some),
             None => Ok(None),
         }
-    }
-
-    pub(super) async fn created(&self, created: CreatedRun) -> Result<CreatedRun> {
-        Ok(match created {
-            CreatedRun::Created { ended, stopping, claimed: Some(claimed) } => {
-                CreatedRun::Created { ended, stopping, claimed: Some(Box::new(self.claimed(*claimed).await?)) }
-            }
-            other => other,
-        })
     }
 
     async fn claimed(&self, claimed: ClaimedRun) -> Result<ClaimedRun> {

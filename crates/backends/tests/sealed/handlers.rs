@@ -15,7 +15,9 @@ use threadyard_core::{
 pub(crate) enum Mood {
     #[default]
     Well,
+    Raise,
     Gone,
+    Silent,
 }
 
 /// Turns bytes, and all members of objects but `colour`.
@@ -61,6 +63,8 @@ impl SealingHandlers for Handlers {
         if piece.context.get("tenant").is_some_and(|tenant| tenant == "lost") {
             match mood {
                 Mood::Well => {}
+                Mood::Raise => return Err(StorageError::Sealing("decrypt raised KeyError".into())),
+                Mood::Silent => std::future::pending().await,
                 Mood::Gone => return Err(StorageError::Unavailable("custom encryption: it is being replaced".into())),
             }
         }

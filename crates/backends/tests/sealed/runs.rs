@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use threadyard_core::{
-    ids::LeaseId,
+    ids::{LeaseId, RunId},
     json::{Object, raw},
-    runs::{ClaimRuns, ClaimedRuns, EndStatus, Ending, RunError, RunStatus, Runs},
+    runs::{ClaimRuns, ClaimedRuns, CreatedRun, EndStatus, Ending, ExpireLeases, NewLease, RunError, RunStatus, Runs},
     sealing::within,
     storage::Storage,
     testkit::new_run,
@@ -14,7 +14,7 @@ use threadyard_core::{
 };
 use uuid::Uuid;
 
-use crate::{Sealed, at, run, tenant, thread};
+use crate::{Sealed, at, handlers::Mood, run, tenant, thread};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -28,8 +28,12 @@ impl Sealed {
     }
 
     async fn claim(&self, now: i64) -> ClaimedRuns {
+        self.claim_for(now, LEASE).await
+    }
+
+    async fn claim_for(&self, now: i64, lease: Duration) -> ClaimedRuns {
         let lease_id = LeaseId(Uuid::from_u64_pair(3, now.unsigned_abs()));
-        let claim = ClaimRuns { lease_id, limit: 10, now: at(now), until: at(now) + LEASE };
+        let claim = ClaimRuns { lease_id, limit: 10, now: at(now), until: at(now) + lease };
         self.storage.claim_runs(claim).await.unwrap()
     }
 
@@ -74,4 +78,80 @@ async fn a_class_that_looks_sealed_is_a_text_like_any_other() {
     sealed.storage.finish_run(held.lease, Ending { error, ..failure("", false) }).await.unwrap();
     assert!(errors(&sealed.storage, 1).await.contains(r#""error":"sealed~1:x.y""#));
     assert_eq!(sealed.status(1).await, RunStatus::Error);
+}
+
+fn ids(claimed: &ClaimedRuns) -> Vec<RunId> {
+    claimed.runs.iter().map(|claimed| claimed.run.run_id).collect()
+}
+
+#[tokio::test]
+async fn runs_wait_while_nobody_can_decrypt_them() {
+    let sealed = Sealed::new();
+    sealed.enqueue(1, "lost").await;
+    sealed.enqueue(2, "a").await;
+    sealed.handlers.are(Mood::Gone);
+    let claimed = sealed.claim(1).await;
+    assert_eq!((ids(&claimed), claimed.ended.len()), (vec![run(2)], 0));
+    assert_eq!(claimed.next_due, Some(at(2)), "somebody looks again soon");
+    assert_eq!(sealed.status(1).await, RunStatus::Pending);
+    sealed.handlers.are(Mood::Well);
+    let claimed = sealed.claim(2).await;
+    assert_eq!(ids(&claimed), [run(1)]);
+    assert_eq!(claimed.runs[0].run.counted_attempts(), 1, "its first attempt was no fault of its own");
+}
+
+#[tokio::test]
+async fn runs_whose_decryption_takes_too_long_wait_too() {
+    let sealed = Sealed::new();
+    sealed.enqueue(1, "lost").await;
+    sealed.enqueue(2, "a").await;
+    sealed.handlers.are(Mood::Silent);
+    let claimed = sealed.claim_for(1, Duration::from_millis(30)).await;
+    assert_eq!((ids(&claimed), claimed.ended.len()), (vec![run(2)], 0));
+    assert_eq!(sealed.status(1).await, RunStatus::Pending);
+}
+
+#[tokio::test]
+async fn runs_that_cannot_be_decrypted_end_and_are_told_of() {
+    let sealed = Sealed::new();
+    sealed.enqueue(1, "lost").await;
+    sealed.enqueue(2, "a").await;
+    sealed.handlers.are(Mood::Raise);
+    let claimed = sealed.claim(1).await;
+    assert_eq!(ids(&claimed), [run(2)]);
+    let (ended, ending) = &claimed.ended[0];
+    assert_eq!((ended.run_id, ending.status, claimed.ended.len()), (run(1), EndStatus::Error, 1));
+    assert_eq!(sealed.status(1).await, RunStatus::Error);
+}
+
+#[tokio::test]
+async fn ends_of_runs_are_told_also_when_one_of_them_cannot_be_decrypted() {
+    for mood in [Mood::Raise, Mood::Gone] {
+        let sealed = Sealed::new();
+        sealed.enqueue(1, "lost").await;
+        sealed.enqueue(2, "a").await;
+        assert_eq!(sealed.claim(1).await.runs.len(), 2);
+        sealed.handlers.are(mood);
+        let expired = sealed.storage.expire_leases(ExpireLeases { now: at(99), max_attempts: 1 }).await.unwrap();
+        let ended = expired.ended.iter().map(|(run, ending)| (run.run_id, ending.status));
+        assert_eq!(ended.collect::<Vec<_>>(), [(run(1), EndStatus::Error), (run(2), EndStatus::Error)]);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_was_made_is_made_though_it_cannot_be_decrypted() {
+    for mood in [Mood::Raise, Mood::Gone, Mood::Silent] {
+        let sealed = Sealed::new();
+        let thread_id = sealed.thread(1, json!({})).await;
+        sealed.handlers.are(mood);
+        let mut new = new_run(run(1), thread_id, at(0));
+        new.run.metadata.insert("said".into(), "secret".into());
+        let lease_id = LeaseId(Uuid::from_u64_pair(3, 1));
+        new.claim = Some(NewLease { lease_id, until: at(0) + Duration::from_millis(30) });
+        let created = within(tenant("lost"), sealed.storage.create_run(new)).await.unwrap();
+        assert!(matches!(created, CreatedRun::Created { claimed: None, .. }));
+        assert_eq!(sealed.status(1).await, RunStatus::Pending);
+        sealed.handlers.are(Mood::Well);
+        assert_eq!(ids(&sealed.claim(1).await), [run(1)]);
+    }
 }
