@@ -23,8 +23,6 @@ const INTERRUPT = "__interrupt__";
 /** Says in a checkpoint which language its values are written for. */
 const LANGUAGE = "node";
 const TASKS = "__pregel_tasks";
-/** What tasks write that are not done. */
-const UNDONE = new Set([INTERRUPT, "__resume__", "__error__", "__error_source_node__", "__scheduled__"]);
 /** From this version of checkpoints on, what is to be sent is kept among the values of their channels. */
 const KEEPS_SENDS = 4;
 /** The thread was begun by a graph in another language, whose values mean nothing here. */
@@ -203,7 +201,7 @@ export function hostSaver(kit: Kit, connection: Connection): BaseCheckpointSaver
       const blobs = saved.blobs.map(async ([channel, , type, data]) => {
         if (!isNothing(type, data)) values[channel] = await this.serde.loadsTyped(type, data);
       });
-      const writes = unanswered(saved.writes).sort(byPlace).map(async ([task, , , channel, type, data]) => {
+      const writes = [...saved.writes].sort(byPlace).map(async ([task, , , channel, type, data]) => {
         return [task, channel, await this.#value(type, data)] as [string, string, unknown];
       });
       await Promise.all(blobs);
@@ -256,12 +254,6 @@ function foreign(thread: string): ForeignThread {
   return new ForeignThread(
     `thread ${thread} was begun by a graph in Python, whose state a graph in JavaScript can't read; begin a new thread`,
   );
-}
-
-/** The writes of tasks without the interrupts of those that are done, which LangGraph would tell as open. */
-function unanswered(writes: Saved["writes"]): Saved["writes"] {
-  const done = new Set(writes.filter(([, , , channel]) => !UNDONE.has(channel)).map(([task]) => task));
-  return writes.filter(([task, , , channel]) => channel !== INTERRUPT || !done.has(task));
 }
 
 function byPlace(one: Saved["writes"][number], other: Saved["writes"][number]): number {

@@ -51,7 +51,7 @@ export function finishedState(thread: string, values: string, last: Checkpointed
 
 /** The nodes that are to run: LangGraph leaves out those that have an answer and ask again. */
 export function nextOf({ next, tasks }: StateSnapshot): string[] {
-  const waiting = tasks.filter((task) => task.interrupts.length > 0 && !next.includes(task.name));
+  const waiting = tasks.filter((task) => waitingFor(task).length > 0 && !next.includes(task.name));
   return [...next, ...waiting.map((task) => task.name)];
 }
 
@@ -89,14 +89,16 @@ function shownTask(task: Task): Record<string, unknown> {
     name: task.name,
     path: task.path ?? [],
     error: shownError(task.error),
-    interrupts: waitingFor(task),
+    interrupts: (task.interrupts as Interrupt[]).map(shownInterrupt),
     checkpoint: state !== undefined && !nested ? (state as Config).configurable : null,
     state: nested ? threadState(state) : null,
     result: (task as { result?: unknown }).result ?? null,
   };
 }
 
+/** The interrupts of a task that nobody has answered: with its result they stay where they were written. */
 function waitingFor(task: Task): Interrupt[] {
+  if ((task as { result?: unknown }).result !== undefined) return [];
   return (task.interrupts as Interrupt[]).map(shownInterrupt);
 }
 
