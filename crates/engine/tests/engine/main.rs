@@ -6,6 +6,7 @@ mod api_keys;
 mod attempts;
 mod cancel;
 mod crons;
+mod encryption;
 mod event_streaming;
 mod limits;
 mod own_app;
