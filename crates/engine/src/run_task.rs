@@ -344,10 +344,11 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
 fn unsealed(engine: &Engine, why: String) -> Outcome {
     tracing::error!(why, "what a run came to could not be encrypted");
     let error = RunError { error: FAILURE.into(), message: StorageError::Sealing(why).to_string() };
-    match failed(engine, nothing(RunEndStatus::Error), error, engine.ambient.now()) {
-        Outcome::Ended(ending, result) => Outcome::Ended(Box::new(Ending { unsealed: true, ..*ending }), result),
-        other => other,
+    let mut outcome = failed(engine, nothing(RunEndStatus::Error), error, engine.ambient.now());
+    if let Outcome::Ended(ending, _) = &mut outcome {
+        ending.unsealed = true;
     }
+    outcome
 }
 
 fn failed(engine: &Engine, end: RunEnd, error: RunError, at: Timestamp) -> Outcome {
