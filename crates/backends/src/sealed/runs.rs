@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use super::{SealedStorage, opener::Opener, page, sealer::Sealer};
 
-/// When runs are looked for again that can't be decrypted now.
+/// When runs are looked for again that can't be decrypted now, and how long it may take for those that have ended.
 const AGAIN: Duration = Duration::from_secs(1);
 
 #[async_trait]
@@ -88,9 +88,10 @@ impl Runs for SealedStorage {
     async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns> {
         let ExpiredRuns { requeued, ended } = self.inner.expire_leases(expire).await?;
         let opener = self.opener();
-        // That they ended is told whether or not they can be read.
+        // That they ended is told whether or not they can be read, and who asks has leases to renew.
         let ended = ended.into_iter().map(|(run, ending)| async {
-            let readable = opener.run(run.clone()).await.unwrap_or_else(|error| {
+            let reading = timeout(AGAIN, opener.run(run.clone())).await.unwrap_or_else(|_| Err(late()));
+            let readable = reading.unwrap_or_else(|error| {
                 tracing::error!(run_id = %run.run_id, %error, "a run that ended can't be decrypted");
                 run
             });
@@ -182,8 +183,11 @@ impl SealedStorage {
 
 /// What is not ready when its lease is about to end would be executed twice, and until then hold up others.
 async fn in_time<T>(opening: impl Future<Output = Result<T>>, now: Timestamp, until: Timestamp) -> Result<T> {
-    let late = |_| Err(StorageError::Unavailable("the handlers did not answer within a third of the lease".into()));
-    timeout(until.since(now) / 3, opening).await.unwrap_or_else(late)
+    timeout(until.since(now) / 3, opening).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> StorageError {
+    StorageError::Unavailable("the handlers did not answer soon enough for the leases of runs".into())
 }
 
 /// From when to when it is held that is claimed as it is made.

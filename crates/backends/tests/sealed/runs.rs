@@ -126,7 +126,7 @@ async fn runs_that_cannot_be_decrypted_end_and_are_told_of() {
 
 #[tokio::test]
 async fn ends_of_runs_are_told_also_when_one_of_them_cannot_be_decrypted() {
-    for mood in [Mood::Raise, Mood::Gone] {
+    for mood in [Mood::Raise, Mood::Gone, Mood::Silent] {
         let sealed = Sealed::new();
         sealed.enqueue(1, "lost").await;
         sealed.enqueue(2, "a").await;
