@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -13,11 +14,11 @@ PATH = {"path": "./sealing.py:encryption"}
 
 
 def _blob(data: bytes, **context: Any) -> dict[str, Any]:
-    return {"model": "checkpoint", "field": "blob", "context": context, "blob": base64.b64encode(data).decode()}
+    return {"model": "checkpoint", "field": "blob", "context": json.dumps(context), "blob": base64.b64encode(data).decode()}
 
 
 def _json(**members: Any) -> dict[str, Any]:
-    return {"model": "thread", "field": "metadata", "context": {}, "json": members}
+    return {"model": "thread", "field": "metadata", "context": "{}", "json": json.dumps(members)}
 
 
 async def _ask(host: FakeHost, op: str, *pieces: dict[str, Any]) -> list[Any]:
