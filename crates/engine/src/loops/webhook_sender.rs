@@ -83,8 +83,8 @@ fn begin(engine: &Engine, claimed: ClaimedDeliveries, now: Timestamp) -> Option<
         let engine = engine.clone();
         let taken = engine.outbox.begin(&delivery);
         engine.tasks.clone().spawn(async move {
-            let contact = attempt(&engine, delivery).await;
-            engine.outbox.end(&taken, contact, engine.ambient.now());
+            let (contact, at) = attempt(&engine, delivery).await;
+            engine.outbox.end(&taken, contact, at);
             engine.wake(Topic::Deliveries);
         });
     }
@@ -92,7 +92,8 @@ fn begin(engine: &Engine, claimed: ClaimedDeliveries, now: Timestamp) -> Option<
     [claimed.next_due, engine.outbox.next_opening(now)].into_iter().flatten().min()
 }
 
-async fn attempt(engine: &Engine, mut delivery: ClaimedDelivery) -> Contact {
+/// Tries once. Returns how that went, and when.
+async fn attempt(engine: &Engine, mut delivery: ClaimedDelivery) -> (Contact, Timestamp) {
     let mut span = webhook_traces::begin(&engine.traces, &mut delivery);
     engine.settings.faults.reach("delivery.claimed");
     let now = engine.ambient.now();
@@ -134,7 +135,7 @@ async fn attempt(engine: &Engine, mut delivery: ClaimedDelivery) -> Contact {
             tracing::error!(run_id = %delivery.run_id, %error, "what came of a webhook attempt could not be stored; it is sent again");
         }
     }
-    contact
+    (contact, at)
 }
 
 fn tell(delivery: &ClaimedDelivery, (status, failure): (Option<u16>, Option<&str>), next: NextStep) {
