@@ -24,8 +24,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 256;
 /// So much goes in one message, unless one piece is larger.
 const TOGETHER: usize = 8 << 20;
-/// What is larger would not fit into a message.
-const LARGEST: usize = 256 << 20;
+/// What is larger is not encrypted: its ciphertext might not fit into a message, and could never be read again.
+const LARGEST: usize = 128 << 20;
 
 /// Asks the user's handlers.
 pub struct CustomEncryption {
@@ -94,7 +94,7 @@ impl CustomEncryption {
     }
 
     async fn ask(&self, op: Op, piece: Piece) -> Result<Data> {
-        if size(&piece) > LARGEST {
+        if op == Op::Encrypt && size(&piece) > LARGEST {
             return Err(StorageError::Sealing(format!("a value of {} bytes is too large for handlers", size(&piece))));
         }
         let (answer, answered) = oneshot::channel();
@@ -231,4 +231,34 @@ fn gone(why: &str) -> StorageError {
 /// What was answered may be secret.
 fn nonsense() -> StorageError {
     StorageError::Sealing("the answer of the handlers makes no sense".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use threadyard_core::sealing::SealingContext;
+
+    use super::*;
+
+    fn asked(op: Op, bytes: usize) -> Asked {
+        let data = Data::Blob(vec![0; bytes].into());
+        let piece = Piece { model: String::new(), field: String::new(), context: SealingContext::default(), data };
+        Asked { op, piece, answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn what_goes_together_is_of_one_kind_and_no_more_than_fits() {
+        let waiting = [
+            asked(Op::Encrypt, 1),
+            asked(Op::Decrypt, TOGETHER),
+            asked(Op::Encrypt, TOGETHER + 1),
+            asked(Op::Encrypt, 2),
+            asked(Op::Decrypt, 0),
+        ];
+        let batches = batches(waiting.into_iter());
+        let sizes =
+            |(op, batch): &(Op, Vec<Asked>)| (*op == Op::Encrypt, batch.iter().map(|it| size(&it.piece)).collect());
+        let sizes: Vec<(bool, Vec<usize>)> = batches.iter().map(sizes).collect();
+        let expected = [(true, vec![1]), (true, vec![TOGETHER + 1]), (true, vec![2]), (false, vec![TOGETHER, 0])];
+        assert_eq!(sizes, expected);
+    }
 }
