@@ -14,6 +14,7 @@ from conftest import SHARED, Receiver, Server, until
 from langgraph_sdk import get_sync_client
 from services import Database
 from test_encryption import GRAPHS, LOCAL_HOOKS, SECRET, readable, readable_tables, refused, use
+from websockets.sync.client import connect
 
 HANDLERS = '''
 import base64, json, os, time
@@ -217,6 +218,21 @@ def test_the_context_goes_with_the_data(sealed: Path, serve: Callable[..., Serve
     assert of_items == of_runs, "also of what graphs remember"
     wrong = httpx.get(f"{server.url}/threads/{threads['red']}", headers={"X-Encryption-Context": "no!", "authorization": "ann"})
     assert wrong.status_code == 422 and "x-encryption-context" in wrong.text
+
+
+def test_commands_on_a_web_socket_have_its_context(sealed: Path, serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(sealed, CALLS=str(tmp_path / "calls"))
+    client, green = get_sync_client(url=server.url), header(tenant="green")
+    thread_id = client.threads.create(headers=green)["thread_id"]
+    url = f"{server.url.replace('http', 'ws')}/threads/{thread_id}/stream/events"
+    with connect(url, additional_headers=green, open_timeout=60) as socket:
+        params = {"assistant_id": "chat", "input": {"said": [SECRET]}}
+        socket.send(json.dumps({"id": 1, "method": "run.start", "params": params}))
+        run_id = json.loads(socket.recv(60))["result"]["run_id"]
+        client.runs.join(thread_id, run_id)
+    assert client.threads.get_state(thread_id)["values"]["said"][0] == SECRET
+    kept = [context for what, model, _, context in calls(tmp_path / "calls") if model == "checkpoint" and "encrypt" in what]
+    assert kept and all(context == {"tenant": "green"} for context in kept), kept
 
 
 def test_what_can_t_be_encrypted_is_not_stored(sealed: Path, serve: Callable[..., Server], tmp_path: Path) -> None:
