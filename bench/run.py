@@ -28,8 +28,6 @@ sys.path.insert(0, str(HERE.parent / "e2e/python"))
 import services  # noqa: E402
 
 Round = dict[str, dict[str, float]]
-# The share of a round's runs that come before it all and are not counted.
-WARM_UP = 0.9
 
 
 def main() -> None:
@@ -52,10 +50,6 @@ def main() -> None:
         project = options.typescript or HERE / "project"
         server, url = start(options.binary, Path(data), project=project, **variables)
         try:
-            # The floor warms up by itself; V8 compiles what has been running for a while.
-            load(url, WARM_UP, services=ports)
-            if options.peer:
-                load(options.peer, options.peer_share)
             for number in range(options.rounds):
                 print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
                 floor.append(bare(options.typescript))
