@@ -1,5 +1,5 @@
 //! What every backend must do; a new one is done when these pass for it. Each has a test target of its own, which defines
-//! `Backend` and includes this.
+//! `Backend`, `SEAL` and `HANDLERS`, and includes this. Push configs are a part of their own, since there are none behind handlers.
 
 mod access;
 mod agent_tasks;
@@ -14,7 +14,6 @@ mod grown_values;
 mod items;
 mod limits;
 mod prompt_claims;
-mod push_configs;
 mod queue;
 mod retention;
 mod thread_search;

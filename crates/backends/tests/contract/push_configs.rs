@@ -11,8 +11,7 @@ use threadyard_core::{
     webhook_policy::WebhookHeaders,
 };
 
-use super::{at, run, success, thread, webhooks};
-use crate::Backend;
+use crate::{Backend, at, contract::webhooks, run, success, thread};
 
 fn task(n: u64) -> TaskId {
     TaskId { thread_id: thread(1), run_id: run(n) }

@@ -13,7 +13,7 @@ use threadyard_core::{
     threads::{CopyThread, NewThread, ThreadPatch, ThreadStatus, ThreadStorage, ThreadValues, Usage},
 };
 
-use crate::{Backend, at, run, success, thread};
+use crate::{Backend, SEAL, at, run, success, thread};
 
 async fn make(backend: &Backend, n: u64, ttl: impl Into<Option<ThreadTtl>>) -> ThreadId {
     let new = NewThread { thread_id: thread(n), metadata: Object::new(), ttl: ttl.into(), now: at(0) };
@@ -129,7 +129,7 @@ async fn what_a_thread_occupies_is_counted() {
     save(&backend, id, &["1", "2"]).await;
     let used = backend.storage.thread_storage(id).await.unwrap().unwrap();
     assert_eq!((used.checkpoints.count, used.pending_writes), (2, Usage::default()));
-    assert_eq!(used.channels, [("log".into(), Usage { count: 2, bytes: 4 + 2 * Backend::SEAL })]);
+    assert_eq!(used.channels, [("log".into(), Usage { count: 2, bytes: 4 + 2 * SEAL })]);
     assert!(used.checkpoints.bytes > 100);
     assert_eq!(backend.storage.thread_storage(thread(9)).await.unwrap(), None);
 }

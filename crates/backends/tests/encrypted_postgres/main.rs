@@ -2,51 +2,32 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../postgres/backend.rs"]
+mod backend;
 #[path = "../contract/mod.rs"]
 mod contract;
 #[path = "../postgres/database.rs"]
 #[expect(dead_code, reason = "these tests need less of it")]
 mod database;
+#[path = "../contract/push_configs.rs"]
+mod push_configs;
 #[path = "../postgres/server.rs"]
 mod server;
 
 use std::sync::Arc;
 
-use threadyard_backends::{AesKey, Cipher, PostgresStorage};
+use threadyard_backends::{AesKey, Cipher, PostgresConfig, PostgresStorage};
 use threadyard_core::storage::Storage;
 
+use backend::Backend;
 use contract::{at, run, success, thread};
-use database::Database;
 
-/// A backend with nothing in it.
-struct Backend {
-    storage: Arc<dyn Storage>,
-    database: Database,
-}
+/// By how many bytes a stored value is longer than what it is made of.
+const SEAL: u64 = 48;
+/// Whether handlers of a project encrypt in front of it.
+const HANDLERS: bool = false;
 
-impl Backend {
-    /// By how many bytes a stored value is longer than what it is made of.
-    const SEAL: u64 = 48;
-
-    async fn new() -> Self {
-        Self::open(Database::new().await).await
-    }
-
-    /// Closes the storage and opens it again, as after the death of its process.
-    async fn reopen(self) -> Self {
-        drop(self.storage);
-        Self::open(self.database).await
-    }
-
-    /// Whether items can be found by their meaning.
-    async fn compares_vectors(&self) -> bool {
-        self.database.has_vectors().await
-    }
-
-    async fn open(database: Database) -> Self {
-        let key = AesKey::read("LANGGRAPH_AES_KEY", "a key of 32 bytes, as it must be").unwrap();
-        let cipher = Cipher::new(key, Vec::new());
-        let storage = PostgresStorage::open_with(&database.config(), &cipher).await.unwrap();
-        Self { storage: Arc::new(storage), database }
-    }
+async fn opened(config: &PostgresConfig) -> Arc<dyn Storage> {
+    let key = AesKey::read("LANGGRAPH_AES_KEY", "a key of 32 bytes, as it must be").unwrap();
+    Arc::new(PostgresStorage::open_with(config, &Cipher::new(key, Vec::new())).await.unwrap())
 }

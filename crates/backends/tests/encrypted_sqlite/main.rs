@@ -2,46 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../sqlite/backend.rs"]
+mod backend;
 #[path = "../contract/mod.rs"]
 mod contract;
+#[path = "../contract/push_configs.rs"]
+mod push_configs;
 
-use std::sync::Arc;
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+};
 
-use tempfile::TempDir;
 use threadyard_backends::{AesKey, Cipher, SqliteStorage};
 use threadyard_core::storage::Storage;
 
+use backend::Backend;
 use contract::{at, run, success, thread};
 
-/// A backend with nothing in it.
-struct Backend {
-    storage: Arc<dyn Storage>,
-    folder: TempDir,
-}
+/// By how many bytes a stored value is longer than what it is made of.
+const SEAL: u64 = 48;
+/// Whether handlers of a project encrypt in front of it.
+const HANDLERS: bool = false;
 
-#[expect(clippy::unused_async, reason = "other backends are waited for")]
-impl Backend {
-    /// By how many bytes a stored value is longer than what it is made of.
-    const SEAL: u64 = 48;
-
-    async fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap())
-    }
-
-    /// Closes the storage and opens it again, as after the death of its process.
-    async fn reopen(self) -> Self {
-        drop(self.storage);
-        Self::open(self.folder)
-    }
-
-    /// Whether items can be found by their meaning.
-    async fn compares_vectors(&self) -> bool {
-        true
-    }
-
-    fn open(folder: TempDir) -> Self {
-        let key = AesKey::read("LANGGRAPH_AES_KEY", "a key of 32 bytes, as it must be").unwrap();
-        let storage = SqliteStorage::open_with(folder.path(), &Cipher::new(key, Vec::new())).unwrap();
-        Self { storage: Arc::new(storage), folder }
-    }
+fn opened(folder: &Path) -> (Arc<dyn Storage>, Weak<SqliteStorage>) {
+    let key = AesKey::read("LANGGRAPH_AES_KEY", "a key of 32 bytes, as it must be").unwrap();
+    let storage = Arc::new(SqliteStorage::open_with(folder, &Cipher::new(key, Vec::new())).unwrap());
+    (storage.clone(), Arc::downgrade(&storage))
 }

@@ -36,7 +36,7 @@ impl Sealed {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let inner: Arc<dyn Storage> = Arc::new(SqliteStorage::open(folder.path()).unwrap());
-        let handlers = Arc::new(Handlers::default());
+        let handlers = Arc::new(Handlers::leaving(&[]));
         let storage = SealedStorage::new(inner.clone(), handlers.clone());
         Self { inner, storage, handlers, _folder: folder }
     }
