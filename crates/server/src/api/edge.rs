@@ -23,7 +23,7 @@ use super::{
     error::not_found,
     http_metrics::HttpMetrics,
     rate::Rate,
-    stalled_bodies::end_stalled,
+    stalled_bodies::{Patience, end_stalled},
     system,
 };
 
@@ -38,6 +38,8 @@ pub struct HttpLimits {
     pub max_body: usize,
     /// How long a body may bring nothing while it is waited for.
     pub body_silence: Duration,
+    /// How long the body of a call of the API may take, and a second more for each KiB of it.
+    pub body_within: Duration,
     /// How often one caller may ask, if there is a limit.
     pub rate: Option<Rate>,
 }
@@ -45,7 +47,8 @@ pub struct HttpLimits {
 impl Default for HttpLimits {
     /// Sizes as in the official server.
     fn default() -> Self {
-        Self { max_body: 300 << 20, body_silence: Duration::from_secs(30), rate: None }
+        let (body_silence, body_within) = (Duration::from_secs(30), Duration::from_mins(1));
+        Self { max_body: 300 << 20, body_silence, body_within, rate: None }
     }
 }
 
@@ -89,7 +92,7 @@ pub(crate) fn edge(api: Router, http: &HttpSettings) -> Router {
     };
     let headers = Arc::new(options.logging_headers.clone());
     let log = AccessLog { headers, ambient: ambient.clone(), metrics: metrics.clone(), traces: traces.clone() };
-    api.layer(middleware::from_fn_with_state(http.limits.body_silence, end_stalled))
+    api.layer(middleware::from_fn_with_state(Patience::Silence(http.limits.body_silence), end_stalled))
         .layer(middleware::from_fn_with_state(Cors::new(rules.clone()), cors))
         .layer(middleware::from_fn_with_state(log, access_log::log))
 }

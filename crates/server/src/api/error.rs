@@ -142,7 +142,7 @@ pub(super) fn no_message(why: &str) -> Response {
 }
 
 /// Nothing is left to be read on this connection but what did not come.
-pub(super) fn body_stalled(why: &Stalled) -> Response {
+pub(super) fn body_stalled(why: Stalled) -> Response {
     let detail = why.to_string();
     let logged = Extension(Detail::of(&detail));
     let closes = [(CONNECTION, HeaderValue::from_static("close"))];

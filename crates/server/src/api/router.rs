@@ -27,7 +27,9 @@ use super::{
     openapi::{self, Documents},
     rate::{Buckets, by_address},
     request_id::ConfigurableHeaders,
-    runs, sealing, stateless_runs, system, threads, ui, webhook_keys,
+    runs, sealing,
+    stalled_bodies::{Patience, end_stalled},
+    stateless_runs, system, threads, ui, webhook_keys,
 };
 
 macro_rules! routes {
@@ -162,6 +164,8 @@ pub(crate) fn routes(engine: Engine, access: OperatorAccess, http: &HttpSettings
         }
     };
     guarded
+        // Routes of the project's own application may take what they are sent as slowly as they like.
+        .layer(middleware::from_fn_with_state(Patience::Whole(http.limits.body_within), end_stalled))
         .layer(Extension(access))
         .layer(Extension(http.metrics.clone()))
         .layer(Extension(Cors::new(http.cors.clone())))

@@ -180,3 +180,20 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     run.succeed(&json!({ "x": 1 }));
     assert_eq!(json(waiting).await, (StatusCode::OK, json!({ "x": 1 })));
 }
+
+#[tokio::test]
+async fn a_body_that_only_holds_its_connection_is_not_waited_for() {
+    let limits = HttpLimits { body_within: Duration::from_millis(200), ..HttpLimits::default() };
+    let cors = Flags::parse_from(["test"]).server.cors(None);
+    let api = Api::start_with(OperatorAccess::Everybody, HttpOptions::default(), cors, limits).await;
+    let drops = stream::unfold((), async |()| {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from(" ")), ()))
+    });
+    let request = Request::post("/threads").body(Body::from_stream(drops)).unwrap();
+    let answer = tokio::time::timeout(SOON, api.router.clone().oneshot(request)).await.unwrap().unwrap();
+    assert_eq!(answer.headers()[header::CONNECTION], "close");
+    let (status, told) = json(answer).await;
+    let why = "the body is not here after 0.2 s and a second for each KiB; send it again, and faster";
+    assert_eq!((status, &told["detail"]), (StatusCode::REQUEST_TIMEOUT, &json!(why)));
+}
