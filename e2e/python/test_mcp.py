@@ -79,7 +79,9 @@ def text_of(result: Any) -> str:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_the_official_client_finds_and_calls_tools(server: Server, mode: str) -> None:
     async def use(client: Client) -> Any:
-        await client.send_ping()
+        assert (client.protocol_version == "2026-07-28") == (mode == "auto")
+        if mode == "legacy":
+            await client.send_ping()
         said = await client.call_tool("chat", {"messages": "hello"})
         listed = await client.call_tool("chat", {"messages": [{"role": "user", "content": "a list"}]})
         walked = await client.call_tool("walk", {"topic": "looms"})
@@ -165,6 +167,19 @@ def test_who_leaves_stops_the_run(server: Server, asks_for_progress: bool) -> No
     until(lambda: running() == 0, "it goes on")
 
 
+def test_a_cancelled_call_stops_its_run_while_its_client_stays(server: Server) -> None:
+    running = lambda: httpx.get(f"{server.url}/metrics?format=json").json()["queue"]["n_running"]  # noqa: E731
+
+    async def use(client: Client) -> Any:
+        call = asyncio.create_task(client.call_tool("walk", {"topic": "long"}))
+        await asyncio.to_thread(until, lambda: running() == 1, "it does not begin")
+        call.cancel()
+        await asyncio.to_thread(until, lambda: running() == 0, "it goes on")
+        return await client.call_tool("walk", {"topic": "looms"})
+
+    assert not with_client(server, use).is_error
+
+
 def test_runs_leave_no_threads(server: Server) -> None:
     call(server, "tools/call", {"name": "walk", "arguments": {"topic": "looms"}})
     client = get_sync_client(url=server.url)
@@ -226,6 +241,56 @@ def test_what_is_no_request_is_not_answered_as_one(server: Server, body: str, st
 def test_wrong_params_are_refused(server: Server, method: str, params: Any, code: int) -> None:
     answer = call(server, method, params)
     assert (answer.status_code, answer.json()["error"]["code"], answer.json()["id"]) == (200, code, 1)
+
+
+WITHOUT_HANDSHAKE = "2026-07-28"
+META = {"io.modelcontextprotocol/protocolVersion": WITHOUT_HANDSHAKE, "io.modelcontextprotocol/clientCapabilities": {}}
+
+
+def call_by_itself(server: Server, method: str, params: Any, **headers: str) -> httpx.Response:
+    said = {"mcp-protocol-version": WITHOUT_HANDSHAKE, "mcp-method": method, **headers}
+    body = request(method, {"_meta": META, **params})
+    return httpx.post(f"{server.url}/mcp", json=body, headers={**JSON, **said})
+
+
+def test_calls_without_a_handshake_say_and_hear_everything_at_once(server: Server) -> None:
+    found = call_by_itself(server, "server/discover", {}).json()["result"]
+    assert found["supportedVersions"] == [WITHOUT_HANDSHAKE] and found["capabilities"] == {"tools": {}}
+    listed = call_by_itself(server, "tools/list", {}).json()["result"]
+    for result in (found, listed):
+        assert (result["resultType"], result["ttlMs"], result["cacheScope"]) == ("complete", 0, "private")
+        assert result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "Threadyard"
+    walk = {"name": "walk", "arguments": {"topic": "looms"}}
+    result = call_by_itself(server, "tools/call", walk, **{"mcp-name": "walk"}).json()["result"]
+    assert (result["resultType"], json.loads(result["content"][0]["text"])["steps"]) == ("complete", 2)
+    # Others hear nothing of that.
+    assert set(call(server, "tools/call", walk).json()["result"]) == {"content"}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "headers", "status", "code"),
+    [
+        ("ping", {}, {}, 404, -32601),
+        ("initialize", {}, {}, 404, -32601),
+        ("tools/list", {"cursor": "x"}, {}, 400, -32602),
+        ("tools/list", {"_meta": {}}, {}, 400, -32602),
+        ("tools/list", {}, {"mcp-method": "tools/call"}, 400, -32020),
+        ("tools/call", {"name": "walk"}, {}, 400, -32020),
+        ("tools/call", {"name": "nobody"}, {"mcp-name": "nobody"}, 400, -32602),
+    ],
+)
+def test_calls_without_a_handshake_are_refused_in_the_words_of_http(
+    server: Server, method: str, params: Any, headers: dict[str, str], status: int, code: int
+) -> None:
+    answer = call_by_itself(server, method, params, **headers)
+    assert (answer.status_code, answer.json()["error"]["code"], answer.json()["id"]) == (status, code, 1)
+
+
+def test_a_version_that_is_not_spoken_is_told_which_are(server: Server) -> None:
+    meta = {**META, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
+    answer = call_by_itself(server, "tools/list", {"_meta": meta}, **{"mcp-protocol-version": "2099-01-01"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32022)
+    assert answer.json()["error"]["data"] == {"supported": [WITHOUT_HANDSHAKE], "requested": "2099-01-01"}
 
 
 def test_there_is_nothing_behind_the_end_of_the_list(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 mod progress;
 mod tools;
+mod versions;
 
 use axum::{
     Extension, Json,
@@ -16,13 +17,12 @@ use super::{
     access::NoForeignPage,
     caller::Caller,
     edge::Mount,
-    error::{answered_call, no_message, not_found},
+    error::{no_message, not_found},
     json_rpc::{self, BAD_PARAMS, Call, Message, RpcError},
     request_id::Configurable,
 };
+use versions::{Manner, WITH_HANDSHAKE};
 
-/// The versions of the protocol that differ in nothing that is spoken here, the newest first.
-const VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const EVENT_STREAM: &str = "text/event-stream";
 
 pub(super) async fn post(
@@ -38,14 +38,18 @@ pub(super) async fn post(
     }
     let call = match json_rpc::read(&body) {
         Ok(Message::Call(call)) => call,
-        // Without sessions nobody knows whose request a notice of cancellation is about.
+        // Ids count for each client by itself, so that without sessions nobody knows whose call a notice of cancellation is
+        // about. Calls without a handshake are cancelled by the end of their connections.
         Ok(Message::Notice | Message::Answer) => return StatusCode::ACCEPTED.into_response(),
         Err(bad) if bad.error.code == BAD_PARAMS => {
             return Json(json_rpc::answer(&bad.id, Err(bad.error))).into_response();
         }
         Err(bad) => return no_message(&bad.error.message),
     };
-    answer(engine, call, &of_request, streams).await
+    match Manner::of(&headers, &call) {
+        Ok(manner) => answer(engine, call, &of_request, (manner, streams)).await,
+        Err(rejected) => rejected.response(&call.id),
+    }
 }
 
 /// There are no sessions to end.
@@ -67,27 +71,28 @@ fn accepts(headers: &HeaderMap, kind: &str) -> bool {
     })
 }
 
-async fn answer(engine: Engine, call: Call, of_request: &Configurable, streams: bool) -> Response {
-    let result = match call.method.as_str() {
-        "initialize" => Ok(hello(call.params.get("protocolVersion"))),
-        "ping" => Ok(json!({})),
-        "tools/list" => tools::list(&engine, call.params.get("cursor")).await,
-        "tools/call" => match tools::call(engine, &call, of_request, streams).await {
+async fn answer(engine: Engine, call: Call, of_request: &Configurable, (manner, streams): (Manner, bool)) -> Response {
+    let result = match (call.method.as_str(), manner) {
+        ("initialize", Manner::Shaken) => Ok(hello(call.params.get("protocolVersion"))),
+        ("ping", Manner::Shaken) => Ok(json!({})),
+        ("server/discover", Manner::ByItself) => Ok(manner.discovered()),
+        ("tools/list", _) => tools::list(&engine, call.params.get("cursor")).await.map(|listed| manner.unkept(listed)),
+        ("tools/call", _) => match tools::call(engine, &call, of_request, (manner, streams)).await {
             Ok(answer) => return answer,
             Err(error) => Err(error),
         },
-        unknown => Err(RpcError::unknown_method(unknown)),
+        (unknown, _) => Err(RpcError::unknown_method(unknown)),
     };
-    answered_call(&call.id, result)
+    manner.response(&call.id, result)
 }
 
 fn hello(wanted: Option<&Value>) -> Value {
     let wanted = wanted.and_then(Value::as_str);
-    let version = VERSIONS.into_iter().find(|version| wanted == Some(version)).unwrap_or(VERSIONS[0]);
+    let version = WITH_HANDSHAKE.into_iter().find(|version| wanted == Some(version)).unwrap_or(WITH_HANDSHAKE[0]);
     json!({
         "protocolVersion": version,
         "capabilities": { "tools": { "listChanged": false } },
-        "serverInfo": { "name": "Threadyard", "version": env!("CARGO_PKG_VERSION") },
+        "serverInfo": versions::server(),
     })
 }
 

@@ -11,6 +11,7 @@ use threadyard_engine::{Engine, RunStream, StartedRun};
 use super::{
     super::sse::{self, Said, Watchdog},
     tools::answered,
+    versions::Manner,
 };
 
 /// A run, on the way to the client that called it as a tool.
@@ -21,6 +22,7 @@ pub(super) struct Telling {
     stream: Option<RunStream>,
     id: Value,
     token: Value,
+    manner: Manner,
     /// How many steps there were.
     steps: u64,
     /// What is to be said of them.
@@ -28,8 +30,9 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    pub(super) fn new(engine: Engine, started: StartedRun, id: Value, token: Value) -> Self {
-        Self { engine, run: started.run, stream: Some(started.stream), id, token, steps: 0, notices: VecDeque::new() }
+    pub(super) fn new(engine: Engine, started: StartedRun, (id, token): (Value, Value), manner: Manner) -> Self {
+        let (run, stream) = (started.run, Some(started.stream));
+        Self { engine, run, stream, id, token, manner, steps: 0, notices: VecDeque::new() }
     }
 
     async fn next(&mut self) -> Option<Said> {
@@ -45,7 +48,7 @@ impl Telling {
         }
         let stream = self.stream.take()?;
         let result = self.engine.wait_for(self.run.thread_id, self.run.run_id, stream).await;
-        Some(Said::of(&answered(&self.id, result)))
+        Some(Said::of(&answered(&self.id, result, self.manner)))
     }
 
     fn notice(&mut self, node: &str) {

@@ -17,12 +17,13 @@ use threadyard_engine::{Engine, Error, ThreadChoice};
 
 use super::{
     super::{
-        json_rpc::{self, Call, RpcError},
+        json_rpc::{Call, RpcError},
         request_id::Configurable,
         runs::fields,
         sse::{self, Watchdog},
     },
     progress,
+    versions::Manner,
 };
 
 /// So many tools are listed at once.
@@ -165,7 +166,7 @@ pub(super) async fn call(
     engine: Engine,
     call: &Call,
     of_request: &Configurable,
-    streams: bool,
+    (manner, streams): (Manner, bool),
 ) -> Result<Response, RpcError> {
     let assistant = named(&engine, call.params.get("name")).await?;
     let input = match call.params.get("arguments") {
@@ -184,11 +185,11 @@ pub(super) async fn call(
     let watchdog = Watchdog::new(engine.clone(), thread, run, true);
     let id = call.id.clone();
     if let Some(token) = token {
-        return Ok(progress::told(progress::Telling::new(engine, started, id, token), watchdog));
+        return Ok(progress::told(progress::Telling::new(engine, started, (id, token), manner), watchdog));
     }
     let answer = async move {
         let result = engine.wait_for(thread, run, started.stream).await;
-        Bytes::from(answered(&id, result).to_string())
+        Bytes::from(answered(&id, result, manner).to_string())
     };
     Ok(sse::kept_alive(answer, watchdog, HeaderMap::new()))
 }
@@ -217,8 +218,8 @@ fn certain(tool: &str) -> &str {
 }
 
 /// The answer to the call of a tool, once its run has ended.
-pub(super) fn answered(id: &Value, result: Result<Bytes, Error>) -> Value {
-    json_rpc::answer(id, result.map(|result| content(&String::from_utf8_lossy(&result))).map_err(RpcError::from))
+pub(super) fn answered(id: &Value, result: Result<Bytes, Error>, manner: Manner) -> Value {
+    manner.answer(id, result.map(|result| content(&String::from_utf8_lossy(&result))).map_err(RpcError::from))
 }
 
 /// What a run results in. That it failed is for the model to see, which may know better than to fail again.
