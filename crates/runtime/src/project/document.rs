@@ -27,6 +27,10 @@ impl Wrong {
         Self { key: key.into(), why: why.to_string(), unsupported: false }
     }
 
+    pub(crate) fn unknown(key: impl Into<String>) -> Self {
+        Self::new(key, "is not a key that this server knows")
+    }
+
     pub(crate) fn unsupported(key: impl Into<String>) -> Self {
         let why = "is not supported yet; remove it to go on without it (see docs/COMPATIBILITY.md)";
         Self { unsupported: true, ..Self::new(key, why) }
@@ -167,10 +171,11 @@ pub(crate) fn read<T: DeserializeOwned>(key: &str, value: &Value, unknown: &mut 
 /// Reads the value of a key where a mistyped one would open what should be closed: unknown keys are wrong.
 pub(crate) fn read_all<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, Wrong> {
     let mut unknown = Vec::new();
-    let read = read(key, value, &mut unknown)?;
+    let read = read(key, value, &mut unknown);
+    // A key that is missing may be there under a mistyped name.
     match unknown.into_iter().next() {
-        Some(unknown) => Err(Wrong::new(unknown, "is not a key that this server knows")),
-        None => Ok(read),
+        Some(unknown) => Err(Wrong::unknown(unknown)),
+        None => read,
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Graph, Project, document::Wrong, sections::Sections};
 use crate::language;
 
 /// Keys without which a project would be served differently, or less safely, than its author means.
-const REFUSED_KEYS: [&str; 1] = ["serde"];
+const REFUSED_KEYS: [&str; 2] = ["serde", "priority"];
 
 /// Refuses what would change what is served, and can't be done.
 pub(super) fn of_sections(sections: &Sections) -> Result<(), Wrong> {
@@ -22,7 +22,8 @@ pub(super) fn of_sections(sections: &Sections) -> Result<(), Wrong> {
         let keys = sections.object(section)?.and_then(Value::as_object).into_iter().flatten();
         let mut said = keys.filter(|(_, value)| !value.is_null());
         if let Some((key, _)) = said.find(|(key, _)| !known.contains(&key.as_str())) {
-            return Err(Wrong::unsupported(format!("{section}.{key}")));
+            let whole = format!("{section}.{key}");
+            return Err(if key == "path" { Wrong::unsupported(whole) } else { Wrong::unknown(whole) });
         }
     }
     match sections.below("checkpointer", "backend") {

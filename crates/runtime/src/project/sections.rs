@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The variable that stands for a section where the file has none.
-const VARIABLES: [(&str, &str); 9] = [
+const VARIABLES: [(&str, &str); 10] = [
     ("graphs", "LANGSERVE_GRAPHS"),
     ("store", "LANGGRAPH_STORE"),
     ("auth", "LANGGRAPH_AUTH"),
@@ -20,6 +20,7 @@ const VARIABLES: [(&str, &str); 9] = [
     ("checkpointer", "LANGGRAPH_CHECKPOINTER"),
     ("ui", "LANGGRAPH_UI"),
     ("ui_config", "LANGGRAPH_UI_CONFIG"),
+    ("priority", "LANGGRAPH_PRIORITY"),
 ];
 
 /// The sections of a configuration. A section of the file wins over a variable.
