@@ -13,8 +13,11 @@ from conftest import Server, until, write_project
 GRAPH = """
 from langgraph.graph import START, StateGraph
 
+def work(state, config):
+    return {"who": config["configurable"].get("langgraph_auth_user_id")}
+
 builder = StateGraph(dict)
-builder.add_node("work", lambda state: {"done": True})
+builder.add_node("work", work)
 builder.add_edge(START, "work")
 graph = builder.compile()
 """
@@ -35,6 +38,15 @@ async def me(request):
     return JSONResponse({"client": request.client.host, "scheme": request.url.scheme})
 
 app = Starlette(routes=[Route("/me", me)], middleware=[Middleware(Around)])
+"""
+AUTH = """
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+@auth.authenticate
+async def authenticate(request):
+    return f"{request.url.scheme} from {request.client.host}"
 """
 SAID = {"x-forwarded-for": "6.6.6.6, 198.51.100.7", "x-forwarded-proto": "https"}
 
@@ -68,6 +80,18 @@ def test_a_trusted_proxy_says_who_asks(serve: Any, tmp_path: Path, app: bool) ->
         return {json.loads(line).get("client") for line in server.log().splitlines() if line.startswith("{")}
 
     until(lambda: {"198.51.100.98", "198.51.100.99"} <= logged(), server.log)
+
+
+@pytest.mark.parametrize("app", [True, False])
+def test_handlers_of_authentication_hear_who_asks(serve: Any, tmp_path: Path, app: bool) -> None:
+    files = {"work.py": GRAPH, "webapp.py": APP, "guard.py": AUTH}
+    http = {"app": "./webapp.py:app"} if app else {}
+    graphs = {"work": "./work.py:graph"}
+    server = serve(write_project(tmp_path / "project", graphs, files, auth={"path": "./guard.py:auth"}, http=http))
+    run = {"assistant_id": "work", "input": {}}
+    who = lambda **headers: httpx.post(f"{server.url}/runs/wait", json=run, headers=headers).json()["who"]  # noqa: E731
+    assert who(**SAID) == "https from 198.51.100.7"
+    assert who() == "http from 127.0.0.1"
 
 
 def test_cards_lead_where_the_client_asked(serve: Any, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 //! Access: who calls, what is to be done, and the contract of whoever decides whether it may be.
 
+use std::net::SocketAddr;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,10 @@ pub struct Credentials {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body, for those who ask for it.
     pub body: Option<Bytes>,
+    /// From where it came, as far as that is known.
+    pub client: Option<SocketAddr>,
+    /// Whether it came encrypted.
+    pub secure: bool,
 }
 
 impl Credentials {

@@ -67,6 +67,9 @@ struct AuthenticateArgs<'a> {
     query: &'a str,
     headers: Vec<(&'a str, String)>,
     body: Option<String>,
+    /// The address and the port.
+    client: Option<(String, u16)>,
+    scheme: &'static str,
 }
 
 #[derive(Serialize)]
@@ -156,6 +159,8 @@ impl Gate for CustomAuth {
             query: &credentials.query,
             headers: credentials.headers.iter().map(|(name, value)| (&**name, BASE64_STANDARD.encode(value))).collect(),
             body: credentials.body.as_ref().map(|body| BASE64_STANDARD.encode(body)),
+            client: credentials.client.map(|client| (client.ip().to_canonical().to_string(), client.port())),
+            scheme: if credentials.secure { "https" } else { "http" },
         };
         let Authenticated { user } = self.ask("authenticate", &args).await?;
         if let (Some(remembered), Some(key)) = (&self.remembered, key) {
@@ -232,7 +237,16 @@ mod tests {
         };
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
         let (method, path, query) = (String::new(), String::new(), String::new());
-        let credentials = Credentials { method, path, path_params: Vec::new(), query, headers, body: None };
+        let credentials = Credentials {
+            method,
+            path,
+            path_params: Vec::new(),
+            query,
+            headers,
+            body: None,
+            client: None,
+            secure: false,
+        };
         Remembered { rules, ambient: Ambient::system(), users: RwLock::default() }.key(&credentials, "1")
     }
 

@@ -105,9 +105,10 @@ def test_bodies_are_there_for_handlers_that_ask(with_worker) -> None:
 
     async def scenario(host: FakeHost) -> None:
         assert (await host.ready)["auth"] == {"ok": True, "body": True}
-        user = (await host.call("authenticate", None, **_request(None, b'{"name": "ann"}')))["user"]
+        asked = {**_request(None, b'{"name": "ann"}'), "client": ["198.51.100.7", 1], "scheme": "https"}
+        user = (await host.call("authenticate", None, **asked))["user"]
         assert (user["identity"], user["seen"], user["method"]) == ("ann", {"name": "ann"}, "GET")
-        assert user["x"] == "ü"
+        assert (user["x"], user["from"]) == ("ü", ["198.51.100.7", "https"])
 
     with_worker(scenario, {}, auth={"path": "./guard.py:curious"})
 

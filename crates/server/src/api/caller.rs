@@ -16,6 +16,7 @@ use threadyard_engine::{Engine, Error};
 
 use super::{
     access::Operator,
+    custom_app::Peer,
     error::{Answer, ApiError},
     rate::{Allowance, Buckets},
     request_traces,
@@ -215,6 +216,7 @@ async fn shown(body: Body, most: usize) -> Answer<Bytes> {
 async fn credentials(parts: &mut Parts) -> Credentials {
     let params = RawPathParams::from_request_parts(parts, &()).await;
     let params = params.map(|params| params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+    let peer = parts.extensions.get::<Peer>();
     Credentials {
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
@@ -222,6 +224,8 @@ async fn credentials(parts: &mut Parts) -> Credentials {
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: headers(&parts.headers),
         body: None,
+        client: peer.map(|peer| peer.address),
+        secure: peer.is_some_and(|peer| peer.secure),
     }
 }
 

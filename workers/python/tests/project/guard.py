@@ -91,7 +91,9 @@ async def crons(ctx, value):
 @curious.authenticate
 async def look(body, request):
     seen = await request.json()
-    return {"identity": body["name"], "seen": seen, "method": request.method, "x": request.headers["x-odd"]}
+    where = [request.client.host, request.scope["scheme"]]
+    known = {"method": request.method, "x": request.headers["x-odd"], "from": where}
+    return {"identity": body["name"], "seen": seen, **known}
 
 
 quick_came = threading.Event()
