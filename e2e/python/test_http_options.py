@@ -84,6 +84,11 @@ def test_the_log_says_how_a_run_went(server: Server) -> None:
     assert line["status"] == "success" and line["run_queue_ms"] >= 0 and line["run_exec_ms"] >= 0
 
 
+def test_each_line_of_the_log_is_an_object(server: Server) -> None:
+    lines = server.log().splitlines()
+    assert lines and all({"event", "level", "logger", "timestamp"} <= set(json.loads(line)) for line in lines)
+
+
 def test_routes_move_and_groups_go(server: Server) -> None:
     root = server.url.removesuffix("/my/api")
     assert httpx.get(f"{root}/ok").json()["ok"] is True

@@ -53,15 +53,31 @@ pub(super) async fn dev(args: &ServerArgs, reload: bool) -> anyhow::Result<()> {
         trusts_neighbours: true,
         sharing: SharingArgs::default(),
     };
-    let starting = App::start(args, mode, listener, progress);
+    let starting = App::start(args, mode, listener, step);
     let Some(app) = unless_stopped(starting, &mut signals).await? else { return Ok(()) };
+    welcome(&app);
+    until_stopped(app, args, signals).await
+}
+
+/// Says where everything is, to people.
+fn welcome(app: &App) {
+    if telemetry::is_json() {
+        return tracing::info!(address = %app.address, "serving");
+    }
     let url = app.url();
     eprintln!("\n  Threadyard serves your graphs\n");
     eprintln!("  API     {url}");
     eprintln!("  Docs    {url}/docs");
     eprintln!("  Studio  https://smith.langchain.com/studio/?baseUrl={url}");
     eprintln!("  State   {}\n", app.data_folder.display());
-    until_stopped(app, args, signals).await
+}
+
+/// A line of progress: programs that read the log hear of it as of everything else.
+fn step(line: &str) {
+    if telemetry::is_json() {
+        return tracing::info!("{}", line.trim());
+    }
+    progress(line);
 }
 
 /// Serves in production.
@@ -84,7 +100,7 @@ pub(super) async fn serve(args: &ServerArgs, mut sharing: SharingArgs) -> anyhow
         trusts_neighbours: false,
         sharing,
     };
-    let starting = App::start(args, mode, listener, progress);
+    let starting = App::start(args, mode, listener, step);
     let Some(app) = unless_stopped(starting, &mut signals).await? else { return Ok(()) };
     if app.is_open() && !app.address.ip().is_loopback() {
         tracing::warn!(

@@ -19,10 +19,8 @@ pub(crate) fn start(default_level: &str) {
         setting("LOG_COLOR").is_some_and(|value| matches!(value.to_lowercase().as_str(), "0" | "false" | "no"));
     let colours = std::io::stderr().is_terminal() && !no_colours;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    let as_json =
-        setting("LOG_JSON").is_some_and(|value| matches!(value.to_lowercase().as_str(), "1" | "true" | "yes"));
     // A second start, as in tests, keeps the first.
-    let _ = if as_json {
+    let _ = if is_json() {
         log.fmt_fields(JsonFields::new()).event_format(json::Json).try_init()
     } else {
         log.with_target(false).compact().try_init()
@@ -30,6 +28,11 @@ pub(crate) fn start(default_level: &str) {
     if let Some(wanted) = wanted.filter(|_| known.is_none()) {
         tracing::warn!("LOG_LEVEL: `{wanted}` is no level, such as debug, info, warning or error");
     }
+}
+
+/// Whether each line is one of JSON, for programs that read the log.
+pub(crate) fn is_json() -> bool {
+    setting("LOG_JSON").is_some_and(|value| matches!(value.to_lowercase().as_str(), "1" | "true" | "yes"))
 }
 
 /// A level, also as Python's programs name it, or several for parts of the program.
