@@ -162,7 +162,7 @@ def test_the_doctor_says_what_is_in_force_and_where_it_comes_from(tmp_path: Path
         path.write_text(json.dumps({**project, **section}))
         assert f"`{key}` names `./no.py`, which does not exist" in refused("doctor", "--config", path)
     path.write_text('{"graphs": {"a": "./no.py:graph"}}')
-    assert "`graphs.a` names `./no.py`" in refused("doctor", "--config", path)
+    assert f"{path}:1:13: `graphs.a` names `./no.py`" in refused("doctor", "--config", path)
     path.write_text('{"graphs": {}}')
     assert "`graphs`: is empty" in refused("doctor", "--config", path)
 

@@ -80,6 +80,7 @@ pub struct Project {
     pub sections: Vec<(&'static str, String)>,
     /// What is there but does nothing here: keys of images, and keys that nobody knows.
     pub without_effect: Vec<WithoutEffect>,
+    read_from: Box<Sections>,
 }
 
 /// A key that does nothing here.
@@ -200,8 +201,7 @@ impl Project {
                 is_known: IMAGE_KEYS.contains(&key.as_str()),
             });
         }
-        let unknown = unknown.into_iter();
-        project.without_effect.extend(unknown.map(|key| WithoutEffect {
+        project.without_effect.extend(unknown.into_iter().map(|key| WithoutEffect {
             place: sections.place(&key),
             key,
             is_known: false,
@@ -240,6 +240,7 @@ impl Project {
             env: Env::default(),
             sections: Vec::new(),
             without_effect: Vec::new(),
+            read_from: Box::new(sections.clone()),
             file: PathBuf::new(),
             folder: PathBuf::new(),
         })

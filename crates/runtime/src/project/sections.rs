@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use threadyard_core::json::Value;
 
 use super::{
-    ProjectError,
+    Project, ProjectError,
     document::{Document, Wrong},
 };
 
@@ -97,5 +97,12 @@ impl Sections {
     /// The error for what is wrong with a key.
     pub(crate) fn wrong(&self, wrong: &Wrong) -> ProjectError {
         ProjectError::at(self.place(&wrong.key), wrong)
+    }
+}
+
+impl Project {
+    /// Where a key is, such as `graphs.agent`, as `file:line:column`.
+    pub fn place(&self, key: &str) -> String {
+        self.read_from.place(key)
     }
 }

@@ -150,23 +150,21 @@ const FILES: [&str; 8] = ["py", "ts", "tsx", "mts", "cts", "js", "mjs", "cjs"];
 
 /// Refuses a project that names files which do not exist.
 pub(super) fn check_files(project: &Project) -> Result<(), ProjectError> {
-    let of_graphs = project.graphs.iter().map(|graph| ("graphs", format!("graphs.{}", graph.id), &graph.path));
-    let of_app = project.http.app.iter().map(|path| ("http", "http.app".to_owned(), path));
+    let of_graphs = project.graphs.iter().map(|graph| (format!("graphs.{}", graph.id), &graph.path));
+    let of_app = project.http.app.iter().map(|path| ("http.app".to_owned(), path));
     let of_auth = project.auth.iter().filter_map(|auth| match &auth.decider {
-        AuthDecider::Custom(config) => Some(("auth", "auth.path".to_owned(), &config.path)),
+        AuthDecider::Custom(config) => Some(("auth.path".to_owned(), &config.path)),
         AuthDecider::Builtin { .. } => None,
     });
-    let of_index = project.item_index.iter().map(|index| ("store", "store.index.embed".to_owned(), &index.embed));
-    let of_ui = project.ui.iter().flat_map(|ui| &ui.bundles).map(|(name, file)| ("ui", format!("ui.{name}"), file));
-    let of_encryption = project.encryption.iter().map(|path| ("encryption", "encryption.path".to_owned(), path));
-    for (section, key, path) in of_graphs.chain(of_app).chain(of_auth).chain(of_index).chain(of_ui).chain(of_encryption)
-    {
+    let of_index = project.item_index.iter().map(|index| ("store.index.embed".to_owned(), &index.embed));
+    let of_ui = project.ui.iter().flat_map(|ui| &ui.bundles).map(|(name, file)| (format!("ui.{name}"), file));
+    let of_encryption = project.encryption.iter().map(|path| ("encryption.path".to_owned(), path));
+    for (key, path) in of_graphs.chain(of_app).chain(of_auth).chain(of_index).chain(of_ui).chain(of_encryption) {
         let file = path.rsplit_once(':').map_or(path.as_str(), |(file, _)| file);
         let is_file = Path::new(file).extension().is_some_and(|it| FILES.iter().any(|known| it == *known));
         if is_file && !project.folder.join(file).is_file() {
-            let known = project.sections.iter().find(|(name, _)| *name == section);
-            let place = known.map_or_else(|| project.file.display().to_string(), |(_, place)| place.clone());
-            return Err(ProjectError::Invalid { place, why: format!("`{key}` names `{file}`, which does not exist") });
+            let why = format!("`{key}` names `{file}`, which does not exist");
+            return Err(ProjectError::Invalid { place: project.place(&key), why });
         }
     }
     Ok(())
