@@ -1,9 +1,10 @@
 // A worker from its first connection to its last frame: load the graphs, then serve the host's frames.
 
-import { once } from "node:events";
+import { on } from "node:events";
 import { realpathSync } from "node:fs";
 import { type Socket, connect } from "node:net";
 
+import { letManyListen } from "./abort_signals.ts";
 import { type AuthConfig, CustomAuth } from "./auth.ts";
 import { type Call, answer } from "./calls.ts";
 import { Connection } from "./connection.ts";
@@ -48,6 +49,7 @@ export async function serve({ path, token }: Place, control: Control, imported: 
   process.on("SIGINT", () => {});
   // What nobody waits for is no reason to take the other runs away.
   process.on("unhandledRejection", (reason) => console.error("a promise was rejected, and nobody handles it:", reason));
+  letManyListen();
   const socket = connect(path);
   socket.write(hello("main", token));
   const load = await awaitLoad(socket);
@@ -172,9 +174,7 @@ class Worker {
 
 async function awaitLoad(socket: Socket): Promise<Load> {
   const decoder = new FrameDecoder();
-  for (;;) {
-    const [data] = await Promise.race([once(socket, "data"), once(socket, "close")]);
-    if (!(data instanceof Buffer)) process.exit(1);
+  for await (const [data] of on(socket, "data", { close: ["close"] })) {
     for (const { kind, body } of decoder.feed(data)) {
       // The host says nothing more before it has heard READY.
       socket.pause();
@@ -187,4 +187,5 @@ async function awaitLoad(socket: Socket): Promise<Load> {
       return load;
     }
   }
+  process.exit(1);
 }

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 
 import { FakeHost, PROJECT } from "./host.ts";
 
@@ -189,4 +189,13 @@ test("the revision changes with the files that are loaded, and with no others", 
   expect(await revision()).toBe(first);
   writeFileSync(join(made, "b.ts"), "export const other = 1;");
   expect(await revision()).not.toBe(first);
+});
+
+test("what there is to load may come in many pieces", async () => {
+  host = new FakeHost();
+  const folder = project({ "graph.ts": `${IMPORTS}console.error("it is loaded");\nexport const graph = ${GRAPH};` });
+  const ready = await host.load({ graph: "./graph.ts:graph" }, { unknown: "x".repeat(4 << 20) }, folder);
+  expect(ready.graphs.graph).toEqual({ ok: true });
+  await vi.waitFor(() => expect(host.output).toContain("it is loaded"), { timeout: 60_000 });
+  expect(host.output).not.toContain("MaxListenersExceededWarning");
 });

@@ -1,6 +1,6 @@
 // Runs, from their start to their end.
 
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 
 import { FakeHost, names } from "./host.ts";
 
@@ -103,6 +103,16 @@ test("a run pauses before and after nodes", async () => {
   expect((await host.run("counter", { thread: "t-pause" })).end).toMatchObject({ next: false, values: { count: 4 } });
   const after = await host.run("counter", { input: { count: 1, log: [] }, after: ["*"] });
   expect(after.end).toMatchObject({ next: true, state: { next: ["double"] } });
+});
+
+test("nobody is warned of how many go on at once", async () => {
+  const items = Array.from({ length: 50 }, (_, at) => `item ${at}`);
+  const { end } = await host.run("fanout", { input: { items } });
+  expect(end.values.results).toHaveLength(50);
+  await host.run("printer", { input: {} });
+  // What was written before it is there, too.
+  await vi.waitFor(() => expect(host.output).toContain("an error line"), { timeout: 60_000 });
+  expect(host.output).not.toContain("MaxListenersExceededWarning");
 });
 
 test("commands go to nodes and change the state", async () => {
