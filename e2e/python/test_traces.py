@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, until
+from conftest import ROOT, Server, until
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -46,6 +46,43 @@ async def work(state, config):
 builder = StateGraph(State)
 builder.add_node("work", work)
 builder.add_edge(START, "work")
+"""
+
+TYPESCRIPT = """
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Annotation, START, StateGraph } from "@langchain/langgraph";
+import { INVALID_SPAN_CONTEXT, context, trace } from "@opentelemetry/api";
+import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
+
+context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+
+const State = Annotation.Root({ text: Annotation<string>, seen: Annotation<object>, fail: Annotation<boolean> });
+const file = (name: string) => join(import.meta.dirname, name);
+
+class RuntimeError extends Error {
+  override name = "RuntimeError";
+}
+
+async function work({ fail }: typeof State.State, { metadata }: any) {
+  const span = trace.getActiveSpan()?.spanContext() ?? INVALID_SPAN_CONTEXT;
+  if (metadata.run_attempt === 1 && existsSync(file("hold"))) {
+    writeFileSync(file("held"), "");
+    await new Promise((done) => setTimeout(done, 300_000));
+  }
+  if (fail) throw new RuntimeError("c4nary-message");
+  const { traceparent = null, tracestate = null } = metadata;
+  return { seen: { trace: span.traceId, span: span.spanId, traceparent, tracestate } };
+}
+
+export const graph = new StateGraph(State).addNode("work", work).addEdge(START, "work").compile();
+"""
+
+APPLICATION = """
+import { Hono } from "hono";
+
+export const app = new Hono();
+app.get("/heard", (context) => context.json(context.req.header()));
 """
 
 
@@ -103,8 +140,27 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def graph(project: Callable[..., Path]) -> Path:
+def python(project: Callable[..., Path]) -> Path:
     return project({"work": "./graph.py:builder"}, {"graph.py": GRAPH})
+
+
+@pytest.fixture
+def typescript(project: Callable[..., Path]) -> Path:
+    return in_typescript(project, ROOT / "workers/node/node_modules")
+
+
+@pytest.fixture(params=["python", "typescript"])
+def graph(request: pytest.FixtureRequest) -> Path:
+    """The same graph in each language."""
+    return request.getfixturevalue(request.param)
+
+
+def in_typescript(project: Callable[..., Path], packages: Path, **config: Any) -> Path:
+    assert packages.is_dir(), "`cargo xtask test` installs the packages of graphs in TypeScript; run it once"
+    files = {"graph.ts": TYPESCRIPT, "app.ts": APPLICATION, "package.json": '{"type": "module"}'}
+    made = project({"work": "./graph.ts:graph"}, files, **config)
+    (made / "node_modules").symlink_to(packages)
+    return made
 
 
 def attributes(span: Span) -> dict[str, Any]:
@@ -154,6 +210,18 @@ def test_one_trace_goes_from_the_request_over_its_run_to_the_webhook(
     assert not any(secret.encode() in collector.raw for secret in SECRETS)
 
 
+def test_an_application_in_typescript_finds_the_span_of_its_request(
+    project: Callable[..., Path], serve: Any, collector: Collector
+) -> None:
+    folder = in_typescript(project, ROOT / "target/test-env/node/node_modules", http={"app": "./app.ts:app"})
+    server = serve(folder, **collector.env)
+    heard = httpx.get(f"{server.url}/heard", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"}).json()
+    until(lambda: any(attributes(it).get("url.path") == "/heard" for it in collector.spans), "no span of the request")
+    [asked] = [it for it in collector.spans if attributes(it).get("url.path") == "/heard"]
+    assert (asked.trace_id.hex(), asked.parent_span_id.hex()) == (TRACE, PARENT)
+    assert heard["traceparent"] == f"00-{TRACE}-{asked.span_id.hex()}-01"
+
+
 def test_a_run_that_is_taken_up_again_stays_in_its_trace(graph: Path, serve: Any, collector: Collector) -> None:
     (graph / "hold").touch()
     first = serve(graph, THREADYARD_LEASE_SECS="8", **collector.env)
@@ -178,8 +246,8 @@ def test_failures_are_told_by_their_kind_alone(graph: Path, serve: Any, collecto
     assert not any(secret.encode() in collector.raw for secret in SECRETS)
 
 
-def test_the_last_spans_are_sent_when_the_server_stops(graph: Path, serve: Any, collector: Collector) -> None:
-    server = serve(graph, **collector.env | {"OTEL_BSP_SCHEDULE_DELAY": "600000"})
+def test_the_last_spans_are_sent_when_the_server_stops(python: Path, serve: Any, collector: Collector) -> None:
+    server = serve(python, **collector.env | {"OTEL_BSP_SCHEDULE_DELAY": "600000"})
     ask(server, "/runs/wait")
     server.stop()
     assert {span.name for span in collector.spans} >= {"POST /runs/wait", "invoke_agent work"}
@@ -198,8 +266,8 @@ def test_nothing_is_sent_unless_somebody_wants_it(
     assert collector.spans == []
 
 
-def test_a_collector_that_is_not_there_holds_up_nobody(graph: Path, serve: Any) -> None:
-    server = serve(graph, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_BSP_SCHEDULE_DELAY="50")
+def test_a_collector_that_is_not_there_holds_up_nobody(python: Path, serve: Any) -> None:
+    server = serve(python, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_BSP_SCHEDULE_DELAY="50")
     assert ask(server, "/runs/wait").json()["seen"]["trace"] == TRACE
 
 
@@ -212,8 +280,8 @@ def test_a_collector_that_is_not_there_holds_up_nobody(graph: Path, serve: Any) 
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url"),
     ],
 )
-def test_what_can_not_be_done_stops_the_start(graph: Path, tmp_path: Path, name: str, given: str) -> None:
+def test_what_can_not_be_done_stops_the_start(python: Path, tmp_path: Path, name: str, given: str) -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"} | {name: given}
-    command = [os.environ["THREADYARD_BIN"], "dev", "--port", "0", "--data-dir", str(tmp_path / "data"), "-c", str(graph / "langgraph.json")]
+    command = [os.environ["THREADYARD_BIN"], "dev", "--port", "0", "--data-dir", str(tmp_path / "data"), "-c", str(python / "langgraph.json")]
     done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and name in done.stderr, done.stderr
