@@ -39,6 +39,12 @@ test("what it has no route for is the server's, through its middleware", async (
   assert.equal((await fetch(`${url}/info`, { headers: { "x-shut": "1" } })).status, 503);
 });
 
+test("middleware may read a body that is for the server", async () => {
+  const client = new Client({ apiUrl: url, defaultHeaders: { "x-look": "1" } });
+  assert.equal((await client.runs.wait(null, "echo", { input: { text: "é".repeat(100_000) } })).text.length, 100_001);
+  await assert.rejects(client.runs.wait(null, "echo", { input: {} }), /no text/);
+});
+
 test("a client that nobody gives an address finds the server, in routes and in graphs", async () => {
   assert.deepEqual(await (await fetch(`${url}/asks`)).json(), { text: "hey!" });
   const client = new Client({ apiUrl: url });

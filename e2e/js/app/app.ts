@@ -11,6 +11,14 @@ app.use("*", async (context, next) => {
   context.header("x-app", "here");
 });
 
+app.use("/runs/*", async (context, next) => {
+  if (context.req.header("x-look") !== undefined) {
+    const body = await context.req.json();
+    if (body.input?.text === undefined) return context.text("no text", 400);
+  }
+  await next();
+});
+
 app.get("/greet/:name", (context) => context.json({ hello: context.req.param("name"), q: context.req.query("q") }));
 
 app.post("/length", async (context) => context.json({ length: (await context.req.arrayBuffer()).byteLength }));

@@ -26,8 +26,14 @@ interface Env {
   client?: unknown;
 }
 
+/** What Hono keeps of a request: it still knows the body when a middleware has read that. */
+interface Asked {
+  raw: Request;
+  arrayBuffer(): Promise<ArrayBuffer>;
+}
+
 interface Context {
-  req: { raw: Request };
+  req: Asked;
   env: Env;
   set(name: string, value: unknown): void;
 }
@@ -71,7 +77,7 @@ export class CustomApp {
     });
     // What it has no route for is the host's, which an application's own answer to that would hide.
     this.#app = outer.route("/", app).notFound(async ({ env, req }) => {
-      return env.ownOnly ? Response.json({ detail: "Not Found" }, { status: 404 }) : await this.#passOn(req.raw, env);
+      return env.ownOnly ? Response.json({ detail: "Not Found" }, { status: 404 }) : await this.#passOn(req, env);
     });
   }
 
@@ -124,7 +130,8 @@ export class CustomApp {
   }
 
   /** Has the host answer with its own routes what the application has none for. */
-  async #passOn(request: Request, { client }: Env): Promise<Response> {
+  async #passOn(asked: Asked, { client }: Env): Promise<Response> {
+    const request = await unread(asked);
     if (this.#connection === undefined) throw new Error("the application was asked before it was started");
     const id = { number: this.#connection.newId(), ours: true };
     const exchange = this.#open(id);
@@ -181,6 +188,17 @@ function requestOf(scope: Scope, exchange: Exchange): Request {
   return new Request(url, init as RequestInit);
 }
 
+/** The request with its body, which is written anew where middleware has read it. */
+async function unread(asked: Asked): Promise<Request> {
+  const { raw } = asked;
+  if (!raw.bodyUsed) return raw;
+  const { method, signal } = raw;
+  const headers = new Headers(raw.headers);
+  // Parsed and written again it may have another length.
+  headers.delete("content-length");
+  return new Request(raw.url, { method, headers, signal, body: await asked.arrayBuffer() });
+}
+
 /** What comes over an exchange as the body of a request or an answer. */
 function received(exchange: Exchange, done = () => {}): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>({
@@ -206,10 +224,13 @@ async function send(body: ReadableStream<Uint8Array> | null, type: string, excha
   const reader = body?.getReader();
   const stop = () => void reader?.cancel().catch(() => {});
   exchange.gone.addEventListener("abort", stop);
-  for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
-    await exchange.send({ type, body: part.value, more_body: true });
+  try {
+    for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
+      await exchange.send({ type, body: part.value, more_body: true });
+    }
+  } finally {
+    exchange.gone.removeEventListener("abort", stop);
   }
-  exchange.gone.removeEventListener("abort", stop);
   await exchange.send({ type, body: new Uint8Array(), more_body: false });
 }
 
