@@ -96,10 +96,15 @@ pub(super) fn prepare(project: &Project, cache: &Path, progress: &dyn Fn(&str)) 
     };
     progress(&format!("using Node {version}"));
     let options = environment::variable(&project.env, "NODE_OPTIONS").unwrap_or_default();
-    let said = options.contains(MEMORY_OPTION);
+    let said = limits_memory(&options);
     let told = environment::variable(&project.env, TSCONFIG_PATH).is_some();
     let tsconfig = tsconfig(&project.folder, &folders).filter(|_| !told);
     Ok(Node { program, tsx, tsconfig, memory_mib: memory_mib().filter(|_| !said).map(|mib| mib / SHARE) })
+}
+
+/// Whether the options of Node say how much memory there is. Words in them may be joined either way.
+fn limits_memory(options: &str) -> bool {
+    options.replace('_', "-").contains(MEMORY_OPTION)
 }
 
 /// Node and its version, if that is what the project needs.
@@ -224,6 +229,14 @@ mod tests {
         assert_eq!(installer(&below), "npm install");
         std::fs::write(root.path().join("pnpm-lock.yaml"), "").unwrap();
         assert_eq!(installer(&below), "pnpm install");
+    }
+
+    #[test]
+    fn who_says_how_much_memory_there_is_is_believed() {
+        for options in ["--max-old-space-size=512", "--no-warnings --max_old_space_size=512"] {
+            assert!(limits_memory(options), "{options}");
+        }
+        assert!(!limits_memory("--max-semi-space-size=64"));
     }
 
     #[test]
