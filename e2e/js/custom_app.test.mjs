@@ -1,5 +1,7 @@
 // An HTTP application in TypeScript (`http.app`, made with Hono), in a process of its own before the server's own routes.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { request } from "node:http";
 import { after, before, test } from "node:test";
 
 import { Client } from "@langchain/langgraph-sdk";
@@ -49,6 +51,15 @@ test("a client that nobody gives an address finds the server, in routes and in g
   assert.deepEqual(await (await fetch(`${url}/asks`)).json(), { text: "hey!" });
   const client = new Client({ apiUrl: url });
   assert.equal((await client.runs.wait(null, "asking", { input: { text: "hey" } })).text, "hey!");
+});
+
+test("a request of any host finds its route, and one of an odd method none", async () => {
+  const status = async (method, host) => {
+    const [answer] = await once(request(`${url}/greet/ann`, { method, headers: { host } }).end(), "response");
+    return answer.resume().statusCode;
+  };
+  for (const host of ["no:port", "a b", "x/elsewhere?"]) assert.equal(await status("GET", host), 200, host);
+  assert.equal(await status("TRACE", "x"), 405);
 });
 
 test("a route that fails is a 500", async () => {

@@ -1,6 +1,7 @@
 // Custom auth: asks the handlers of the `Auth` of `@langchain/langgraph-sdk/auth` that langgraph.json names.
 
 import { AuthFailed } from "./failures.ts";
+import { isMethod, origin } from "./http_requests.ts";
 import { toJsonText } from "./json.ts";
 import { GraphLoadError, loadName } from "./loading.ts";
 
@@ -42,6 +43,7 @@ class UnusableAnswer extends Error {
 }
 
 const FORBIDDEN = refused(403, "Forbidden", []);
+const NO_METHOD = refused(405, "Method Not Allowed", []);
 const BODILESS = new Set(["GET", "HEAD"]);
 
 /** The user's handlers. */
@@ -79,6 +81,7 @@ export class CustomAuth {
   }
 
   async #user(credentials: Credentials): Promise<Fields> {
+    if (!isMethod(credentials.method)) return NO_METHOD;
     return { user: userOf(await this.#handlers.authenticate(request(credentials))) };
   }
 
@@ -106,7 +109,7 @@ function request({ method, path, query, headers, body }: Credentials): Request {
   const said = new Headers();
   // Node knows more headers than it lets a request have; those that it refuses tell nobody who is calling.
   for (const [name, value] of known) if (isHeader(name, value)) said.append(name, value);
-  const url = new URL(`http://${said.get("host") ?? "localhost"}`);
+  const url = new URL(origin("http", said.get("host")));
   url.pathname = path;
   url.search = query;
   const content = body === null || BODILESS.has(method) ? undefined : Buffer.from(body, "base64");

@@ -4,6 +4,7 @@ import type { Connection } from "./connection.ts";
 import { Exchange, type ExchangeId, type Message } from "./exchange.ts";
 import { errorBody } from "./failures.ts";
 import { Kind, unpackMap } from "./frames.mjs";
+import { isMethod, origin } from "./http_requests.ts";
 import { GraphLoadError, loadName } from "./loading.ts";
 
 export interface AppConfig {
@@ -77,7 +78,7 @@ export class CustomApp {
     });
     // What it has no route for is the host's, which an application's own answer to that would hide.
     this.#app = outer.route("/", app).notFound(async ({ env, req }) => {
-      return env.ownOnly ? Response.json({ detail: "Not Found" }, { status: 404 }) : await this.#passOn(req, env);
+      return env.ownOnly ? refused(404, "Not Found") : await this.#passOn(req, env);
     });
   }
 
@@ -118,7 +119,8 @@ export class CustomApp {
       const user = scope.user && JSON.parse(Buffer.from(scope.user).toString());
       const env: Env = { ownOnly: scope.own_only === true, client: scope.client };
       if (user !== undefined) env.user = user;
-      const response = await this.#app.fetch(requestOf(scope, exchange), env);
+      const asked = isMethod(scope.method) && requestOf(scope, exchange);
+      const response = asked ? await this.#app.fetch(asked, env) : refused(405, "Method Not Allowed");
       await answer(response, exchange);
       exchange.finish();
     } catch (thrown) {
@@ -176,12 +178,16 @@ function key({ number, ours }: ExchangeId): string {
   return `${ours ? "ours" : "theirs"} ${number}`;
 }
 
+function refused(status: number, detail: string): Response {
+  return Response.json({ detail }, { status });
+}
+
 /** The request that the host hands over. */
 function requestOf(scope: Scope, exchange: Exchange): Request {
   const headers = new Headers(scope.headers.map(([name, value]) => [latin1(name), latin1(value)] as [string, string]));
   const [path, query, root] = [latin1(scope.raw_path), latin1(scope.query_string), encodeURI(scope.root_path)];
   const own = path.startsWith(root) ? path.slice(root.length) : path;
-  const url = `${scope.scheme}://${headers.get("host") ?? "localhost"}${own || "/"}${query && `?${query}`}`;
+  const url = `${origin(scope.scheme, headers.get("host"))}${own || "/"}${query && `?${query}`}`;
   const body = BODILESS.has(scope.method) ? null : received(exchange);
   // A body that is still coming needs `duplex`, which the types of Node don't know.
   const init = { method: scope.method, headers, body, duplex: "half", signal: exchange.gone };

@@ -35,6 +35,18 @@ test("a user is named by an identity or by fields", async () => {
   expect(user).toMatchObject({ ...usual, identity: '{"n":1}', url: "http://localhost/a%20b/c?q=1" });
 });
 
+test("whatever a client says, there is a request for the handler", async () => {
+  const at = async (name: string) => {
+    const headers = [["host", name], ["authorization", "body"]].map(([key, said]) => [key, Buffer.from(said).toString("base64")]);
+    return (await authenticate(undefined, { headers, body: "MQ==" })).user.url;
+  };
+  expect(await at("threads.example:81")).toBe("http://threads.example:81/a%20b/c?q=1");
+  for (const name of ["no:port", "a b", "x:99999", ""]) expect(await at(name)).toBe("http://localhost/a%20b/c?q=1");
+  expect(await at("me@x/elsewhere?#")).toBe("http://x/a%20b/c?q=1");
+  const refused = { status: 405, detail: "Method Not Allowed", headers: [] };
+  expect(await authenticate("plain", { method: "TRACE" })).toEqual({ refused });
+});
+
 test("what a handler refuses is an answer", async () => {
   expect(await authenticate(undefined)).toEqual({ refused: { status: 401, detail: "who are you?", headers: [] } });
   expect(await authorize("store", "get")).toEqual({ refused: { status: 418, detail: "store:get a,b", headers: [] } });
