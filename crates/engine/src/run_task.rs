@@ -306,22 +306,22 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
     tracing::warn!(run_id = %run.run_id, run_attempt = run.attempt, %error, "the attempt failed");
     let at = engine.ambient.now();
     let why = match error {
-        RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) if engine.stopping.is_cancelled() => {
-            Some(GivenBack::Blameless)
-        }
+        RuntimeError::WorkerLost(_) if engine.stopping.is_cancelled() => Some(GivenBack::Blameless),
         RuntimeError::Storage(StorageError::Sealing(_)) => None,
-        RuntimeError::Displaced | RuntimeError::Storage(StorageError::Unavailable(_)) => Some(GivenBack::Blameless),
+        // Nothing of the run has begun where there was no worker for it.
+        RuntimeError::Displaced
+        | RuntimeError::Unavailable(_)
+        | RuntimeError::Storage(StorageError::Unavailable(_)) => Some(GivenBack::Blameless),
         RuntimeError::SharedWorkerLost(_) => Some(GivenBack::SharedLoss),
-        RuntimeError::WorkerLost(_) | RuntimeError::Unavailable(_) | RuntimeError::Storage(_) => {
-            Some(GivenBack::Failed)
-        }
+        RuntimeError::WorkerLost(_) | RuntimeError::Storage(_) => Some(GivenBack::Failed),
         _ => None,
     };
     let attempts = run.counted_attempts();
     match why {
         Some(GivenBack::Failed) if attempts >= engine.settings.max_attempts => {}
         Some(why) => {
-            let pause = matches!(error, RuntimeError::Storage(StorageError::Unavailable(_)));
+            let pause =
+                matches!(error, RuntimeError::Unavailable(_) | RuntimeError::Storage(StorageError::Unavailable(_)));
             return Outcome::HandOver { why, pause };
         }
         None => {}

@@ -146,14 +146,16 @@ async fn a_graph_that_broke_since_its_run_was_made_ends_it_at_the_first_attempt(
 }
 
 #[tokio::test]
-async fn a_run_that_found_no_worker_is_tried_again() {
+async fn a_run_that_found_no_worker_is_tried_again_however_often() {
     let stage = Stage::set().await;
-    let gate = stage.runtime.gate();
-    gate.refuse(RuntimeError::Unavailable("none could be started".into()));
+    // As often as attempts count.
+    for _ in 0..3 {
+        stage.runtime.gate().refuse(RuntimeError::Unavailable("none could be started".into()));
+    }
     let started = stage.run().await;
-    let second = next(&stage).await;
-    assert_eq!(second.job.attempt, 2);
-    second.succeed(&json!({ "x": 2 }));
+    let fourth = next(&stage).await;
+    assert_eq!(fourth.job.attempt, 4);
+    fourth.succeed(&json!({ "x": 2 }));
     assert_eq!(stage.result(started).await, json!({ "x": 2 }));
 }
 
