@@ -70,11 +70,9 @@ pub struct ClaimedRuns {
     pub runs: Vec<ClaimedRun>,
     /// When the next run becomes due that is only waiting for its time.
     pub next_due: Option<Timestamp>,
-    /// Ended: nobody can execute them. What users say in them may be encrypted still.
-    pub ended: Vec<(Run, Ending)>,
 }
 
-/// A run that this server may now execute.
+/// A run that this server may now execute. What users say in it may be encrypted until it is opened.
 #[derive(Clone, Debug)]
 pub struct ClaimedRun {
     /// The run, running, with the attempt counted.
@@ -98,7 +96,7 @@ pub struct ClaimedRun {
 pub struct ExpiredRuns {
     /// Back in the queue.
     pub requeued: Vec<RunId>,
-    /// Ended: they were asked to stop, or their attempts are used up.
+    /// Ended: they were asked to stop, or their attempts are used up. What users say in them may be encrypted still.
     pub ended: Vec<(Run, Ending)>,
 }
 

@@ -289,6 +289,10 @@ pub trait Runs: Send + Sync {
     async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns>;
     /// Leases runs that are due, of each user and assistant no more than may be executed at once.
     async fn claim_runs_within(&self, limits: PerOwner, claim: ClaimRuns) -> Result<ClaimedRuns>;
+    /// Reads what users say in a claimed run. Where the project encrypts by itself, that takes as long as its handlers do.
+    async fn open_claimed(&self, claimed: ClaimedRun) -> Result<ClaimedRun> {
+        Ok(claimed)
+    }
     /// Keeps leases alive, and says which of their runs are to go on no longer; a lease that was lost stays lost.
     async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<Vec<(RunId, Halt)>>;
     /// Ends a run: its row, its thread and its webhook delivery, or none of these. A temporary thread goes with its run.

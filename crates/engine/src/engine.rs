@@ -66,6 +66,8 @@ pub struct Settings {
     pub run_timeout: Duration,
     /// How long a run that was told to stop may take to obey.
     pub stop_within: Duration,
+    /// How long an attempt waits until what users say in its run is decrypted.
+    pub decrypt_within: Duration,
     /// How many attempts a run has when its process dies.
     pub max_attempts: u32,
     /// How long a lease lives without being renewed.

@@ -32,6 +32,7 @@ mod run_access;
 mod run_config;
 mod run_ending;
 mod run_fields;
+mod run_opening;
 mod run_task;
 mod run_traces;
 mod running;

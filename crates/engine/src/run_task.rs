@@ -25,6 +25,7 @@ use crate::{
     left_behind::{left_behind, nothing},
     run_config,
     run_ending::{announce, record},
+    run_opening::opened,
     run_traces,
     slots::Taken,
     stream::failed_result,
@@ -63,21 +64,28 @@ pub(crate) fn begin(engine: &Engine, claimed: ClaimedRun, slot: Taken) {
 }
 
 /// Executes the run and records how it ended. Says whether another run, or this one again, may wait for it.
-async fn drive(engine: &Engine, mut claimed: ClaimedRun, mut voice: Voice) -> bool {
-    let run = claimed.run.clone();
+async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
+    // As far as it can be read before it is opened.
+    let mut run = claimed.run.clone();
     let mut span = engine.traces.begin(TraceContext::of(&run.kwargs.config).as_ref(), || run_traces::begun(&run));
-    if let Some(trace) = span.context() {
-        trace.note(&mut claimed.run.kwargs.config);
-    }
     let lease = claimed.lease;
-    let stops = engine.running.enter(lease);
+    let mut stops = engine.running.enter(lease);
     engine.settings.faults.reach("run.claimed");
 
-    let mut outcome = execute(engine, claimed, stops, &mut voice).await;
+    let mut outcome = match opened(engine, claimed, &mut stops).await {
+        Ok(mut claimed) => {
+            run = claimed.run.clone();
+            if let Some(trace) = span.context() {
+                trace.note(&mut claimed.run.kwargs.config);
+            }
+            execute(engine, claimed, stops, &mut voice).await
+        }
+        Err(outcome) => outcome,
+    };
     let mut recorded = record(engine, lease, &outcome).await;
     if let Err(StorageError::Sealing(why)) = recorded {
         // What the run came to can't be stored; that it failed can.
-        outcome = unsealed(engine, why);
+        outcome = unsealed(engine, &run, why);
         recorded = record(engine, lease, &outcome).await;
     }
     engine.running.leave(lease);
@@ -192,7 +200,7 @@ fn stop(session: &dyn RunSession, reason: StopReason, stopped: &mut Option<StopR
     }
 }
 
-async fn requested(engine: &Engine, run: &Run) -> Option<CancelRequest> {
+pub(crate) async fn requested(engine: &Engine, run: &Run) -> Option<CancelRequest> {
     engine.storage.cancel_request(run.run_id).await.unwrap_or_else(|error| {
         tracing::warn!(run_id = %run.run_id, %error, "whether the run is to stop could not be read");
         None
@@ -302,7 +310,7 @@ fn refused(engine: &Engine, error: RunError) -> Outcome {
 }
 
 /// The worker is gone, or never could begin.
-fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
+pub(crate) fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
     tracing::warn!(run_id = %run.run_id, run_attempt = run.attempt, %error, "the attempt failed");
     let at = engine.ambient.now();
     let why = match error {
@@ -330,7 +338,7 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
         RuntimeError::BrokenGraph { error, .. } | RuntimeError::Raised(error) | RuntimeError::Refused { error, .. } => {
             RunError { error: error.error.clone(), message: error.message.clone() }
         }
-        RuntimeError::Storage(StorageError::Sealing(why)) => return unsealed(engine, why.clone()),
+        RuntimeError::Storage(StorageError::Sealing(why)) => return unsealed(engine, run, why.clone()),
         other if why.is_some() => RunError {
             error: "MaxAttemptsExceeded".into(),
             message: format!("{attempts} attempts failed, the last one with: {other}"),
@@ -341,8 +349,8 @@ fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome {
 }
 
 /// The project's own encryption failed. Nothing of what the run came to is kept in the clear.
-fn unsealed(engine: &Engine, why: String) -> Outcome {
-    tracing::error!(why, "what a run came to could not be encrypted");
+fn unsealed(engine: &Engine, run: &Run, why: String) -> Outcome {
+    tracing::error!(run_id = %run.run_id, why, "custom encryption failed a run");
     let error = RunError { error: FAILURE.into(), message: StorageError::Sealing(why).to_string() };
     let mut outcome = failed(engine, nothing(RunEndStatus::Error), error, engine.ambient.now());
     if let Outcome::Ended(ending, _) = &mut outcome {

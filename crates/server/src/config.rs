@@ -153,6 +153,8 @@ impl ServerArgs {
             run_limits: self.limits.runs(),
             run_timeout: Duration::from_secs(self.run_timeout_secs),
             stop_within: Duration::from_secs(10),
+            // Less than handlers have for one call: what hangs is tried again, and not refused.
+            decrypt_within: Duration::from_secs(20),
             max_attempts: self.max_attempts,
             lease: Duration::from_secs(self.lease_secs),
             events_kept: Duration::from_secs(self.resumable_stream_ttl_secs),

@@ -82,7 +82,7 @@ async fn take(client: &Client, due: &str, which: Parameter<'_>, claim: &ClaimRun
     let walking = client.batch_execute(WALKING).map_err(Failure::from);
     let ((), rows, later) = try_join!(walking, all(client, &sql, &parameters), one(client, later, &parameters[..1]))?;
     let runs = if rows.is_empty() { Vec::new() } else { equipped(client, rows, claim).await? };
-    Ok(ClaimedRuns { runs, next_due: get::<Option<i64>>(&later, 0)?.map(Timestamp), ended: Vec::new() })
+    Ok(ClaimedRuns { runs, next_due: get::<Option<i64>>(&later, 0)?.map(Timestamp) })
 }
 
 /// Claimed runs with what their holder needs to begin.

@@ -14,7 +14,7 @@ use threadyard_core::{
     time::Timestamp,
 };
 
-use super::{SealedStorage, opener::Opener, page, runs::lease_of, sealer::Sealer};
+use super::{SealedStorage, opener::Opener, page, runs::created_in_context, sealer::Sealer};
 
 #[async_trait]
 impl Crons for SealedStorage {
@@ -71,11 +71,8 @@ impl Crons for SealedStorage {
             Some(run) => Some(self.sealer().new_run(run).await?),
             None => None,
         };
-        let (now, until) = run.as_ref().map_or((tick.at, tick.at), lease_of);
-        Ok(match self.inner.tick_cron(CronTick { run, ..tick }).await? {
-            Some(Some(created)) => Some(Some(self.created(created, now, until).await)),
-            other => other,
-        })
+        let ticked = self.inner.tick_cron(CronTick { run, ..tick }).await?;
+        Ok(ticked.map(|created| created.map(created_in_context)))
     }
 }
 

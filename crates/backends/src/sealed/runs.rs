@@ -1,9 +1,7 @@
 //! Runs: what they are executed with, and what they leave.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use futures_util::future::{join_all, try_join, try_join_all};
+use futures_util::future::{try_join, try_join_all};
 use threadyard_core::{
     cancel::{CancelRequest, CancelRun, CancelledRun},
     ids::{RunId, ThreadId},
@@ -12,27 +10,21 @@ use threadyard_core::{
     metadata_filter::MetadataFilter,
     page::{Page, Window},
     runs::{
-        ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, EndStatus, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt,
-        Lease, NewRun, QueueStats, Run, RunError, RunQuery, RunStatus, Runs,
+        ClaimRuns, ClaimedRun, ClaimedRuns, CreatedRun, Ending, ExpireLeases, ExpiredRuns, GivenBack, Halt, Lease,
+        NewRun, QueueStats, Run, RunError, RunQuery, RunStatus, Runs,
     },
-    sealing::{CONTEXT_KEY, FAILURE, SealingContext},
+    sealing::{CONTEXT_KEY, SealingContext},
     storage::{Result, StorageError},
     time::Timestamp,
 };
 
-use tokio::time::timeout;
-
 use super::{SealedStorage, opener::Opener, page, sealer::Sealer};
-
-/// When runs are looked for again that can't be decrypted now, and how long it may take for those that have ended.
-const AGAIN: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl Runs for SealedStorage {
     async fn create_run(&self, new: NewRun) -> Result<CreatedRun> {
         let new = self.sealer().new_run(new).await?;
-        let (now, until) = lease_of(&new);
-        Ok(self.created(self.inner.create_run(new).await?, now, until).await)
+        Ok(created_in_context(self.inner.create_run(new).await?))
     }
 
     async fn queue_stats(&self, now: Timestamp) -> Result<QueueStats> {
@@ -63,13 +55,15 @@ impl Runs for SealedStorage {
     }
 
     async fn claim_runs(&self, claim: ClaimRuns) -> Result<ClaimedRuns> {
-        let claimed = self.inner.claim_runs(claim).await?;
-        Ok(self.readable(claimed, claim).await)
+        Ok(in_context(self.inner.claim_runs(claim).await?))
     }
 
     async fn claim_runs_within(&self, limits: PerOwner, claim: ClaimRuns) -> Result<ClaimedRuns> {
-        let claimed = self.inner.claim_runs_within(limits, claim).await?;
-        Ok(self.readable(claimed, claim).await)
+        Ok(in_context(self.inner.claim_runs_within(limits, claim).await?))
+    }
+
+    async fn open_claimed(&self, claimed: ClaimedRun) -> Result<ClaimedRun> {
+        self.opener().claimed(claimed).await
     }
 
     async fn extend_leases(&self, leases: Vec<Lease>, until: Timestamp) -> Result<Vec<(RunId, Halt)>> {
@@ -86,18 +80,7 @@ impl Runs for SealedStorage {
     }
 
     async fn expire_leases(&self, expire: ExpireLeases) -> Result<ExpiredRuns> {
-        let ExpiredRuns { requeued, ended } = self.inner.expire_leases(expire).await?;
-        let opener = self.opener();
-        // That they ended is told whether or not they can be read, and who asks has leases to renew.
-        let ended = ended.into_iter().map(|(run, ending)| async {
-            let reading = timeout(AGAIN, opener.run(run.clone())).await.unwrap_or_else(|_| Err(late()));
-            let readable = reading.unwrap_or_else(|error| {
-                tracing::error!(run_id = %run.run_id, %error, "a run that ended can't be decrypted");
-                run
-            });
-            (readable, ending)
-        });
-        Ok(ExpiredRuns { requeued, ended: join_all(ended).await })
+        self.inner.expire_leases(expire).await
     }
 
     async fn cancel_run(&self, cancel_run: CancelRun) -> Result<CancelledRun> {
@@ -118,87 +101,25 @@ impl Runs for SealedStorage {
     }
 }
 
-impl SealedStorage {
-    /// The claimed runs that can be read. Those that can't be end here: nobody can execute them. Those that can't be now are
-    /// given back.
-    async fn readable(&self, claimed: ClaimedRuns, claim: ClaimRuns) -> ClaimedRuns {
-        let opener = self.opener();
-        let readings = claimed.runs.into_iter().map(|claimed| async {
-            let (lease, run) = (claimed.lease, claimed.run.clone());
-            (lease, run, in_time(opener.claimed(claimed), claim.now, claim.until).await)
-        });
-        let mut left = ClaimedRuns { runs: Vec::new(), ..claimed };
-        for (lease, run, opened) in join_all(readings).await {
-            match opened {
-                Ok(run) => left.runs.push(run),
-                Err(StorageError::Unavailable(why)) => {
-                    self.give_back(lease, &why, claim.now).await;
-                    let again = claim.now + AGAIN;
-                    left.next_due = Some(left.next_due.map_or(again, |due| due.min(again)));
-                }
-                Err(error) => left.ended.extend(self.end(lease, run, &error, claim.now).await),
-            }
-        }
-        left
-    }
-
-    /// Somebody else, or this server later, may be able to read it.
-    async fn give_back(&self, lease: Lease, why: &str, now: Timestamp) {
-        tracing::warn!(run_id = %lease.run_id, why, "a run can't be decrypted now, and waits");
-        if let Err(error) = self.inner.requeue_run(lease, GivenBack::Blameless, now).await {
-            tracing::error!(run_id = %lease.run_id, %error, "the run could not be given back; its lease ends by itself");
-        }
-    }
-
-    async fn end(&self, lease: Lease, run: Run, error: &StorageError, now: Timestamp) -> Option<(Run, Ending)> {
-        tracing::error!(run_id = %lease.run_id, %error, "a run can't be decrypted, and ends");
-        let ending = unreadable(error, now);
-        match self.inner.finish_run(lease, ending.clone()).await {
-            Ok(_) => Some((run, ending)),
-            Err(error) => {
-                tracing::error!(run_id = %lease.run_id, %error, "the end of the run could not be stored");
-                None
-            }
-        }
-    }
-
-    /// A run that was made is not to be made again: where it can't be read at once, it waits in the queue.
-    pub(super) async fn created(&self, created: CreatedRun, now: Timestamp, until: Timestamp) -> CreatedRun {
-        match created {
-            CreatedRun::Created { ended, stopping, claimed: Some(claimed) } => {
-                let lease = claimed.lease;
-                let claimed = match in_time(self.opener().claimed(*claimed), now, until).await {
-                    Ok(claimed) => Some(Box::new(claimed)),
-                    Err(error) => {
-                        self.give_back(lease, &error.to_string(), now).await;
-                        None
-                    }
-                };
-                CreatedRun::Created { ended, stopping, claimed }
-            }
-            other => other,
-        }
-    }
+/// Each run with the context that it was made under. What users say in it is opened by who executes it: no handler holds up
+/// who looks at the queue, or makes runs.
+fn in_context(claimed: ClaimedRuns) -> ClaimedRuns {
+    ClaimedRuns { runs: claimed.runs.into_iter().map(with_context).collect(), ..claimed }
 }
 
-/// What is not ready when its lease is about to end would be executed twice, and until then hold up others.
-async fn in_time<T>(opening: impl Future<Output = Result<T>>, now: Timestamp, until: Timestamp) -> Result<T> {
-    timeout(until.since(now) / 3, opening).await.unwrap_or_else(|_| Err(late()))
+fn with_context(claimed: ClaimedRun) -> ClaimedRun {
+    ClaimedRun { sealing: context_of(&claimed.run), ..claimed }
 }
 
-fn late() -> StorageError {
-    StorageError::Unavailable("the handlers did not answer soon enough for the leases of runs".into())
-}
-
-/// From when to when it is held that is claimed as it is made.
-pub(super) fn lease_of(new: &NewRun) -> (Timestamp, Timestamp) {
-    let now = new.run.created_at;
-    (now, new.claim.map_or(now, |claim| claim.until))
-}
-
-fn unreadable(error: &StorageError, at: Timestamp) -> Ending {
-    let error = Some(RunError { error: FAILURE.into(), message: error.to_string() });
-    Ending { status: EndStatus::Error, error, cause: None, values: None, thread: None, at, unsealed: true }
+/// The same of a run that was claimed as it was made.
+pub(super) fn created_in_context(created: CreatedRun) -> CreatedRun {
+    match created {
+        CreatedRun::Created { ended, stopping, claimed } => {
+            let claimed = claimed.map(|claimed| Box::new(with_context(*claimed)));
+            CreatedRun::Created { ended, stopping, claimed }
+        }
+        other => other,
+    }
 }
 
 impl Sealer {
@@ -282,7 +203,6 @@ impl Opener {
     }
 
     async fn claimed(&self, claimed: ClaimedRun) -> Result<ClaimedRun> {
-        let sealing = context_of(&claimed.run);
         let head = async {
             Ok(match claimed.head {
                 Some(head) => Some(self.tuple(head).await?),
@@ -291,7 +211,7 @@ impl Opener {
         };
         let opened = try_join(self.run(claimed.run), self.document(claimed.thread_metadata));
         let ((run, thread_metadata), head) = try_join(opened, head).await?;
-        Ok(ClaimedRun { run, thread_metadata, head, sealing, ..claimed })
+        Ok(ClaimedRun { run, thread_metadata, head, ..claimed })
     }
 }
 

@@ -51,7 +51,7 @@ fn leased(connection: &Connection, keys: Vec<i64>, claim: ClaimRuns) -> Done<Cla
     let mut later =
         connection.prepare_cached("SELECT min(due_at) FROM run WHERE status = 'pending' AND due_at > ?1")?;
     let next_due: Option<i64> = later.query_row([claim.now.0], |row| row.get(0))?;
-    Ok(ClaimedRuns { runs, next_due: next_due.map(Timestamp), ended: Vec::new() })
+    Ok(ClaimedRuns { runs, next_due: next_due.map(Timestamp) })
 }
 
 /// How the queue stands.

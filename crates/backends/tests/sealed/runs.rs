@@ -28,12 +28,8 @@ impl Sealed {
     }
 
     async fn claim(&self, now: i64) -> ClaimedRuns {
-        self.claim_for(now, LEASE).await
-    }
-
-    async fn claim_for(&self, now: i64, lease: Duration) -> ClaimedRuns {
         let lease_id = LeaseId(Uuid::from_u64_pair(3, now.unsigned_abs()));
-        let claim = ClaimRuns { lease_id, limit: 10, now: at(now), until: at(now) + lease };
+        let claim = ClaimRuns { lease_id, limit: 10, now: at(now), until: at(now) + LEASE };
         self.storage.claim_runs(claim).await.unwrap()
     }
 
@@ -85,43 +81,27 @@ fn ids(claimed: &ClaimedRuns) -> Vec<RunId> {
 }
 
 #[tokio::test]
-async fn runs_wait_while_nobody_can_decrypt_them() {
-    let sealed = Sealed::new();
-    sealed.enqueue(1, "lost").await;
-    sealed.enqueue(2, "a").await;
-    sealed.handlers.are(Mood::Gone);
-    let claimed = sealed.claim(1).await;
-    assert_eq!((ids(&claimed), claimed.ended.len()), (vec![run(2)], 0));
-    assert_eq!(claimed.next_due, Some(at(2)), "somebody looks again soon");
-    assert_eq!(sealed.status(1).await, RunStatus::Pending);
-    sealed.handlers.are(Mood::Well);
-    let claimed = sealed.claim(2).await;
-    assert_eq!(ids(&claimed), [run(1)]);
-    assert_eq!(claimed.runs[0].run.counted_attempts(), 1, "its first attempt was no fault of its own");
-}
-
-#[tokio::test]
-async fn runs_whose_decryption_takes_too_long_wait_too() {
-    let sealed = Sealed::new();
-    sealed.enqueue(1, "lost").await;
-    sealed.enqueue(2, "a").await;
-    sealed.handlers.are(Mood::Silent);
-    let claimed = sealed.claim_for(1, Duration::from_millis(30)).await;
-    assert_eq!((ids(&claimed), claimed.ended.len()), (vec![run(2)], 0));
-    assert_eq!(sealed.status(1).await, RunStatus::Pending);
-}
-
-#[tokio::test]
-async fn runs_that_cannot_be_decrypted_end_and_are_told_of() {
-    let sealed = Sealed::new();
-    sealed.enqueue(1, "lost").await;
-    sealed.enqueue(2, "a").await;
-    sealed.handlers.are(Mood::Raise);
-    let claimed = sealed.claim(1).await;
-    assert_eq!(ids(&claimed), [run(2)]);
-    let (ended, ending) = &claimed.ended[0];
-    assert_eq!((ended.run_id, ending.status, claimed.ended.len()), (run(1), EndStatus::Error, 1));
-    assert_eq!(sealed.status(1).await, RunStatus::Error);
+async fn who_looks_at_the_queue_waits_for_no_handler() {
+    for mood in [Mood::Raise, Mood::Gone, Mood::Silent] {
+        let sealed = Sealed::new();
+        sealed.enqueue(1, "lost").await;
+        sealed.enqueue(2, "a").await;
+        sealed.handlers.are(mood);
+        let claimed = sealed.claim(1).await;
+        assert_eq!(ids(&claimed), [run(1), run(2)]);
+        let contexts: Vec<_> = claimed.runs.iter().map(|claimed| claimed.sealing.clone()).collect();
+        assert_eq!(contexts, [tenant("lost"), tenant("a")], "whose they are is known");
+        let mut runs = claimed.runs.into_iter();
+        let (lost, other) = (runs.next().unwrap(), runs.next().unwrap());
+        let read = sealed.storage.open_claimed(other).await.unwrap();
+        assert_eq!(read.run.kwargs.input.unwrap().get(), r#"{"said":"secret"}"#);
+        assert!(read.run.kwargs.config.get("configurable").is_none_or(|it| it.get("__encryption_context__").is_none()));
+        if !matches!(mood, Mood::Silent) {
+            assert!(sealed.storage.open_claimed(lost.clone()).await.is_err());
+        }
+        sealed.handlers.are(Mood::Well);
+        assert!(sealed.storage.open_claimed(lost).await.is_ok());
+    }
 }
 
 #[tokio::test]
@@ -139,7 +119,7 @@ async fn ends_of_runs_are_told_also_when_one_of_them_cannot_be_decrypted() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_made_is_made_though_it_cannot_be_decrypted() {
+async fn a_run_is_made_whether_or_not_it_can_be_decrypted() {
     for mood in [Mood::Raise, Mood::Gone, Mood::Silent] {
         let sealed = Sealed::new();
         let thread_id = sealed.thread(1, json!({})).await;
@@ -147,11 +127,12 @@ async fn a_run_that_was_made_is_made_though_it_cannot_be_decrypted() {
         let mut new = new_run(run(1), thread_id, at(0));
         new.run.metadata.insert("said".into(), "secret".into());
         let lease_id = LeaseId(Uuid::from_u64_pair(3, 1));
-        new.claim = Some(NewLease { lease_id, until: at(0) + Duration::from_millis(30) });
+        new.claim = Some(NewLease { lease_id, until: at(0) + LEASE });
         let created = within(tenant("lost"), sealed.storage.create_run(new)).await.unwrap();
-        assert!(matches!(created, CreatedRun::Created { claimed: None, .. }));
-        assert_eq!(sealed.status(1).await, RunStatus::Pending);
+        let CreatedRun::Created { claimed: Some(claimed), .. } = created else { panic!("{created:?}") };
+        assert_eq!(claimed.sealing, tenant("lost"));
         sealed.handlers.are(Mood::Well);
-        assert_eq!(ids(&sealed.claim(1).await), [run(1)]);
+        let opened = sealed.storage.open_claimed(*claimed).await.unwrap();
+        assert_eq!(opened.run.metadata["said"], "secret");
     }
 }

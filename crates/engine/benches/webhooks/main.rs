@@ -91,6 +91,7 @@ impl Yard {
             run_limits: threadyard_core::limits::RunLimits::default(),
             run_timeout: Duration::from_hours(1),
             stop_within: Duration::from_secs(10),
+            decrypt_within: Duration::from_secs(20),
             max_attempts: 3,
             lease: Duration::from_hours(1),
             events_kept: Duration::from_mins(2),

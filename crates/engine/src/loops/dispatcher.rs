@@ -36,9 +36,6 @@ async fn tick(engine: &Engine) -> Option<Timestamp> {
                 return None;
             }
         };
-        for (run, ending) in claimed.ended {
-            engine.announce_ending(&run, &ending).await;
-        }
         for claimed in claimed.runs {
             let Some(slot) = room.one() else { break };
             run_task::begin(engine, claimed, slot);

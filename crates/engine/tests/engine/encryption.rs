@@ -1,29 +1,65 @@
-//! Runs whose words the project's own handlers can't decrypt any more.
+//! Runs whose words the project's own handlers can't decrypt, any more or for now.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use serde_json::{Map, json};
 use threadyard_backends::{LocalBusConfig, SealedStorage};
 use threadyard_core::{
     access::User,
+    cancel::CancelAction,
+    deliveries::DeliveryQuery,
+    event_streaming::MARKER,
+    ids::{LeaseId, RunId, ThreadId},
     json::Object,
-    runs::RunStatus,
-    sealing::{Data, Piece, SealingHandlers},
+    runs::{ClaimRuns, RunStatus, Runs},
+    sealing::{Data, Piece, SealingContext, SealingHandlers, within},
     storage::{Result, StorageError},
+    testkit::{ManualClock, new_run},
+};
+use threadyard_engine::{Settings, StartedRun};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::{
+    RunRequest, SOON, Stage,
+    json_of, request, storage,
 };
 
-use crate::{RunRequest, Stage, request, storage};
+/// What decrypting for the tenant `lost` comes to.
+#[derive(Clone, Copy, Default)]
+enum Mood {
+    #[default]
+    Well,
+    Raise,
+    Gone,
+    Hang,
+}
 
-/// Handlers that turn bytes, until they have lost what turns those of runs back.
+/// Handlers that turn bytes.
 #[derive(Default)]
 struct Handlers {
-    lost: AtomicBool,
+    mood: Mutex<Mood>,
+    refused: Mutex<bool>,
+}
+
+impl Handlers {
+    fn are(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Waits until they were asked to decrypt for the tenant `lost`, and did not.
+    async fn have_refused(&self) {
+        let refused = async {
+            while !*self.refused.lock().unwrap() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, refused).await.unwrap();
+    }
 }
 
 fn turned(bytes: &[u8]) -> Data {
@@ -41,8 +77,14 @@ impl SealingHandlers for Handlers {
     }
 
     async fn decrypt(&self, piece: Piece) -> Result<Data> {
-        if self.lost.load(Ordering::Relaxed) && piece.field == "kwargs" {
-            return Err(StorageError::Sealing("decrypt.json raised KeyError".into()));
+        let mood = *self.mood.lock().unwrap();
+        if piece.context.get("tenant").is_some_and(|tenant| tenant == "lost") && !matches!(mood, Mood::Well) {
+            *self.refused.lock().unwrap() = true;
+            match mood {
+                Mood::Raise => return Err(StorageError::Sealing("decrypt raised KeyError".into())),
+                Mood::Gone => return Err(StorageError::Unavailable("custom encryption: it is being replaced".into())),
+                _ => std::future::pending().await,
+            }
         }
         Ok(match piece.data {
             Data::Blob(bytes) => turned(&bytes),
@@ -55,26 +97,118 @@ impl SealingHandlers for Handlers {
     }
 }
 
-async fn set() -> (Stage, Arc<Handlers>) {
+fn lost() -> SealingContext {
+    SealingContext::new(Object::from_iter([("tenant".to_owned(), "lost".into())]))
+}
+
+async fn set(change: impl FnOnce(&mut Settings)) -> (Stage, Arc<Handlers>) {
     let ((inner, folder), handlers) = (storage(), Arc::new(Handlers::default()));
     let sealed = Arc::new(SealedStorage::new(inner, handlers.clone()));
-    (Stage::set_on(sealed, folder, LocalBusConfig::default(), |_| {}).await, handlers)
+    (Stage::set_on(sealed, folder, LocalBusConfig::default(), change).await, handlers)
+}
+
+/// A run of the tenant `lost` on a thread of its own.
+async fn lost_run(stage: &Stage, request: RunRequest) -> StartedRun {
+    let thread = stage.thread().await;
+    within(lost(), stage.run_on(thread, request)).await
 }
 
 #[tokio::test]
 async fn who_waits_for_a_run_that_cannot_be_decrypted_is_told() {
-    let (stage, handlers) = set().await;
-    let (at_once, later) = (stage.thread().await, stage.thread().await);
-    let delayed = stage.run_on(later, RunRequest { after: Duration::from_secs(5), ..request() }).await;
-    handlers.lost.store(true, Ordering::Relaxed);
-    let made = stage.run_on(at_once, request()).await;
+    let (stage, handlers) = set(|_| {}).await;
+    let delayed = lost_run(&stage, RunRequest { after: Duration::from_secs(5), ..request() }).await;
+    handlers.are(Mood::Raise);
+    let made = lost_run(&stage, request()).await;
     stage.advance(Duration::from_secs(6));
     let runs = [made.run.clone(), delayed.run.clone()];
     for started in [made, delayed] {
-        assert_eq!(stage.result(started).await["__error__"]["error"], "EncryptionError");
+        let error = stage.result(started).await["__error__"].clone();
+        assert_eq!(error, json!({ "error": "EncryptionError", "message": "encryption.path: decrypt raised KeyError" }));
     }
-    handlers.lost.store(false, Ordering::Relaxed);
+    handlers.are(Mood::Well);
     for run in runs {
         assert_eq!(stage.status(&run).await, RunStatus::Error);
     }
+}
+
+#[tokio::test]
+async fn a_run_whose_handlers_hang_holds_up_no_other_and_can_be_stopped() {
+    let (stage, handlers) = set(|settings| settings.decrypt_within = 2 * SOON).await;
+    let after = || RunRequest { after: Duration::from_secs(5), ..request() };
+    let hangs = lost_run(&stage, after()).await;
+    let thread = stage.thread().await;
+    let other = stage.run_on(thread, after()).await;
+    handlers.are(Mood::Hang);
+    stage.advance(Duration::from_secs(6));
+    let begun = timeout(SOON, stage.runtime.next_run()).await.expect("it waits for the other run's handlers");
+    assert_eq!(begun.job.run_id(), other.run.run_id);
+    begun.succeed(&json!({ "x": 2 }));
+    assert_eq!(stage.result(other).await, json!({ "x": 2 }));
+
+    let StartedRun { run, stream } = hangs;
+    stage.engine.cancel_run(run.thread_id, run.run_id, CancelAction::Interrupt, false).await.unwrap();
+    timeout(SOON, stream.closing()).await.unwrap();
+    handlers.are(Mood::Well);
+    assert_eq!(stage.status(&run).await, RunStatus::Interrupted);
+}
+
+#[tokio::test]
+async fn a_run_whose_handlers_always_hang_ends_and_is_told_of() {
+    let brief = |settings: &mut Settings| {
+        settings.decrypt_within = Duration::from_millis(20);
+        settings.max_attempts = 2;
+    };
+    let (stage, handlers) = set(brief).await;
+    handlers.are(Mood::Hang);
+    let started = lost_run(&stage, RunRequest { webhook: Some("http://127.0.0.1:9/".into()), ..request() }).await;
+    let run = started.run.clone();
+    let error = stage.result(started).await["__error__"].clone();
+    assert_eq!(error["error"], "EncryptionError");
+    assert!(error["message"].as_str().unwrap().ends_with("none of its 2 attempts is left"), "{error}");
+    let owed = DeliveryQuery { run_id: Some(run.run_id), ..DeliveryQuery::default() };
+    assert_eq!(stage.storage.count_deliveries(owed).await.unwrap(), 1);
+    handlers.are(Mood::Well);
+    let ended = stage.engine.run(run.thread_id, run.run_id).await.unwrap();
+    assert_eq!((ended.status, ended.counted_attempts()), (RunStatus::Error, 2));
+}
+
+#[tokio::test]
+async fn a_run_waits_while_nobody_can_decrypt_it() {
+    let (stage, handlers) = set(|settings| settings.max_attempts = 1).await;
+    handlers.are(Mood::Gone);
+    let started = lost_run(&stage, request()).await;
+    handlers.have_refused().await;
+    handlers.are(Mood::Well);
+    let execution = timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    execution.succeed(&json!({ "x": 2 }));
+    let run = started.run.clone();
+    assert_eq!(stage.result(started).await, json!({ "x": 2 }));
+    let ended = stage.engine.run(run.thread_id, run.run_id).await.unwrap();
+    assert_eq!((ended.status, ended.counted_attempts()), (RunStatus::Success, 1));
+    assert!(ended.attempt > 1, "it waited");
+}
+
+#[tokio::test]
+async fn who_waits_for_another_run_is_told_though_handlers_hang() {
+    let ((inner, folder), handlers) = (storage(), Arc::new(Handlers::default()));
+    let sealed = Arc::new(SealedStorage::new(inner, handlers.clone()));
+    let now = threadyard_core::ambient::Clock::now(&*ManualClock::start());
+    let [first, second] = [1, 2].map(|n| (RunId(Uuid::from_u64_pair(8, n)), ThreadId(Uuid::from_u64_pair(9, n))));
+    for ((run_id, thread_id), context) in [(first, lost()), (second, SealingContext::default())] {
+        let mut new = new_run(run_id, thread_id, now);
+        new.create_thread = Some(Map::new());
+        new.run.kwargs.resumable = true;
+        new.run.kwargs.config.insert("configurable".into(), json!({ MARKER: true, "word": "secret" }));
+        within(context, sealed.create_run(new)).await.unwrap();
+    }
+    let (lease_id, until) = (LeaseId(Uuid::from_u64_pair(8, 3)), now + Duration::from_secs(30));
+    sealed.claim_runs(ClaimRuns { lease_id, limit: 2, now, until }).await.unwrap();
+
+    let stage = Stage::set_on(sealed, folder, LocalBusConfig::default(), |settings| settings.max_attempts = 1).await;
+    let waiting = stage.engine.join_stream(second.1, second.0, None, Vec::new()).await.unwrap();
+    handlers.are(Mood::Hang);
+    // Their server died.
+    stage.advance(Duration::from_secs(31));
+    let told = timeout(SOON, stage.engine.wait_for(second.1, second.0, waiting)).await.unwrap().unwrap();
+    assert_eq!(json_of(&told)["__error__"]["error"], "MaxAttemptsExceeded");
 }

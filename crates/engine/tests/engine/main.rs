@@ -106,6 +106,7 @@ impl Stage {
             run_limits: RunLimits::default(),
             run_timeout: Duration::from_mins(1),
             stop_within: Duration::from_secs(10),
+            decrypt_within: Duration::from_secs(20),
             max_attempts: 3,
             // Longer than clocks are moved while a run goes on: only leases of servers that died end.
             lease: Duration::from_mins(30),
