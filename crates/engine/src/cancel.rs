@@ -79,9 +79,10 @@ impl Engine {
         wait: bool,
     ) -> Result<()> {
         // Subscribed before the request is stored, so that the end is not missed.
-        let end = match self.storage.run(thread_id, run_id).await? {
-            Some(run) if wait => self.follow(&run, From::Now).await?,
-            _ => None,
+        let run = if wait { self.storage.run(thread_id, run_id).await? } else { None };
+        let end = match run {
+            Some(run) => self.follow(&run, From::Now).await?,
+            None => None,
         };
         let stop = stop_reason(cancel.action);
         match self

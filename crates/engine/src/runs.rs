@@ -254,16 +254,22 @@ impl Engine {
             self.bus.append(run.run_id, place, vec![event]);
         }
         let failure = ending.error.as_ref().filter(|_| ending.status == EndStatus::Error);
-        self.announce_closed(run.run_id, Closing { result: failure.map(failed_result) }).await;
+        let told = self.tell_only_word(run).await;
+        self.announce_closed(run.run_id, told, Closing { result: failure.map(failed_result) });
     }
 
     /// Tells everybody that a run ended that was not running.
     pub(crate) async fn announce_ended(&self, run_id: RunId) {
-        self.announce_closed(run_id, Closing::default()).await;
+        let told = match self.storage.run_by_id(run_id).await {
+            Ok(Some(run)) => self.tell_only_word(&run).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        self.announce_closed(run_id, told, Closing::default());
     }
 
-    async fn announce_closed(&self, run_id: RunId, closing: Closing) {
-        if let Err(error) = self.tell_only_word(run_id).await {
+    fn announce_closed(&self, run_id: RunId, told: Result<()>, closing: Closing) {
+        if let Err(error) = told {
             tracing::warn!(%run_id, %error, "that the run ended is told only to who reads its thread anew");
         }
         self.bus.close(run_id, closing);
@@ -272,13 +278,14 @@ impl Engine {
     }
 
     /// Tells how a run of event streaming ended that never spoke: nobody else does, so nobody listens to it yet.
-    async fn tell_only_word(&self, run_id: RunId) -> Result<()> {
-        let run = self.storage.run_by_id(run_id).await?;
-        let Some(run) = run.filter(|run| run.kwargs.event_streaming()) else { return Ok(()) };
-        let kept = self.storage.kept_events(run_id, 0).await?;
+    async fn tell_only_word(&self, run: &Run) -> Result<()> {
+        if !run.kwargs.event_streaming() {
+            return Ok(());
+        }
+        let kept = self.storage.kept_events(run.run_id, 0).await?;
         if let [(place, event)] = &kept[..] {
-            self.bus.open(run_id, run.thread_id);
-            self.bus.append(run_id, kept_id(&run, *place), vec![event.clone()]);
+            self.bus.open(run.run_id, run.thread_id);
+            self.bus.append(run.run_id, kept_id(run, *place), vec![event.clone()]);
         }
         Ok(())
     }

@@ -71,7 +71,9 @@ async fn expire(engine: &Engine) {
         Ok(expired) => {
             for (run, ending) in expired.ended {
                 tracing::warn!(%run.run_id, "the run ended because its server died too often or was asked to stop it");
-                engine.announce_ending(&run, &ending).await;
+                // Reading what is told may take long, and leases don't wait.
+                let announcer = engine.clone();
+                engine.background(async move { announcer.announce_ending(&run, &ending).await });
             }
             if !expired.requeued.is_empty() {
                 tracing::warn!(runs = expired.requeued.len(), "runs whose server died are taken up again");
