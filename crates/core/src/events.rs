@@ -19,13 +19,14 @@ pub fn kept_id(run: &Run, seq: u64) -> EventId {
 pub trait Events: Send + Sync {
     /// Adds to what a run has said, under the right of the attempt that says it; places count from 1.
     async fn keep_events(&self, lease: Lease, first: u64, events: Vec<StreamEvent>) -> Result<()>;
-    /// The events behind a place, with their places, in order. Long ones make the page short.
+    /// The events behind a place, with their places, in order. Long ones make the page short. What the project's own handlers
+    /// can't decrypt is a lost event.
     async fn kept_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>>;
     /// The place before the first of a block on the tape of a thread, where a run of event streaming begins to speak.
     async fn begin_block(&self, thread_id: ThreadId) -> Result<u64>;
     /// The place behind which nothing on the tape of a thread can be yet.
     async fn tape_end(&self, thread_id: ThreadId) -> Result<u64>;
     /// The runs of a thread of which something is to be read, in order: those that have begun and go on, and those of which
-    /// events behind a place are kept.
+    /// events behind a place are kept. What users say in them may be encrypted, where it can't be decrypted.
     async fn told_runs(&self, thread_id: ThreadId, after: u64) -> Result<Vec<Run>>;
 }

@@ -60,6 +60,16 @@ impl StreamEvent {
     pub fn of(name: &str, data: &impl Serialize) -> Self {
         Self { name: name.into(), data: Bytes::from(String::from(Box::<str>::from(raw(data)))) }
     }
+
+    /// Keeps the place of an event that can't be read any more.
+    pub fn lost() -> Self {
+        Self { name: "".into(), data: Bytes::new() }
+    }
+
+    /// Whether this only keeps the place of an event.
+    pub fn is_lost(&self) -> bool {
+        self.name.is_empty()
+    }
 }
 
 /// The place of an event in its run's stream: strictly increasing, and increasing with time over attempts.

@@ -11,10 +11,11 @@ use threadyard_core::{
     event_streaming::{BEGINNING, EventFilter, EventName, event_id},
     ids::{RunId, ThreadId},
     runs::Run,
+    storage::StorageError,
     stream::{EventId, StreamEvent},
 };
 
-use crate::{Engine, Result, RunStream, thread_stream::Sight};
+use crate::{Engine, Error, Result, RunStream, thread_stream::Sight};
 
 mod commands;
 mod messages;
@@ -132,11 +133,16 @@ impl Tape {
     /// last event. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Vec<TapeEvent>> {
         loop {
-            if self.current.is_none()
-                && let Err(error) = self.open_next().await
-            {
-                tracing::warn!(%error, "the events of a thread can't be read on");
-                return None;
+            match if self.current.is_none() { self.open_next().await } else { Ok(()) } {
+                Ok(()) => {}
+                // What can't be decrypted is a gap, and not the end.
+                Err(Error::Sealing(why)) if self.passed_over() => {
+                    tracing::error!(why, thread_id = %self.thread_id, "a run can't be decrypted, and is left out");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the events of a thread can't be read on");
+                    return None;
+                }
             }
             let Some(current) = &mut self.current else { continue };
             let wanted = match current.stream.next().await {
@@ -178,10 +184,15 @@ impl Tape {
         Ok(())
     }
 
+    /// Whether there was a run to be opened, which is not any more.
+    fn passed_over(&mut self) -> bool {
+        self.waiting.pop_front().is_some() || self.beginning.take().is_some()
+    }
+
     fn open(&mut self, run: Run, live: Option<Box<dyn Subscription>>) {
         let ordinary = (!run.kwargs.event_streaming()).then(|| Ordinary::of(&run));
         let after = if ordinary.is_some() { 0 } else { self.after };
-        let stream = self.engine.replayed_stream(&run, live, after);
+        let stream = self.engine.replayed_stream(&run, live, after).leaping();
         self.current = Some(Current { run, stream, ordinary });
     }
 
@@ -210,8 +221,15 @@ impl Tape {
             self.current = None;
             return Ok(Vec::new());
         };
-        let left = self.engine.storage.run_by_id(run.run_id).await?;
-        let thread = self.engine.storage.thread(run.thread_id).await?;
+        let left = match self.engine.storage.run_by_id(run.run_id).await {
+            // Where it stood when it was found, without what can't be read.
+            Err(StorageError::Sealing(_)) => Some(Run { error: None, ..run.clone() }),
+            left => left?,
+        };
+        let thread = match self.engine.storage.thread(run.thread_id).await {
+            Err(StorageError::Sealing(_)) => None,
+            thread => thread?,
+        };
         let (stands, now) = ((left.as_ref(), thread.as_ref()), self.engine.ambient.now());
         let last = ordinary.last(stands, now, wants(&self.readers, run), self.after);
         self.current = None;

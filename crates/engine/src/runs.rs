@@ -283,7 +283,9 @@ impl Engine {
             return Ok(());
         }
         let kept = self.storage.kept_events(run.run_id, 0).await?;
-        if let [(place, event)] = &kept[..] {
+        if let [(place, event)] = &kept[..]
+            && !event.is_lost()
+        {
             self.bus.open(run.run_id, run.thread_id);
             self.bus.append(run.run_id, kept_id(run, *place), vec![event.clone()]);
         }

@@ -10,7 +10,7 @@ use threadyard_core::{
     events::kept_id,
     ids::{RunId, ThreadId},
     runs::{Run, RunError, RunStatus},
-    storage::Storage,
+    storage::{Storage, StorageError},
     stream::{EventId, StreamEvent, StreamMode},
 };
 
@@ -42,6 +42,8 @@ struct Kept {
     behind: bool,
     /// Whether the live stream did not tell everything, so that storage must.
     lags: bool,
+    /// Whether the reader goes on behind what can't be read any more.
+    leaps: bool,
 }
 
 impl Kept {
@@ -49,6 +51,9 @@ impl Kept {
     async fn read(&mut self) -> Result<Option<(EventId, Vec<StreamEvent>)>> {
         let Some(last) = self.last.filter(|_| self.behind) else { return Ok(None) };
         let page = self.storage.kept_events(self.run.run_id, last).await?;
+        if !self.leaps && page.iter().any(|(_, event)| event.is_lost()) {
+            return Err(StorageError::Sealing("what the run has said can't be decrypted".into()).into());
+        }
         let (Some((first, _)), Some((end, _))) = (page.first(), page.last()) else {
             self.behind = false;
             return Ok(None);
@@ -77,6 +82,14 @@ impl RunStream {
     /// Only what comes from now on.
     pub(crate) fn live(live: Box<dyn Subscription>) -> Self {
         Self { live: Some(live), kept: None, closed: None, with_ids: false, modes: Vec::new() }
+    }
+
+    /// The same for a reader who goes on behind events that can't be read any more, and is given their places.
+    pub(crate) fn leaping(mut self) -> Self {
+        if let Some(kept) = &mut self.kept {
+            kept.leaps = true;
+        }
+        self
     }
 
     /// Waits for the next events, with the id of the first. `None` ends the stream. Events without an id are about the
@@ -192,7 +205,8 @@ impl Engine {
         modes: Vec<StreamMode>,
     ) -> RunStream {
         let resumable = run.kwargs.resumable;
-        let kept = || Kept { storage: self.storage.clone(), run: run.clone(), last, behind: false, lags: false };
+        let kept =
+            || Kept { storage: self.storage.clone(), run: run.clone(), last, behind: false, lags: false, leaps: false };
         RunStream { live, kept: resumable.then(kept), closed: None, with_ids: resumable, modes }
     }
 

@@ -1,7 +1,7 @@
 //! Kept events.
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use threadyard_core::{
     events::Events,
     ids::{RunId, ThreadId},
@@ -26,11 +26,22 @@ impl Events for SealedStorage {
 
     async fn kept_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>> {
         let (opener, kept) = (self.opener(), self.inner.kept_events(run_id, after).await?);
-        try_join_all(kept.into_iter().map(|(place, event)| {
-            let opener = &opener;
-            async move { Ok((place, opener.event(event).await?)) }
-        }))
-        .await
+        let readings = kept.into_iter().map(async |(place, event)| (place, opener.event(event).await));
+        let (mut events, mut refused) = (Vec::new(), None);
+        for (place, opened) in join_all(readings).await {
+            let event = opened.or_else(|error| match error {
+                StorageError::Sealing(why) => {
+                    refused = Some(why);
+                    Ok(StreamEvent::lost())
+                }
+                error => Err(error),
+            })?;
+            events.push((place, event));
+        }
+        if let Some(why) = refused {
+            tracing::error!(%run_id, why, "events of a run can't be decrypted");
+        }
+        Ok(events)
     }
 
     async fn begin_block(&self, thread_id: ThreadId) -> Result<u64> {
@@ -43,7 +54,17 @@ impl Events for SealedStorage {
 
     async fn told_runs(&self, thread_id: ThreadId, after: u64) -> Result<Vec<Run>> {
         let opener = self.opener();
-        try_join_all(self.inner.told_runs(thread_id, after).await?.into_iter().map(|run| opener.run(run))).await
+        let readings = self.inner.told_runs(thread_id, after).await?.into_iter().map(async |run| {
+            let sealed = run.clone();
+            opener.run(run).await.or_else(|error| match error {
+                StorageError::Sealing(why) => {
+                    tracing::error!(run_id = %sealed.run_id, why, "a run can't be decrypted; what it said may be readable");
+                    Ok(sealed)
+                }
+                error => Err(error),
+            })
+        });
+        try_join_all(readings).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use threadyard_backends::{LocalBusConfig, SealedStorage};
 use threadyard_core::{
     access::User,
@@ -15,7 +15,7 @@ use threadyard_core::{
     event_streaming::MARKER,
     ids::{LeaseId, RunId, ThreadId},
     json::Object,
-    runs::{ClaimRuns, RunStatus, Runs},
+    runs::{ClaimRuns, MultitaskStrategy, RunStatus, Runs},
     sealing::{Data, Piece, SealingContext, SealingHandlers, within},
     storage::{Result, StorageError},
     testkit::{ManualClock, new_run},
@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     RunRequest, SOON, Stage,
+    event_streaming::{all, data, hear, lifecycle, say, start},
     json_of, request, storage,
 };
 
@@ -211,4 +212,33 @@ async fn who_waits_for_another_run_is_told_though_handlers_hang() {
     stage.advance(Duration::from_secs(31));
     let told = timeout(SOON, stage.engine.wait_for(second.1, second.0, waiting)).await.unwrap().unwrap();
     assert_eq!(json_of(&told)["__error__"]["error"], "MaxAttemptsExceeded");
+}
+
+#[tokio::test]
+async fn a_tape_goes_on_behind_what_cannot_be_decrypted() {
+    let (stage, handlers) = set(|_| {}).await;
+    let thread = stage.thread().await;
+    for (n, context) in [(1, lost()), (2, SealingContext::default())] {
+        let started = within(context, stage.engine.start_run(thread, start(MultitaskStrategy::Enqueue))).await.unwrap();
+        let run = timeout(SOON, stage.runtime.next_run()).await.unwrap();
+        say(&run, &json!({ "n": n }));
+        run.succeed(&json!({}));
+        stage.until(thread, started, RunStatus::Success).await;
+    }
+    let resumable = RunRequest { stream_resumable: true, ..request() };
+    let ordinary = within(lost(), stage.run_on(thread, resumable)).await;
+    let run = timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    run.say("values", &json!({ "n": 3 }));
+    run.succeed(&json!({}));
+    stage.result(ordinary).await;
+
+    let read = async || stage.engine.read_tape(thread, all(), 0).await.unwrap();
+    let whole = data(&hear(&mut read().await, 9).await);
+    handlers.are(Mood::Raise);
+    let rest = data(&hear(&mut read().await, 6).await);
+    let each = |n: u32| [lifecycle("running"), json!({ "n": n }), lifecycle("completed")];
+    assert_eq!(whole, [each(1), each(2), each(3)].concat());
+    let expected: Vec<Value> =
+        [&[lifecycle("completed")], &each(2)[..], &[lifecycle("running"), lifecycle("completed")]].concat();
+    assert_eq!(rest, expected);
 }

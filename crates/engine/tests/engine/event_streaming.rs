@@ -19,11 +19,11 @@ use crate::{SOON, Stage, request};
 
 const CHANNELS: [&str; 4] = ["lifecycle", "values", "input", "custom"];
 
-fn all() -> EventFilter {
+pub(crate) fn all() -> EventFilter {
     EventFilter { channels: CHANNELS.map(str::to_owned).to_vec(), ..EventFilter::default() }
 }
 
-fn start(strategy: MultitaskStrategy) -> StartRun {
+pub(crate) fn start(strategy: MultitaskStrategy) -> StartRun {
     let input = Some(raw(&json!({ "a": 1 })));
     let (config, metadata) = (Object::new(), Object::new());
     StartRun {
@@ -65,7 +65,7 @@ async fn begin(stage: &Stage, thread: ThreadId) -> (RunId, ScriptedRun) {
     (run, stage.runtime.next_run().await)
 }
 
-fn say(run: &ScriptedRun, data: &Value) {
+pub(crate) fn say(run: &ScriptedRun, data: &Value) {
     let params = json!({ "namespace": [], "timestamp": 1, "data": data });
     // Members in the order of the wire.
     let text = format!(r#"{{"type":"event","method":"values","params":{params}}}"#);
@@ -73,7 +73,7 @@ fn say(run: &ScriptedRun, data: &Value) {
 }
 
 /// The next events: their ids, numbers, and what they say.
-async fn hear(tape: &mut Tape, count: usize) -> Vec<(String, u64, Value)> {
+pub(crate) async fn hear(tape: &mut Tape, count: usize) -> Vec<(String, u64, Value)> {
     let mut heard = Vec::new();
     while heard.len() < count {
         for event in tokio::time::timeout(SOON, tape.next()).await.unwrap().unwrap() {
@@ -88,11 +88,11 @@ async fn hear(tape: &mut Tape, count: usize) -> Vec<(String, u64, Value)> {
     heard
 }
 
-fn lifecycle(event: &str) -> Value {
+pub(crate) fn lifecycle(event: &str) -> Value {
     json!({ "event": event, "graph_name": "echo" })
 }
 
-fn data(heard: &[(String, u64, Value)]) -> Vec<Value> {
+pub(crate) fn data(heard: &[(String, u64, Value)]) -> Vec<Value> {
     heard.iter().map(|(_, _, data)| data.clone()).collect()
 }
 
