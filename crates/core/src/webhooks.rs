@@ -15,7 +15,7 @@ use crate::{
     webhook_policy::WebhookHeaders,
 };
 
-/// A delivery that this server may now attempt.
+/// A delivery that this server may now attempt. What it says, and where it goes, may be encrypted until it is opened.
 #[derive(Clone, Debug)]
 pub struct ClaimedDelivery {
     /// Its id, sent as `webhook-id`.
@@ -159,6 +159,11 @@ pub struct GivenUp {
 pub trait Webhooks: Send + Sync {
     /// Leases deliveries that are due and counts the attempt.
     async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries>;
+    /// Reads what a claimed delivery says and where it goes. Where the project encrypts by itself, that takes as long as its
+    /// handlers do.
+    async fn open_delivery(&self, claimed: ClaimedDelivery) -> Result<ClaimedDelivery> {
+        Ok(claimed)
+    }
     /// Records what an attempt came to, unless its lease was taken over or somebody stopped it; whether it was recorded.
     async fn record_attempt(&self, result: AttemptResult) -> Result<bool>;
     /// Settles everything that is to be sent, since webhooks are disabled; how many.

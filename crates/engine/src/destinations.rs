@@ -113,6 +113,7 @@ impl Engine {
         let (status, failure) = match self.webhooks.send(&delivery, timestamp, &signature).await {
             Sent::Answer(answer) => (Some(answer.status), None),
             Sent::Failure(why) => (None, Some(why)),
+            Sent::Unreadable => (None, Some("it can't be decrypted")),
             Sent::Blocked => (None, Some(BLOCKED)),
             Sent::Refused => (None, Some("the URL may not be called")),
         };

@@ -54,6 +54,8 @@ pub(crate) enum Sent {
     Blocked,
     /// It may not be called at all.
     Refused,
+    /// What is to be sent can't be decrypted now.
+    Unreadable,
 }
 
 /// What a receiver says of a delivery.

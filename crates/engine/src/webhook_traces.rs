@@ -44,6 +44,7 @@ pub(crate) fn ended(span: &mut Span, sent: &Sent) {
             }
         }
         Sent::Failure(why) => span.fail(why),
+        Sent::Unreadable => span.fail("it can't be decrypted"),
         Sent::Blocked | Sent::Refused => span.fail("the URL may not be called"),
     }
 }

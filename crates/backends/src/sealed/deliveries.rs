@@ -1,7 +1,7 @@
 //! Deliveries of webhooks. The database makes their bodies of what is encrypted in it.
 
 use async_trait::async_trait;
-use futures_util::future::{join_all, try_join};
+use futures_util::future::try_join;
 use threadyard_core::{
     agent_tasks::TaskId,
     deliveries::{Attempt, Deliveries, Delivery, DeliveryQuery, Recovery, Steered},
@@ -23,21 +23,11 @@ use super::{SealedStorage, opener::Opener, runs::no_push_configs};
 #[async_trait]
 impl Webhooks for SealedStorage {
     async fn claim_deliveries(&self, claim: ClaimDeliveries) -> Result<ClaimedDeliveries> {
-        let ClaimedDeliveries { deliveries, next_due, lost, more } = self.inner.claim_deliveries(claim).await?;
-        let opener = self.opener();
-        let readings = deliveries.into_iter().map(|claimed| async {
-            let id = claimed.id.clone();
-            (id, opener.delivery(claimed).await)
-        });
-        let mut deliveries = Vec::new();
-        for (id, opened) in join_all(readings).await {
-            match opened {
-                Ok(delivery) => deliveries.push(delivery),
-                // Its lease ends, and it is tried again.
-                Err(error) => tracing::error!(delivery_id = id, %error, "a delivery can't be decrypted"),
-            }
-        }
-        Ok(ClaimedDeliveries { deliveries, next_due, lost, more })
+        self.inner.claim_deliveries(claim).await
+    }
+
+    async fn open_delivery(&self, claimed: ClaimedDelivery) -> Result<ClaimedDelivery> {
+        self.opener().delivery(claimed).await
     }
 
     async fn record_attempt(&self, result: AttemptResult) -> Result<bool> {

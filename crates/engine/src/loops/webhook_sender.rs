@@ -18,9 +18,12 @@ use threadyard_core::{
     webhook_pace::WebhookPace,
     webhooks::{AttemptResult, ClaimedDeliveries, ClaimedDelivery, NextStep},
 };
+use tokio::time::timeout;
 
 /// A receiver that is overloaded and does not say for how long.
 const OVERLOADED: Duration = Duration::from_mins(1);
+/// So long may it take to decrypt a delivery, which its lease has room for besides the exchange.
+const DECRYPT_WITHIN: Duration = Duration::from_secs(10);
 /// A receiver can't put a delivery off for longer.
 const LONGEST_ASKED: Duration = Duration::from_hours(24);
 
@@ -97,10 +100,10 @@ async fn attempt(engine: &Engine, mut delivery: ClaimedDelivery) -> (Contact, Ti
     let mut span = webhook_traces::begin(&engine.traces, &mut delivery);
     engine.settings.faults.reach("delivery.claimed");
     let now = engine.ambient.now();
-    let timestamp = now.as_millis() / 1_000;
-    let message = Message { id: &delivery.id, timestamp, body: &delivery.body };
-    let signature = engine.signer.signature(&delivery.origin, message, now);
-    let sent = engine.webhooks.send(&delivery, timestamp, &signature).await;
+    let sent = match opened(engine, &mut delivery).await {
+        Ok(()) => send(engine, &delivery).await,
+        Err(sent) => sent,
+    };
     engine.settings.faults.reach("delivery.sent");
     let at = engine.ambient.now();
     webhook_traces::ended(&mut span, &sent);
@@ -138,6 +141,29 @@ async fn attempt(engine: &Engine, mut delivery: ClaimedDelivery) -> (Contact, Ti
     (contact, at)
 }
 
+/// Has the project's own handlers decrypt what is to be sent.
+async fn opened(engine: &Engine, delivery: &mut ClaimedDelivery) -> Result<(), Sent> {
+    let opening = timeout(DECRYPT_WITHIN, engine.storage.open_delivery(delivery.clone())).await;
+    let error = match opening {
+        Ok(Ok(opened)) => {
+            *delivery = opened;
+            return Ok(());
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it took longer than {} s", DECRYPT_WITHIN.as_secs()),
+    };
+    tracing::error!(run_id = %delivery.run_id, webhook_id = delivery.id, error, "a delivery can't be decrypted");
+    Err(Sent::Unreadable)
+}
+
+async fn send(engine: &Engine, delivery: &ClaimedDelivery) -> Sent {
+    let now = engine.ambient.now();
+    let timestamp = now.as_millis() / 1_000;
+    let message = Message { id: &delivery.id, timestamp, body: &delivery.body };
+    let signature = engine.signer.signature(&delivery.origin, message, now);
+    engine.webhooks.send(delivery, timestamp, &signature).await
+}
+
 fn tell(delivery: &ClaimedDelivery, (status, failure): (Option<u16>, Option<&str>), next: NextStep) {
     match next {
         NextStep::Delivered => tracing::info!(run_id = %delivery.run_id, webhook_id = delivery.id, "webhook delivered"),
@@ -167,6 +193,7 @@ fn judge(
         Sent::Answer(answer) => (Some(answer.status), "the receiver did not accept it", Some(asked_wait(answer, at))),
         Sent::Failure(why) => (None, *why, Some(Duration::ZERO)),
         Sent::Blocked => (None, BLOCKED, Some(Duration::ZERO)),
+        Sent::Unreadable => (None, "it can't be decrypted", Some(Duration::ZERO)),
         Sent::Refused => (None, "the URL may not be called", None),
     };
     let again = asked.zip(pace.wait(delivery.scheduled, spread));
@@ -186,7 +213,7 @@ fn contact(sent: &Sent, at: Timestamp) -> Contact {
             wait => Contact::Asked(wait),
         },
         // Overloaded or not: who does not ask is sent the next one.
-        Sent::Answer(_) | Sent::Refused => Contact::Reached,
+        Sent::Answer(_) | Sent::Refused | Sent::Unreadable => Contact::Reached,
         Sent::Failure(_) | Sent::Blocked => Contact::Missed,
     }
 }

@@ -1,4 +1,4 @@
-//! Runs whose words the project's own handlers can't decrypt, any more or for now.
+//! Runs and deliveries whose words the project's own handlers can't decrypt, any more or for now.
 
 use std::{
     sync::{Arc, Mutex},
@@ -28,6 +28,7 @@ use crate::{
     RunRequest, SOON, Stage,
     event_streaming::{all, data, hear, lifecycle, say, start},
     json_of, request, storage,
+    webhooks::{Receiver, with_webhook},
 };
 
 /// What decrypting for the tenant `lost` comes to.
@@ -241,4 +242,32 @@ async fn a_tape_goes_on_behind_what_cannot_be_decrypted() {
     let expected: Vec<Value> =
         [&[lifecycle("completed")], &each(2)[..], &[lifecycle("running"), lifecycle("completed")]].concat();
     assert_eq!(rest, expected);
+}
+
+#[tokio::test]
+async fn a_delivery_that_cannot_be_decrypted_is_tried_again_as_the_schedule_says() {
+    let (stage, handlers) = set(|_| {}).await;
+    let mut receiver = Receiver::start(&[]).await;
+    let started = lost_run(&stage, with_webhook(&receiver)).await;
+    let run = timeout(SOON, stage.runtime.next_run()).await.unwrap();
+    handlers.are(Mood::Raise);
+    run.succeed(&json!({ "said": "secret" }));
+    let run_id = started.run.run_id;
+    stage.result(started).await;
+    let failure = async || {
+        let query = DeliveryQuery { run_id: Some(run_id), ..DeliveryQuery::default() };
+        let window = threadyard_core::page::Window { limit: 1, offset: 0 };
+        stage.storage.search_deliveries(query, window).await.unwrap().rows.remove(0).last_failure
+    };
+    let failed = async {
+        while failure().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, failed).await.unwrap();
+    assert_eq!(failure().await.as_deref(), Some("it can't be decrypted"));
+    handlers.are(Mood::Well);
+    stage.advance(Duration::from_secs(3));
+    let (_, body) = receiver.next().await;
+    assert_eq!(json_of(&body)["values"], json!({ "said": "secret" }));
 }

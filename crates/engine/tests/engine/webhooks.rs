@@ -37,7 +37,7 @@ use crate::{SOON, Stage, json_of, request};
 type Heard = (HeaderMap, Bytes);
 
 /// Answers with the statuses it is given, then with 200.
-struct Receiver {
+pub(crate) struct Receiver {
     url: String,
     heard: mpsc::UnboundedReceiver<Heard>,
     _tasks: TaskTracker,
@@ -50,7 +50,7 @@ struct Answers {
 }
 
 impl Receiver {
-    async fn start(statuses: &[u16]) -> Self {
+    pub(crate) async fn start(statuses: &[u16]) -> Self {
         let (tell, heard) = mpsc::unbounded_channel();
         let answers = Answers { statuses: Arc::new(Mutex::new(statuses.iter().copied().collect())), tell };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,7 +61,7 @@ impl Receiver {
         Self { url, heard, _tasks: tasks }
     }
 
-    async fn next(&mut self) -> Heard {
+    pub(crate) async fn next(&mut self) -> Heard {
         tokio::time::timeout(SOON, self.heard.recv()).await.expect("no webhook came").unwrap()
     }
 
@@ -77,7 +77,7 @@ async fn receive(State(answers): State<Answers>, headers: HeaderMap, body: Bytes
     StatusCode::from_u16(status).unwrap()
 }
 
-fn with_webhook(receiver: &Receiver) -> RunRequest {
+pub(crate) fn with_webhook(receiver: &Receiver) -> RunRequest {
     RunRequest { webhook: Some(receiver.url.clone()), ..request() }
 }
 
