@@ -1,5 +1,7 @@
 //! Crons: their metadata, what their runs are made from, and who made them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join};
 use threadyard_core::{
@@ -13,8 +15,12 @@ use threadyard_core::{
     storage::{Result, StorageError},
     time::Timestamp,
 };
+use tokio::time::timeout;
 
 use super::{SealedStorage, opener::Opener, page, runs::created_in_context, sealer::Sealer};
+
+/// So long others wait for a cron to be decrypted. It may be decrypted sooner at the next look.
+const WITHIN: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Crons for SealedStorage {
@@ -76,6 +82,10 @@ impl Crons for SealedStorage {
     }
 }
 
+fn late() -> StorageError {
+    StorageError::Sealing(format!("the handlers did not answer within {} s", WITHIN.as_secs()))
+}
+
 impl Sealer {
     async fn cron(&self, cron: Cron) -> Result<Cron> {
         let documents = try_join(self.metadata("cron", &cron.metadata), self.payload(cron.payload));
@@ -88,7 +98,10 @@ impl Opener {
     /// The crons that can be opened, and how many can't be.
     async fn due(&self, crons: Vec<Cron>) -> Result<(Vec<Cron>, u32)> {
         let (mut opened, mut lost) = (Vec::new(), 0);
-        let readings = crons.into_iter().map(|cron| async { (cron.cron_id, self.cron(cron).await) });
+        let readings = crons.into_iter().map(|cron| async {
+            let cron_id = cron.cron_id;
+            (cron_id, timeout(WITHIN, self.cron(cron)).await.unwrap_or_else(|_| Err(late())))
+        });
         for (cron_id, cron) in join_all(readings).await {
             match cron {
                 Ok(cron) => opened.push(cron),

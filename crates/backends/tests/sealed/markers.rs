@@ -1,5 +1,7 @@
 //! What users write that looks as if it had been encrypted, and rows that can't be opened.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use threadyard_core::{
     access::User,
@@ -14,6 +16,7 @@ use threadyard_core::{
     testkit::new_run,
     threads::Threads,
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{Sealed, at, handlers::Mood, object, run, tenant, thread};
@@ -114,6 +117,16 @@ async fn crons_that_cannot_be_opened_hold_up_no_others() {
     assert_eq!(found.rows.len(), 3);
     let none = sealed.storage.search_crons(all(), Window { limit: 3, offset: 0 }).await;
     assert!(matches!(none, Err(StorageError::Sealing(_))), "nothing is not what there is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn crons_whose_handlers_hang_hold_up_no_others() {
+    let sealed = Sealed::new();
+    within(tenant("lost"), keep(&sealed.storage, cron(1, json!({ "said": "secret" })))).await;
+    keep(&sealed.storage, cron(2, json!({ "said": "other" }))).await;
+    sealed.handlers.are(Mood::Silent);
+    let due = timeout(Duration::from_mins(2), sealed.storage.due_crons(at(9), 10)).await.unwrap().unwrap();
+    assert_eq!(due.crons.iter().map(|cron| cron.cron_id).collect::<Vec<_>>(), [cron(2, json!({})).cron_id]);
 }
 
 #[tokio::test]

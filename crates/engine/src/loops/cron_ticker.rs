@@ -1,5 +1,6 @@
 //! Begins the runs of crons. Moments that passed while no server was up are made up for by one run.
 
+use futures_util::future::join_all;
 use threadyard_core::{
     bus::Topic,
     crons::{Cron, CronTick, OnRunCompleted},
@@ -36,9 +37,11 @@ async fn tick(engine: &Engine) -> Option<Timestamp> {
         if due.crons.is_empty() {
             return due.next_due;
         }
+        // One whose words take long to encrypt holds up none of the others.
+        let fired = join_all(due.crons.iter().map(|cron| within(cron.sealing.clone(), fire(engine, cron)))).await;
         let mut failed = false;
-        for cron in due.crons {
-            if let Err(error) = within(cron.sealing.clone(), fire(engine, &cron)).await {
+        for (cron, outcome) in due.crons.iter().zip(fired) {
+            if let Err(error) = outcome {
                 tracing::error!(cron_id = %cron.cron_id, %error, "a cron could not be moved on; trying again");
                 failed = true;
             }
