@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use threadyard_core::{
     items::{FoundItem, Item, ItemAnswer, ItemOperation, ItemPut, Items},
-    storage::{Result, StorageError},
+    storage::Result,
     time::Timestamp,
 };
 
-use super::{SealedStorage, opener::Opener, sealer::Sealer};
+use super::{SealedStorage, openable, opener::Opener, sealer::Sealer};
 
 #[async_trait]
 impl Items for SealedStorage {
@@ -42,9 +42,9 @@ impl Opener {
             ItemAnswer::Item(Some(item)) => ItemAnswer::Item(Some(self.item(item).await?)),
             ItemAnswer::Items(found) => {
                 let found = found.into_iter().map(|FoundItem { item, score }| async move {
-                    Ok::<_, StorageError>(FoundItem { item: self.item(item).await?, score })
+                    Ok(FoundItem { item: self.item(item).await?, score })
                 });
-                ItemAnswer::Items(try_join_all(found).await?)
+                ItemAnswer::Items(openable(found).await?)
             }
             other => other,
         })

@@ -1,23 +1,17 @@
-//! The order of puts: each takes its place when it is asked for, and is encrypted beside those before it.
+//! The order of puts: those of one thread take their places in the order in which they were asked for, and are encrypted
+//! side by side. Threads don't wait for each other.
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use threadyard_core::{
     checkpoints::{Committed, PutCheckpoint, PutWrites, Writer},
     storage::{Result, Storage, StorageError},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
-
-/// Slow handlers hold up the threads of one lane, and no others.
-const LANES: u64 = 64;
 
 /// What is to be put.
 pub(super) enum Put {
@@ -25,28 +19,25 @@ pub(super) enum Put {
     Writes(PutWrites),
 }
 
-struct Queued {
-    writer: Writer,
-    thread: String,
-    sealed: JoinHandle<Result<Put>>,
-    committed: oneshot::Sender<Result<()>>,
+/// The puts that are on their way.
+pub(super) struct Lanes {
+    inner: Arc<dyn Storage>,
+    state: Arc<Mutex<State>>,
+    tasks: TaskTracker,
 }
 
-/// Puts of one thread go through one of them.
-pub(super) struct Lanes {
-    lanes: Vec<mpsc::UnboundedSender<Queued>>,
-    tasks: TaskTracker,
+#[derive(Default)]
+struct State {
+    /// Of each thread, which put is the last, and when it has its place.
+    last: HashMap<String, (u64, oneshot::Receiver<()>)>,
+    /// Counts puts.
+    count: u64,
+    gaps: Gaps,
 }
 
 impl Lanes {
     pub(super) fn new(inner: &Arc<dyn Storage>) -> Self {
-        let tasks = TaskTracker::new();
-        let lane = |_| {
-            let (lane, queue) = mpsc::unbounded_channel();
-            tasks.spawn(put_all(inner.clone(), queue, tasks.clone()));
-            lane
-        };
-        Self { lanes: (0..LANES).map(lane).collect(), tasks }
+        Self { inner: inner.clone(), state: Arc::default(), tasks: TaskTracker::new() }
     }
 
     /// Has something encrypted, and put behind what was asked for before.
@@ -56,29 +47,47 @@ impl Lanes {
         thread: &str,
         sealing: impl Future<Output = Result<Put>> + Send + 'static,
     ) -> Committed {
-        let mut hasher = DefaultHasher::new();
-        thread.hash(&mut hasher);
-        let lane = &self.lanes[usize::try_from(hasher.finish() % LANES).unwrap_or_default()];
-        let (committed, outcome) = oneshot::channel();
-        let queued = Queued { writer, thread: thread.to_owned(), sealed: self.tasks.spawn(sealing), committed };
-        // A lane ends with the process.
-        drop(lane.send(queued));
-        Box::pin(async move { outcome.await.unwrap_or_else(|_| Err(broken_off())) })
+        let (placed, has_place) = oneshot::channel();
+        let (number, before) = {
+            let mut state = locked(&self.state);
+            state.count += 1;
+            let number = state.count;
+            (number, state.last.insert(thread.to_owned(), (number, has_place)))
+        };
+        let (inner, state, thread) = (self.inner.clone(), self.state.clone(), thread.to_owned());
+        let sealed = self.tasks.spawn(sealing);
+        let done = self.tasks.spawn(async move {
+            let put = sealed.await.unwrap_or_else(|_| Err(broken_off()));
+            if let Some((_, before)) = before {
+                // One that broke off has no place, and holds up nobody.
+                let _ = before.await;
+            }
+            let put = locked(&state).gaps.behind(writer, &thread, put);
+            let commit = match put {
+                Ok(Put::Checkpoint(put)) => inner.put_checkpoint(writer, put),
+                Ok(Put::Writes(put)) => inner.put_writes(writer, put),
+                Err(error) => Box::pin(async { Err(error) }),
+            };
+            // The next one has its place behind this one already, and need not wait for the commit.
+            drop(placed);
+            locked(&state).forget(&thread, number);
+            commit.await
+        });
+        Box::pin(async move { done.await.unwrap_or_else(|_| Err(broken_off())) })
     }
 }
 
-async fn put_all(inner: Arc<dyn Storage>, mut queue: mpsc::UnboundedReceiver<Queued>, tasks: TaskTracker) {
-    let mut gaps = Gaps::default();
-    while let Some(Queued { writer, thread, sealed, committed }) = queue.recv().await {
-        let put = sealed.await.unwrap_or_else(|_| Err(broken_off()));
-        let commit = match gaps.behind(writer, thread, put) {
-            Ok(Put::Checkpoint(put)) => inner.put_checkpoint(writer, put),
-            Ok(Put::Writes(put)) => inner.put_writes(writer, put),
-            Err(error) => Box::pin(async { Err(error) }),
-        };
-        // The next one has its place behind this one already, and need not wait for the commit.
-        tasks.spawn(async move { drop(committed.send(commit.await)) });
+impl State {
+    /// Nobody has to wait for a put that has its place.
+    fn forget(&mut self, thread: &str, number: u64) {
+        if self.last.get(thread).is_some_and(|(last, _)| *last == number) {
+            self.last.remove(thread);
+        }
     }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Of each thread, the run of which something is missing, and why. A checkpoint holds what has changed since the one before,
@@ -87,17 +96,17 @@ async fn put_all(inner: Arc<dyn Storage>, mut queue: mpsc::UnboundedReceiver<Que
 struct Gaps(HashMap<String, (Writer, StorageError)>);
 
 impl Gaps {
-    fn behind(&mut self, writer: Writer, thread: String, put: Result<Put>) -> Result<Put> {
+    fn behind(&mut self, writer: Writer, thread: &str, put: Result<Put>) -> Result<Put> {
         if writer == Writer::Call {
             return put;
         }
-        match self.0.get(&thread) {
+        match self.0.get(thread) {
             Some((broken, error)) if *broken == writer => return Err(error.clone()),
-            Some(_) => drop(self.0.remove(&thread)),
+            Some(_) => drop(self.0.remove(thread)),
             None => {}
         }
         if let Err(error) = &put {
-            self.0.insert(thread, (writer, error.clone()));
+            self.0.insert(thread.to_owned(), (writer, error.clone()));
         }
         put
     }

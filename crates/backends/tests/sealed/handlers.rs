@@ -18,6 +18,8 @@ pub(crate) enum Mood {
     Raise,
     Gone,
     Silent,
+    /// Encrypting comes to nothing, too.
+    Mute,
 }
 
 /// Turns bytes, and all members of objects but `colour`.
@@ -35,6 +37,14 @@ impl Handlers {
     pub(crate) fn are(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
+
+    fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap()
+    }
+}
+
+fn is_lost(piece: &Piece) -> bool {
+    piece.context.get("tenant").is_some_and(|tenant| tenant == "lost")
 }
 
 const TURNED: &str = "\"turned:";
@@ -54,6 +64,14 @@ fn back(json: &RawJson) -> Option<RawJson> {
 #[async_trait]
 impl SealingHandlers for Handlers {
     async fn encrypt(&self, piece: Piece) -> Result<Data> {
+        if is_lost(&piece) && matches!(self.mood(), Mood::Mute) {
+            std::future::pending::<()>().await;
+        }
+        if piece.context.get("tenant").is_some_and(|tenant| tenant == "slow") {
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        }
         Ok(match piece.data {
             Data::Blob(bytes) => Data::Blob(bytes.iter().map(|byte| byte ^ 0x5A).collect::<Vec<_>>().into()),
             Data::Json(_) if self.open.contains(&piece.field.as_str()) => Data::Json(RawObject::default()),
@@ -65,12 +83,11 @@ impl SealingHandlers for Handlers {
     }
 
     async fn decrypt(&self, piece: Piece) -> Result<Data> {
-        let mood = *self.mood.lock().unwrap();
-        if piece.context.get("tenant").is_some_and(|tenant| tenant == "lost") {
-            match mood {
+        if is_lost(&piece) {
+            match self.mood() {
                 Mood::Well => {}
                 Mood::Raise => return Err(StorageError::Sealing("decrypt raised KeyError".into())),
-                Mood::Silent => std::future::pending().await,
+                Mood::Silent | Mood::Mute => std::future::pending().await,
                 Mood::Gone => return Err(StorageError::Unavailable("custom encryption: it is being replaced".into())),
             }
         }

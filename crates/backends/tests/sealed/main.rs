@@ -5,6 +5,7 @@
 
 mod handlers;
 mod markers;
+mod others;
 mod runs;
 
 use std::sync::Arc;
