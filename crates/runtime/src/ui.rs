@@ -205,7 +205,36 @@ fn read(folder: &Path) -> io::Result<UiBundle> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+
+    /// Whether a process goes on that was given this path.
+    fn goes_on(path: &Path) -> bool {
+        let path = path.as_os_str().as_encoded_bytes();
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let mut said = processes.filter_map(|it| std::fs::read(it.ok()?.path().join("cmdline")).ok());
+        said.any(|said| said.windows(path.len()).any(|part| part == path))
+    }
+
+    // The clock goes on by itself where nothing else does: nobody waits for minutes.
+    #[tokio::test(start_paused = true)]
+    async fn a_bundler_that_hangs_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("hang.sh");
+        std::fs::write(&script, "for n in $(seq 200); do sleep 1; done").unwrap();
+        let (env, ui) = (BTreeMap::new(), UiOptions::default());
+        let bundler = Bundler { program: "/bin/sh".into(), package: folder.path().into() };
+        let maker = Maker { bundler, script: script.clone(), project: folder.path().into(), env, ui };
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(maker.make().await, Err(BundleError::Slow)));
+        assert!(begun.elapsed() >= WITHIN);
+        let ended = Instant::now();
+        while goes_on(&script) {
+            assert!(ended.elapsed() < Duration::from_mins(1), "it goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 
     #[test]
     fn only_plain_files_are_read_in_the_order_of_their_names() {

@@ -23,7 +23,7 @@ const LANGGRAPH_UI: Kept =
 #[derive(Clone, Debug)]
 pub(crate) struct Bundler {
     /// Node.
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     /// The folder of the package that bundles.
     pub(crate) package: PathBuf,
 }
