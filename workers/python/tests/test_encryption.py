@@ -72,6 +72,16 @@ def test_what_fails_is_told_without_the_data_and_spoils_no_other(with_worker) ->
     with_worker(scenario, {}, encryption=PATH)
 
 
+def test_a_number_that_could_not_be_read_again_is_not_encrypted(with_worker) -> None:
+    async def scenario(host: FakeHost) -> None:
+        pieces = [{**_json(), "json": '{"%s": {"deep": [1e999]}}' % key} for key in ("v", "clear")]
+        refused, left_alone, word = await _ask(host, "encrypt", *pieces, _json(v="Infinity"))
+        assert "such as `1e999`" in refused and refused.startswith("encrypt.json changed a number")
+        assert left_alone == {} and word == {"v": base64.b64encode(b"'Infinity'").decode()}
+
+    with_worker(scenario, {}, encryption=PATH)
+
+
 def test_a_handler_that_is_cancelled_spoils_no_other(with_worker) -> None:
     async def scenario(host: FakeHost) -> None:
         raised, fine = await _ask(host, "encrypt", _json(do="cancel"), _blob(b"fine"))

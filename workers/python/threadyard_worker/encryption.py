@@ -115,6 +115,8 @@ class CustomEncryption:
         for key, value in returned.items():
             try:
                 is_same = _text(value) == before[key]
+                if not is_same and name == "encrypt.json" and _is_infinite(before[key]):
+                    raise _Wrong("changed a number that would not be JSON when it is decrypted, such as `1e999`")
                 # What was left alone need not fit into JSON again, such as `1e999`.
                 if not is_same or (name == "decrypt.json" and "Infinity" not in before[key]):
                     _text(value, is_strict=True)
@@ -143,6 +145,16 @@ class CustomEncryption:
             return {"context": json.loads(_text(returned, is_strict=True))}
         except (TypeError, ValueError):
             raise _Wrong("returned what is no JSON") from None
+
+
+def _is_infinite(text: str) -> bool:
+    if "Infinity" not in text:
+        return False
+    try:
+        _text(json.loads(text), is_strict=True)
+    except ValueError:
+        return True
+    return False
 
 
 def _text(value: Any, is_strict: bool = False) -> str:
