@@ -49,9 +49,9 @@ pub(crate) fn threads(
     let ttl: CheckpointerTtl = read("checkpointer.ttl", ttl, unknown)?;
     let kept = minutes("checkpointer.ttl.default_ttl", ttl.default_ttl)?;
     let strategy = ttl.strategy.unwrap_or(PruneStrategy::Delete);
-    let every = minutes("checkpointer.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
-    if every.is_some_and(|every| every.is_zero()) || ttl.sweep_limit == Some(0) {
-        return Err(Wrong::new("checkpointer.ttl", "sweeps need an interval and a limit above zero"));
+    let every = interval("checkpointer.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
+    if ttl.sweep_limit == Some(0) {
+        return Err(Wrong::new("checkpointer.ttl.sweep_limit", "must be above zero"));
     }
     Ok((kept.map(|ttl| ThreadTtl { strategy, ttl }), SweepChoice { every, limit: ttl.sweep_limit }))
 }
@@ -60,13 +60,19 @@ pub(crate) fn threads(
 pub(crate) fn items(ttl: Option<&Value>, unknown: &mut Vec<String>) -> Result<(ItemTtl, SweepChoice), Wrong> {
     let Some(ttl) = ttl else { return Ok((ItemTtl::default(), SweepChoice::default())) };
     let ttl: StoreTtl = read("store.ttl", ttl, unknown)?;
-    let every = minutes("store.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
-    if every.is_some_and(|every| every.is_zero()) {
-        return Err(Wrong::new("store.ttl.sweep_interval_minutes", "must be above zero"));
-    }
+    let every = interval("store.ttl.sweep_interval_minutes", ttl.sweep_interval_minutes)?;
     let default = minutes("store.ttl.default_ttl", ttl.default_ttl)?;
     let refresh_on_read = ttl.refresh_on_read.unwrap_or(ItemTtl::default().refresh_on_read);
     Ok((ItemTtl { default, refresh_on_read }, SweepChoice { every, limit: None }))
+}
+
+/// The time between two sweeps.
+fn interval(key: &str, given: Option<f64>) -> Result<Option<Duration>, Wrong> {
+    let every = minutes(key, given)?;
+    if every.is_some_and(|every| every.is_zero()) {
+        return Err(Wrong::new(key, "must be above zero"));
+    }
+    Ok(every)
 }
 
 fn minutes(key: &str, minutes: Option<f64>) -> Result<Option<Duration>, Wrong> {
@@ -75,4 +81,29 @@ fn minutes(key: &str, minutes: Option<f64>) -> Result<Option<Duration>, Wrong> {
         duration.map_err(|_| Wrong::new(key, format!("{minutes} must be a number of minutes")))
     };
     minutes.map(duration).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (ttl, key) in [
+            (json!({ "sweep_limit": 0 }), "sweep_limit"),
+            (json!({ "sweep_limit": -1 }), "sweep_limit"),
+            (json!({ "sweep_limit": "all" }), "sweep_limit"),
+            (json!({ "sweep_interval_minutes": 0, "sweep_limit": 1 }), "sweep_interval_minutes"),
+            (json!({ "sweep_interval_minutes": -1 }), "sweep_interval_minutes"),
+            (json!({ "default_ttl": -1 }), "default_ttl"),
+            (json!({ "strategy": "forget" }), "strategy"),
+        ] {
+            let wrong = threads(Some(&ttl), &mut Vec::new()).unwrap_err();
+            assert_eq!(wrong.key, format!("checkpointer.ttl.{key}"), "{ttl}");
+        }
+        let wrong = items(Some(&json!({ "sweep_interval_minutes": 0 })), &mut Vec::new()).unwrap_err();
+        assert_eq!(wrong.key, "store.ttl.sweep_interval_minutes");
+    }
 }

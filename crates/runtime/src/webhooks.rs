@@ -12,7 +12,10 @@ use threadyard_core::{
 };
 
 use crate::{
-    project::document::{Wrong, read_all},
+    project::{
+        document::{Wrong, read_all},
+        is_token,
+    },
     webhook_pace::{Limits, PaceRules, Retry, Timeouts},
 };
 
@@ -142,12 +145,6 @@ pub(crate) fn rules(
     let url = (webhooks.url != UrlRules::default()).then_some(webhooks.url);
     let headers = WebhookHeaders(headers.collect::<Result<_, _>>()?);
     Ok(WebhookRules { url, network: webhooks.network, pace, headers, deliveries_kept })
-}
-
-/// Whether headers may have this name.
-fn is_token(name: &str) -> bool {
-    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&letter);
-    !name.is_empty() && name.bytes().all(is_letter)
 }
 
 /// A text with the values of variables in the place of `${{ env.NAME }}`.

@@ -7,6 +7,7 @@ use threadyard_core::{json::Value, tokens::TokenRules};
 
 use super::{
     document::{self, Wrong},
+    http::is_token,
     tokens,
 };
 use crate::auth::{AuthCache, AuthConfig};
@@ -133,6 +134,10 @@ fn remembered(cache: &Cache) -> Result<AuthCache, Wrong> {
     if cache.keys.is_empty() {
         return Err(Wrong::new("auth.cache.cache_keys", "must name the headers that tell callers apart"));
     }
+    // By a name that no request has, nobody would ever be remembered.
+    if let Some((n, name)) = cache.keys.iter().enumerate().find(|(_, name)| !is_token(name)) {
+        return Err(Wrong::new(format!("auth.cache.cache_keys[{n}]"), format!("`{name}` is no name of a header")));
+    }
     let max_size = cache.max_size.unwrap_or(USUAL_SIZE);
     if max_size == 0 {
         return Err(Wrong::new("auth.cache.max_size", "must be above zero"));
@@ -187,6 +192,9 @@ mod tests {
             (json!({"path": "./a.py:auth", "default": "maybe"}), "auth.default"),
             (json!({"path": "./a.py:auth", "openapi": {"info": {}}}), "auth.openapi.info"),
             (json!({"path": "./a.py:auth", "cache": {"cache_keys": []}}), "auth.cache.cache_keys"),
+            (json!({"path": "./a.py:auth", "cache": {"cache_keys": ["a", "x y"]}}), "auth.cache.cache_keys[1]"),
+            (json!({"path": "./a.py:auth", "cache": {"cache_keys": ["", "a"]}}), "auth.cache.cache_keys[0]"),
+            (json!({"path": "./a.py:auth", "cache": {"cache_keys": ["a: b"]}}), "auth.cache.cache_keys[0]"),
             (json!({"path": "./a.py:auth", "cache": {"cache_keys": ["a"], "max_size": 0}}), "auth.cache.max_size"),
         ] {
             assert_eq!(options(Some(&section)).unwrap_err().key, key, "{section}");

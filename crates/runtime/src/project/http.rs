@@ -130,6 +130,12 @@ pub fn mount_prefix(said: &str) -> Result<String, String> {
     }
 }
 
+/// Whether headers, and methods, may have this name.
+pub(crate) fn is_token(name: &str) -> bool {
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&letter);
+    !name.is_empty() && name.bytes().all(is_letter)
+}
+
 /// `http.cors`, with the defaults of Starlette's middleware.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -164,13 +170,12 @@ pub struct CorsRules {
 
 impl Cors {
     fn rules(self) -> Result<CorsRules, Wrong> {
-        let is_header = |text: &String| text.bytes().all(|it| it.is_ascii_graphic() && it != b',');
         for (key, texts) in [
             ("allow_methods", &self.allow_methods),
             ("allow_headers", &self.allow_headers),
             ("expose_headers", &self.expose_headers),
         ] {
-            if let Some(index) = texts.iter().flatten().position(|text| !is_header(text) || text.is_empty()) {
+            if let Some(index) = texts.iter().flatten().position(|text| !is_token(text)) {
                 return Err(Wrong::new(format!("http.cors.{key}[{index}]"), "must be a single name"));
             }
         }
@@ -293,12 +298,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_of_origins_has_to_fit_all_of_one() {
+        let said = json!({"cors": {"allow_origin_regex": "https://a\\.test|https://b\\.test"}});
+        let pattern = options(Some(&said), &mut Vec::new()).unwrap().cors.unwrap().allow_origin_regex.unwrap();
+        for (origin, fits) in [
+            ("https://a.test", true),
+            ("https://b.test", true),
+            ("https://a.test.evil", false),
+            ("https://evil/https://b.test", false),
+        ] {
+            assert_eq!(pattern.is_match(origin), fits, "{origin}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         for (said, key) in [
             (json!({"cors": {"allow_origins": "*"}}), "http.cors.allow_origins"),
             (json!({"cors": {"allow_origin_regex": "("}}), "http.cors.allow_origin_regex"),
             (json!({"cors": {"max_age": -1}}), "http.cors.max_age"),
             (json!({"cors": {"allow_methods": ["GET", "A, B"]}}), "http.cors.allow_methods[1]"),
+            (json!({"cors": {"allow_headers": ["X-A", "*", "X-B:"]}}), "http.cors.allow_headers[2]"),
             (json!({"disable_runs": "yes"}), "http.disable_runs"),
             (json!({"logging_headers": {"includes": ["a", "{"]}}), "http.logging_headers"),
             (json!({"mount_prefix": "api"}), "http.mount_prefix"),

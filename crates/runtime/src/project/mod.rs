@@ -25,6 +25,7 @@ use threadyard_core::{
     runtime::Language,
 };
 
+pub(crate) use self::http::is_token;
 pub use self::{
     auth::{AuthDecider, AuthOptions},
     env::Env,
