@@ -139,7 +139,11 @@ def test_a_body_that_is_too_large_is_refused(client: Callable[[str], httpx.Clien
 
 
 def test_headers_that_are_too_long_are_refused(limited: Server) -> None:
-    assert httpx.get(f"{limited.url}/ok", headers={"x-long": "x" * 20_000}).status_code == 431
+    refused = httpx.get(f"{limited.url}/ok", headers={"x-long": "x" * 20_000})
+    assert refused.status_code == 431
+    assert refused.json() == {"detail": "the first line and the headers have more than 16384 bytes together"}
+    # These are not read to their end.
+    assert httpx.get(f"{limited.url}/ok", headers={"x-long": "x" * 40_000}).status_code == 431
     assert httpx.get(f"{limited.url}/ok", headers={"x-long": "x" * 9_000}).status_code == 200
 
 

@@ -48,7 +48,7 @@ impl LimitArgs {
             .max_requests_per_second
             .map(|per_second| Rate { per_second, burst: self.max_request_burst.unwrap_or(per_second) });
         let max_body = usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX);
-        HttpLimits { max_body, rate, ..HttpLimits::default() }
+        HttpLimits { max_body, max_header: self.max_header_bytes as usize, rate, ..HttpLimits::default() }
     }
 
     /// Those of runs.

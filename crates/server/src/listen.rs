@@ -36,7 +36,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many come in, and with how much.
 pub(crate) struct Doorway {
     places: Arc<Semaphore>,
-    max_header: usize,
+    /// Headers that are longer are not even read to their end.
+    most_read: usize,
     /// Who may say for whom they ask.
     proxies: Arc<TrustedProxies>,
 }
@@ -45,7 +46,9 @@ impl Doorway {
     pub(crate) fn new(args: &ServerArgs) -> Self {
         let places = Arc::new(Semaphore::new(args.limits.max_connections as usize));
         let proxies = Arc::new(args.forwarded_allow_ips.clone());
-        Self { places, max_header: args.limits.max_header_bytes as usize, proxies }
+        // Those that are too long, but not by much, are told so like all other requests.
+        let most_read = 2 * args.limits.max_header_bytes as usize;
+        Self { places, most_read, proxies }
     }
 }
 
@@ -77,7 +80,7 @@ pub(crate) async fn listen(
     (closing, connections): (CancellationToken, TaskTracker),
 ) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(doorway.max_header);
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(doorway.most_read);
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {

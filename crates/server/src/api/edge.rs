@@ -22,6 +22,7 @@ use super::{
     custom_app,
     error::not_found,
     http_metrics::HttpMetrics,
+    long_headers::refuse_long,
     rate::Rate,
     stalled_bodies::{Patience, end_stalled},
     system,
@@ -36,6 +37,8 @@ pub(super) struct Mount(pub(super) Arc<str>);
 pub struct HttpLimits {
     /// The largest body that is read.
     pub max_body: usize,
+    /// So long the first line and the headers of a request may be together.
+    pub max_header: usize,
     /// How long a body may bring nothing while it is waited for.
     pub body_silence: Duration,
     /// How long the body of a call of the API may take, and a second more for each KiB of it.
@@ -48,7 +51,7 @@ impl Default for HttpLimits {
     /// Sizes as in the official server.
     fn default() -> Self {
         let (body_silence, body_within) = (Duration::from_secs(30), Duration::from_mins(1));
-        Self { max_body: 300 << 20, body_silence, body_within, rate: None }
+        Self { max_body: 300 << 20, max_header: 65_536, body_silence, body_within, rate: None }
     }
 }
 
@@ -93,6 +96,7 @@ pub(crate) fn edge(api: Router, http: &HttpSettings) -> Router {
     let headers = Arc::new(options.logging_headers.clone());
     let log = AccessLog { headers, ambient: ambient.clone(), metrics: metrics.clone(), traces: traces.clone() };
     api.layer(middleware::from_fn_with_state(Patience::Silence(http.limits.body_silence), end_stalled))
+        .layer(middleware::from_fn_with_state(http.limits.max_header, refuse_long))
         .layer(middleware::from_fn_with_state(Cors::new(rules.clone()), cors))
         .layer(middleware::from_fn_with_state(log, access_log::log))
 }

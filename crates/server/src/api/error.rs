@@ -149,6 +149,13 @@ pub(super) fn body_stalled(why: Stalled) -> Response {
     (StatusCode::REQUEST_TIMEOUT, closes, logged, Json(json!({ "detail": detail }))).into_response()
 }
 
+/// The first line and the headers are longer than they may be.
+pub(super) fn headers_too_long(most: usize) -> Response {
+    let detail = format!("the first line and the headers have more than {most} bytes together");
+    let logged = Extension(Detail::of(&detail));
+    (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, logged, Json(json!({ "detail": detail }))).into_response()
+}
+
 /// A call that is refused where there is no call to answer.
 pub(super) fn refused_call(error: &RpcError) -> Response {
     let answer = (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();

@@ -22,6 +22,7 @@ mod extract;
 mod http_metrics;
 mod items;
 mod json_rpc;
+mod long_headers;
 mod mcp;
 mod metrics;
 mod openapi;

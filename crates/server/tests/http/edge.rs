@@ -187,6 +187,22 @@ async fn everything_but_the_health_check_moves_below_a_prefix() {
 }
 
 #[tokio::test]
+async fn headers_that_are_too_long_are_told_so_like_all_other_requests() {
+    let sent = "GET /info?a=b HTTP/1.1\r\norigin: https://a.test\r\nx-long: aaaa\r\n\r\n";
+    for (most, status) in [(sent.len(), 200), (sent.len() - 1, 431)] {
+        let limits = HttpLimits { max_header: most, ..HttpLimits::default() };
+        let cors = flags(&[]).cors(None);
+        let api = Api::start_with(OperatorAccess::Nobody, HttpOptions::default(), cors, limits).await;
+        let headers = [("origin", "https://a.test"), ("x-long", "aaaa")];
+        let answer = api.send_with("GET", "/info?a=b", &headers, "").await;
+        assert_eq!((answer.status().as_u16(), allows(&answer)), (status, Some("*".into())));
+        let (_, told) = read(answer).await;
+        let why = format!("the first line and the headers have more than {most} bytes together");
+        assert_eq!(told["detail"] == json!(why), status == 431, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn no_key_takes_away_the_address_of_readiness() {
     let disabled = Disabled { meta: true, ..Disabled::default() };
     for mount_prefix in ["", "/my/api"] {
