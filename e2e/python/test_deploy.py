@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import json
 import os
 import re
@@ -184,6 +185,16 @@ def test_ports_agree() -> None:
     service = next(resources("Service"))["spec"]
     assert service["ports"] == [{"name": "http", "port": port, "targetPort": "http"}]
     assert service["selector"] == deployment("api")["spec"]["template"]["metadata"]["labels"]
+
+
+def test_a_proxy_is_believed_where_it_belongs_and_nobody_else() -> None:
+    (front,) = (it["subnet"] for it in COMPOSE["networks"]["front"]["ipam"]["config"])
+    believed = {name: service["environment"].get("FORWARDED_ALLOW_IPS") for name, service in servers().items()}
+    assert believed == {"server": front, "api": front, "worker": None, "sender": None}
+    usual = re.fullmatch(r"\$\{THREADYARD_FRONT_NETWORK:-(.+)\}", front)
+    assert usual and ipaddress.ip_network(usual[1]).is_private and ipaddress.ip_network(usual[1]).prefixlen >= 24
+    # Clusters differ: who copies the manifests names the proxy.
+    assert settings()["FORWARDED_ALLOW_IPS"] == "127.0.0.1"
 
 
 def test_probes_ask_for_what_is_served(gallery: Any) -> None:
