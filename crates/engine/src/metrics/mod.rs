@@ -60,3 +60,13 @@ impl Engine {
         Ok(self.storage.queue_stats(self.ambient.now()).await?)
     }
 }
+
+#[cfg(test)]
+fn assert_shows(registry: &Registry, lines: &[&str]) {
+    let mut shown = String::new();
+    // Writing to a text can't fail.
+    let _ = encode_registry(&mut shown, registry);
+    for line in lines {
+        assert!(shown.lines().any(|it| it == *line), "{line} is not in\n{shown}");
+    }
+}

@@ -63,3 +63,44 @@ impl RunMetrics {
         self.given_back.get_or_create(&Back { why }).inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use threadyard_core::{
+        ids::{RunId, ThreadId},
+        testkit::new_run,
+        time::Timestamp,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::metrics::assert_shows;
+
+    #[test]
+    fn runs_are_counted_by_their_ends_and_waits_by_first_attempts() {
+        let mut registry = Registry::default();
+        let metrics = RunMetrics::register(&mut registry);
+        let mut run = new_run(RunId(Uuid::nil()), ThreadId(Uuid::nil()), Timestamp(0)).run;
+        for (attempt, seconds) in [(1, 3), (2, 60)] {
+            (run.attempt, run.started_at) = (attempt, Some(Timestamp(0) + Duration::from_secs(seconds)));
+            metrics.begun(&run);
+        }
+        metrics.ended(EndStatus::Error, Some(Duration::from_secs(2)));
+        metrics.ended(EndStatus::Success, Some(Duration::from_secs(1)));
+        // It never began.
+        metrics.ended(EndStatus::Interrupted, None);
+        for why in [GivenBack::Failed, GivenBack::Blameless, GivenBack::Blameless, GivenBack::SharedLoss] {
+            metrics.given_back(why);
+        }
+        let lines = [
+            "run_wait_seconds_sum 3.0",
+            "run_wait_seconds_count 1",
+            r#"run_duration_seconds_sum{status="error"} 2.0"#,
+            r#"run_duration_seconds_count{status="success"} 1"#,
+            r#"run_attempts_given_back_total{why="failed"} 1"#,
+            r#"run_attempts_given_back_total{why="blameless"} 2"#,
+            r#"run_attempts_given_back_total{why="shared_loss"} 1"#,
+        ];
+        assert_shows(&registry, &lines);
+    }
+}

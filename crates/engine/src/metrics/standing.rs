@@ -109,3 +109,63 @@ fn seconds(registry: &mut Registry, name: &str, help: &str, duration: Duration) 
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use threadyard_core::workers::WorkerState;
+
+    use super::*;
+    use crate::{Health, metrics::assert_shows};
+
+    fn seconds(seconds: u64) -> Timestamp {
+        Timestamp(0) + Duration::from_secs(seconds)
+    }
+
+    fn destination(pending: u64, due: Option<u64>, health: Health) -> Destination {
+        Destination { origin: "https://a.test".into(), pending, next_attempt_at: due.map(seconds), health }
+    }
+
+    #[test]
+    fn what_stands_is_told_as_it_is() {
+        let open = Health { breaker: Breaker::Open, ..Health::default() };
+        let asked = Health { not_before: Some(seconds(101)), ..Health::default() };
+        let left_alone = Health { not_before: Some(seconds(100)), ..Health::default() };
+        let worker = WorkerState { runs: 3, memory: 4_096, lag: Duration::from_millis(250) };
+        let standing = Standing {
+            queue: QueueStats {
+                pending: 5,
+                running: 2,
+                longest_wait: Duration::from_secs(7),
+                median_wait: Duration::from_secs(1),
+            },
+            // The first two are not due, whatever is to be sent to them.
+            destinations: vec![
+                destination(10, Some(10), open),
+                destination(20, Some(20), asked),
+                destination(1, Some(60), left_alone),
+                destination(2, Some(90), Health::default()),
+                destination(0, None, Health::default()),
+            ],
+            workers: Workers { processes: vec![WorkerState::default(), worker], replaced: 6 },
+            connections: vec![ConnectionState { purpose: "read", limit: 8, busy: 4, waiting: 9 }],
+            now: seconds(100),
+        };
+        let lines = [
+            r#"threadyard_runs_in_queue{status="pending"} 5"#,
+            r#"threadyard_runs_in_queue{status="running"} 2"#,
+            "threadyard_run_oldest_pending_seconds 7.0",
+            "threadyard_webhook_queue_depth 33",
+            "threadyard_webhook_oldest_due_seconds 40.0",
+            "threadyard_webhook_breaker_open 1",
+            r#"threadyard_worker_runs{worker="1"} 3"#,
+            r#"threadyard_worker_memory_bytes{worker="1"} 4096"#,
+            r#"threadyard_worker_event_loop_lag_seconds{worker="1"} 0.25"#,
+            r#"threadyard_worker_runs{worker="0"} 0"#,
+            "threadyard_workers_replaced_total 6",
+            r#"threadyard_database_connections_limit{purpose="read"} 8"#,
+            r#"threadyard_database_connections_busy{purpose="read"} 4"#,
+            r#"threadyard_database_connections_waiting{purpose="read"} 9"#,
+        ];
+        assert_shows(&standing.registry(), &lines);
+    }
+}

@@ -111,3 +111,70 @@ fn code_class(status: Option<u16>) -> &'static str {
         None => "none",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use threadyard_core::{
+        ids::{LeaseId, RunId},
+        webhook_policy::WebhookHeaders,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::metrics::assert_shows;
+
+    fn delivery(trigger: Trigger) -> ClaimedDelivery {
+        ClaimedDelivery {
+            id: "msg_1_1".into(),
+            run_id: RunId(Uuid::nil()),
+            event: "run.success".into(),
+            created_at: Timestamp(0),
+            url: String::new(),
+            origin: String::new(),
+            headers: WebhookHeaders::default(),
+            maker: None,
+            body: bytes::Bytes::new(),
+            attempt: 1,
+            scheduled: 1,
+            trigger,
+            lease_id: LeaseId(Uuid::nil()),
+        }
+    }
+
+    #[test]
+    fn attempts_are_counted_by_what_came_of_them() {
+        let mut registry = Registry::default();
+        let metrics = WebhookMetrics::register(&mut registry);
+        let at = Timestamp(0) + Duration::from_secs(4);
+        for (trigger, next, status, blocked) in [
+            (Trigger::Schedule, NextStep::RetryAt(at), Some(503), false),
+            (Trigger::Schedule, NextStep::RetryAt(at), None, true),
+            (Trigger::Schedule, NextStep::Delivered, Some(204), false),
+            (Trigger::Resend, NextStep::Delivered, Some(200), false),
+            (Trigger::Resend, NextStep::AsBefore, Some(404), false),
+            (Trigger::Schedule, NextStep::Failed, Some(410), false),
+        ] {
+            let end = AttemptEnd { at, took: Duration::from_secs(1), status, next, blocked };
+            metrics.attempted(&delivery(trigger), &end);
+        }
+        metrics.given_up("run.error".into());
+        metrics.lost(2);
+        let lines = [
+            r#"webhook_attempts_total{outcome="retry",code_class="5xx"} 1"#,
+            r#"webhook_attempts_total{outcome="retry",code_class="none"} 1"#,
+            r#"webhook_attempts_total{outcome="delivered",code_class="2xx"} 2"#,
+            r#"webhook_attempts_total{outcome="refused",code_class="4xx"} 1"#,
+            r#"webhook_attempts_total{outcome="failed",code_class="4xx"} 1"#,
+            r#"webhook_deliveries_total{event="run.success",state="delivered"} 2"#,
+            r#"webhook_deliveries_total{event="run.success",state="failed"} 1"#,
+            r#"webhook_deliveries_total{event="run.error",state="failed"} 1"#,
+            "webhook_attempt_seconds_count 6",
+            // What somebody had sent again is not among them.
+            "webhook_delivery_latency_seconds_sum 4.0",
+            "webhook_delivery_latency_seconds_count 1",
+            "webhook_blocked_total 1",
+            "webhook_lease_expired_total 2",
+        ];
+        assert_shows(&registry, &lines);
+    }
+}
