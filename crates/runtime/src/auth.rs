@@ -227,14 +227,22 @@ impl Remembered {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use threadyard_core::testkit::ambient;
+
     use super::*;
 
+    fn remembering(ambient: Ambient, max_size: usize) -> Remembered {
+        let keys = vec!["authorization".into(), "x-tenant".into()];
+        let rules = AuthCache { keys, ttl: Duration::from_mins(1), max_size };
+        Remembered { rules, ambient, users: RwLock::default() }
+    }
+
     fn key(headers: &[(&str, &str)]) -> Option<Key> {
-        let rules = AuthCache {
-            keys: vec!["authorization".into(), "x-tenant".into()],
-            ttl: Duration::from_mins(1),
-            max_size: 10,
-        };
+        key_for(headers, "1")
+    }
+
+    fn key_for(headers: &[(&str, &str)], revision: &str) -> Option<Key> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
         let (method, path, query) = (String::new(), String::new(), String::new());
         let credentials = Credentials {
@@ -247,7 +255,30 @@ mod tests {
             client: None,
             secure: false,
         };
-        Remembered { rules, ambient: Ambient::system(), users: RwLock::default() }.key(&credentials, "1")
+        remembering(Ambient::system(), 10).key(&credentials, revision)
+    }
+
+    #[test]
+    fn callers_are_remembered_for_their_time_and_no_more_than_may_be() {
+        let (ambient, clock) = ambient();
+        let remembered = remembering(ambient, 2);
+        let known = || [1, 2, 3].map(|n| remembered.user(&[n; 32]).map(|user| user.identity().to_owned()));
+        for n in 1..=3 {
+            let user = serde_json::from_value(json!({ "identity": n.to_string() })).unwrap();
+            remembered.keep([n; 32], &user);
+            clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(known(), [None, Some("2".into()), Some("3".into())], "the one that has the least time left goes");
+        clock.advance(Duration::from_secs(58));
+        assert_eq!(known(), [None, None, Some("3".into())]);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(known(), [None, None, None]);
+    }
+
+    #[test]
+    fn other_code_knows_nobody_yet() {
+        let eve = [("authorization", "eve")];
+        assert_ne!(key_for(&eve, "1"), key_for(&eve, "2"));
     }
 
     #[test]
