@@ -102,6 +102,20 @@ async fn so_many_are_executed_at_once_and_the_others_wait_without_holding_anybod
 }
 
 #[tokio::test]
+async fn an_assistant_without_room_holds_up_no_other_one() {
+    let backend = Backend::new().await;
+    for n in 1..=4 {
+        assert_eq!(backend.refused(of(n, &n.to_string(), "a", NONE)).await, None);
+    }
+    assert_eq!(backend.refused(of(5, "ann", "b", NONE)).await, None);
+    let one = PerOwner { user: None, assistant: Some(1) };
+    // Fewer are claimed than wait for the first one.
+    let claimed = tokio::time::timeout(Duration::from_mins(2), backend.claimed(one, 2)).await;
+    assert_eq!(claimed.expect("those that wait for room are looked at again and again"), [1, 5]);
+    assert!(backend.claimed(one, 2).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_run_that_ends_makes_room() {
     let backend = Backend::new().await;
     for n in 1..=2 {

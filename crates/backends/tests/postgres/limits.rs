@@ -34,6 +34,22 @@ async fn no_more_runs_wait_than_may_whoever_makes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_runs_of_a_user_wait_than_may_whoever_makes_them() {
+    let database = Database::new().await;
+    let servers = two(&database).await;
+    let mut making = JoinSet::new();
+    for n in 0..80 {
+        let storage = servers[usize::try_from(n / 2 % 2).unwrap()].clone();
+        // Where assistants are not counted, nothing else has these wait for each other.
+        let new = counted(n, PerOwner { user: Some(7), assistant: None });
+        making.spawn(async move { matches!(storage.create_run(new).await.unwrap(), CreatedRun::Created { .. }) });
+    }
+    let made = making.join_all().await.into_iter().filter(|made| *made).count();
+    let QueueStats { pending, .. } = servers[0].queue_stats(at(1)).await.unwrap();
+    assert_eq!((made, pending), (14, 14));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_more_runs_are_executed_than_may_whoever_claims_them() {
     let database = Database::new().await;
     let servers = two(&database).await;
