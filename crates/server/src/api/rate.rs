@@ -138,4 +138,19 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         assert_eq!((refused("ann"), refused("ann")), (None, Some(500)));
     }
+
+    #[test]
+    fn callers_who_asked_long_ago_are_forgotten() {
+        let (ambient, clock) = ambient();
+        let once = NonZeroU32::MIN;
+        let buckets = Buckets::new(Rate { per_second: once, burst: once }, ambient);
+        for n in 1..FORGETS_EVERY {
+            buckets.of_user(&n.to_string()).take().unwrap();
+        }
+        clock.advance(Duration::from_mins(1));
+        for _ in 0..FORGETS_EVERY {
+            let _ = buckets.of_user("ann").take();
+        }
+        assert_eq!(buckets.0.limiter.len(), 1);
+    }
 }
