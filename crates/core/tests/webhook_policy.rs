@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use threadyard_core::webhook_policy::{Forbidden, WebhookPolicy};
+use threadyard_core::webhook_policy::{Forbidden, WebhookHeaders, WebhookPolicy};
 
 fn verdict(policy: &WebhookPolicy, host: &str) -> Result<(), Forbidden> {
     policy.check(&format!("http://{host}/hook?token=1"))
@@ -260,4 +260,10 @@ fn operators_narrow_and_widen_where_webhooks_go() {
     assert_eq!(ports.check("https://example.com:8443/"), Ok(()));
     assert_eq!(ports.check("https://example.com:9000/"), Err(Forbidden::Port(9000)));
     assert_eq!(ports.check("http://example.com:8443/"), Err(Forbidden::NotEncrypted));
+}
+
+#[test]
+fn what_headers_hold_is_not_shown() {
+    let headers = WebhookHeaders(vec![("authorization".into(), "Bearer s3cret".into())]);
+    assert_eq!(format!("{headers:?}"), r#"["authorization"]"#);
 }
