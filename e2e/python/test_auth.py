@@ -348,12 +348,25 @@ def test_streams_and_bulk_requests_reach_what_is_theirs(door: Door) -> None:
         assert ann.get(f"/threads/{things.thread}/runs/{pending}").json()["status"] == "pending"
         assert ann.post("/runs/cancel", json=chosen).status_code == 204
         prune = {"thread_ids": [things.thread]}
-        assert dan.post("/threads/prune", json=prune).json() == {"pruned_count": 0}
+        for strategy in ("keep_latest", "delete"):
+            pruned = dan.post("/threads/prune", json={**prune, "strategy": strategy}).json()
+            assert pruned == {"pruned_count": 0}, strategy
         with dan.stream("GET", f"/threads/{things.thread}/stream") as foreign:
             assert foreign.status_code == 200
             ann.post(f"/threads/{things.thread}/runs/wait", json=RUN)
             assert next(foreign.iter_text()).startswith(": heartbeat"), "a foreign thread has nothing to say"
         assert ann.post("/threads/prune", json=prune).json() == {"pruned_count": 1}
+
+
+def test_an_assistant_takes_none_of_others_threads_along(door: Door) -> None:
+    with door.client("ann") as ann, door.client("ivy") as ivy:
+        assistant = ann.post("/assistants", json={"graph_id": "g"}).json()["assistant_id"]
+        # Whoever writes this makes a thread look as if the assistant had worked on it.
+        posing = {"metadata": {"assistant_id": assistant}}
+        mine, others = (it.post("/threads", json=posing).json()["thread_id"] for it in (ann, ivy))
+        assert ann.delete(f"/assistants/{assistant}?delete_threads=true").status_code == 204
+        assert ann.get(f"/threads/{mine}").status_code == 404
+        assert ivy.get(f"/threads/{others}").status_code == 200
 
 
 def test_tapes_are_read_and_commanded_by_owners(door: Door) -> None:
@@ -477,6 +490,16 @@ def test_runs_and_crons_are_their_makers(guarded: Server) -> None:
         assert found[0] == {"x": ["eve", 7, "eve"]}
 
 
+def test_nobody_passes_a_run_off_as_that_of_somebody_else(guarded: Server) -> None:
+    names = ["langgraph_auth_user_id", "user_id", "langgraph_auth_permissions"]
+    posing = {"langgraph_auth_user": {"identity": "root"}, **dict.fromkeys(names[:2], "root"), names[2]: ["root"]}
+    with client(guarded, "eve") as eve:
+        run = eve.post("/runs", json={**RUN, "config": {"configurable": posing}, "after_seconds": 600}).json()
+        known = run["kwargs"]["config"]["configurable"]
+        assert known["langgraph_auth_user"]["identity"] == "eve"
+        assert [known[name] for name in names] == ["eve", "eve", ["p"]]
+
+
 def test_who_may_not_begin_runs_may_not_have_a_cron_begin_them(guarded: Server) -> None:
     with client(guarded, "nora") as nora:
         thread = nora.post("/threads", json={}).json()["thread_id"]
@@ -496,6 +519,19 @@ def test_what_is_known_of_a_user_is_shown_to_nobody_else(guarded: Server) -> Non
         streamed = ann.post(f"{at}/stream", json={**RUN, "stream_mode": ["debug", "checkpoints"]}).text
         assert "event: checkpoints" in streamed and "event: debug" in streamed
         assert "org" not in streamed
+
+
+def test_who_may_only_read_a_run_does_not_stop_it_by_leaving(guarded: Server) -> None:
+    with client(guarded, "ann") as ann, client(guarded, "overseer") as overseer:
+        thread = ann.post("/threads", json={}).json()["thread_id"]
+        run = ann.post(f"/threads/{thread}/runs", json={**RUN, "after_seconds": 600}).json()["run_id"]
+        leaving = {"cancel_on_disconnect": "true"}
+        assert overseer.get(f"/threads/{thread}/runs/{run}").status_code == 200
+        for place in ("join", "stream"):
+            with overseer.stream("GET", f"/threads/{thread}/runs/{run}/{place}", params=leaving) as answer:
+                assert answer.status_code == 404, place
+        assert ann.get(f"/threads/{thread}/runs/{run}").json()["status"] == "pending"
+        assert ann.post(f"/threads/{thread}/runs/{run}/cancel?wait=true").is_success
 
 
 def test_a_failing_handler_lets_nobody_in_and_tells_no_secret(guarded: Server) -> None:
