@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fake_host import CallFailed, FakeHost
+from threadyard_worker.user import user_of
 
 
 def _request(authorization: str | None, body: bytes | None = None) -> dict[str, Any]:
@@ -46,6 +47,12 @@ def test_who_calls_is_what_the_handler_says(with_worker) -> None:
         assert answer == {"refused": {"status": 418, "detail": "{'why': 'tea'}", "headers": []}}
 
     with_worker(scenario, {}, auth={"path": "./guard.py:auth"})
+
+
+def test_what_is_no_list_permits_nothing() -> None:
+    for permissions in ("admin", {"admin": True}, 7, None):
+        assert user_of({"identity": "ann", "permissions": permissions})["permissions"] == []
+    assert user_of({"identity": "ann", "permissions": ("a", "b")})["permissions"] == ["a", "b"]
 
 
 def test_a_handler_that_blocks_holds_nobody_up(with_worker) -> None:
