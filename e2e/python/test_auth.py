@@ -328,8 +328,9 @@ def test_others_find_nothing_that_is_not_theirs(door: Door) -> None:
         assert ann.get("/store/items?namespace=n&key=k").json()["namespace"] == ["ann", "n"]
         assert cleo.get("/store/items?namespace=n&key=k").json() is None
         assert all(item["namespace"][0] == "cleo" for item in cleo.post("/store/items/search", json={}).json()["items"])
-        refused = cleo.post("/threads", json={"thread_id": things.thread, "if_exists": "do_nothing"})
-        assert refused.status_code == 409
+        taken = {"/threads": {"thread_id": things.thread}, "/assistants": {"assistant_id": things.assistant, "graph_id": "g"}}
+        for path, made in taken.items():
+            assert cleo.post(path, json={**made, "if_exists": "do_nothing"}).status_code == 409, path
         named = {**RUN, "assistant_id": things.assistant}
         assert cleo.post("/runs/wait", json=named).status_code == 404
 
@@ -505,6 +506,11 @@ def test_who_may_not_begin_runs_may_not_have_a_cron_begin_them(guarded: Server) 
         thread = nora.post("/threads", json={}).json()["thread_id"]
         for place in (f"/threads/{thread}/runs", "/runs", f"/threads/{thread}/runs/crons", "/runs/crons"):
             assert nora.post(place, json=CRON).status_code == 403, place
+    with client(guarded, "ann") as ann, client(guarded, "overseer") as overseer:
+        # Who may look at a thread may not have a cron begin runs on it.
+        thread = ann.post("/threads", json={}).json()["thread_id"]
+        assert overseer.get(f"/threads/{thread}").status_code == 200
+        assert overseer.post(f"/threads/{thread}/runs/crons", json=CRON).status_code == 404
 
 
 def test_what_is_known_of_a_user_is_shown_to_nobody_else(guarded: Server) -> None:
