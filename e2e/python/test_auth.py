@@ -54,6 +54,8 @@ async def store(ctx, value):
 async def read(ctx, value):
     if ctx.user.identity == "rita":
         raise RuntimeError("no database")
+    if ctx.user.identity == "nils":
+        return {"owner": {"$ne": "nils"}}
     return None if ctx.user.identity == "overseer" else {"owner": ctx.user.identity}
 
 
@@ -551,6 +553,11 @@ def test_a_failing_handler_lets_nobody_in_and_tells_no_secret(guarded: Server) -
             assert "internal server error" in answer and "no database" not in answer, answer
         start = {"id": 1, "method": "run.start", "params": {"assistant_id": "g", "input": {"x": 1}}}
         assert rita.post(f"/threads/{thread}/commands", json=start).json()["type"] == "error"
+    with client(guarded, "ann") as ann, client(guarded, "nils") as nils:
+        # A filter that makes no sense admits nothing.
+        thread = ann.post("/threads", json={}).json()["thread_id"]
+        answer = nils.get(f"/threads/{thread}")
+        assert (answer.status_code, answer.json()) == (500, {"detail": "internal server error"})
     guarded.wait_for_log("RuntimeError")
     assert "s3cr3t" not in guarded.log()
 
