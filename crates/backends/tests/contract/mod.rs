@@ -23,6 +23,7 @@ pub(crate) mod webhooks;
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use threadyard_core::{
     ids::{LeaseId, RunId, ThreadId},
     json::Object,
@@ -42,10 +43,12 @@ impl Backend {
         thread_id
     }
 
+    /// Claims runs as who executes them does.
     pub(crate) async fn claim(&self, limit: u32, now: Timestamp) -> Vec<ClaimedRun> {
         let lease_id = LeaseId(Uuid::from_u64_pair(3, now.0.unsigned_abs()));
         let claim = ClaimRuns { lease_id, limit, now, until: now + Duration::from_secs(30) };
-        self.storage.claim_runs(claim).await.unwrap().runs
+        let claimed = self.storage.claim_runs(claim).await.unwrap().runs;
+        join_all(claimed.into_iter().map(|it| async { self.storage.open_claimed(it).await.unwrap() })).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use threadyard_core::{
     cancel::{CancelAction, CancelCause, CancelRequest, CancelRun},
@@ -34,7 +35,13 @@ pub(crate) async fn claim(backend: &Backend, seconds: i64) -> Vec<ClaimedDeliver
         now,
         until: now + Duration::from_secs(45),
     };
-    backend.storage.claim_deliveries(claim).await.unwrap().deliveries
+    opened(backend, claim).await
+}
+
+/// As a sender has them.
+async fn opened(backend: &Backend, claim: ClaimDeliveries) -> Vec<ClaimedDelivery> {
+    let claimed = backend.storage.claim_deliveries(claim).await.unwrap().deliveries;
+    join_all(claimed.into_iter().map(|it| async { backend.storage.open_delivery(it).await.unwrap() })).await
 }
 
 pub(crate) fn result(delivery: &ClaimedDelivery, seconds: i64, next: NextStep) -> AttemptResult {
@@ -107,7 +114,7 @@ async fn the_own_application_is_told_who_made_a_run_by_whoever_has_it() {
             now: at(3),
             until: at(50),
         };
-        backend.storage.claim_deliveries(claim).await.unwrap().deliveries
+        opened(&backend, claim).await
     };
     assert!(take(1, 0).await.is_empty(), "it is for others to send");
     let told = take(0, 1).await.remove(0);
