@@ -27,6 +27,7 @@ interface Credentials {
   query: string;
   headers: [string, string][];
   body: string | null;
+  scheme: string;
 }
 
 /** What the host asks whether it may be done. */
@@ -104,12 +105,12 @@ export class CustomAuth {
 }
 
 /** The request as handlers of `authenticate` find it. */
-function request({ method, path, query, headers, body }: Credentials): Request {
+function request({ method, path, query, headers, body, scheme }: Credentials): Request {
   const known = headers.map(([name, value]) => [name, Buffer.from(value, "base64").toString("latin1")] as const);
   const said = new Headers();
   // Node knows more headers than it lets a request have; those that it refuses tell nobody who is calling.
   for (const [name, value] of known) if (isHeader(name, value)) said.append(name, value);
-  const url = new URL(origin("http", said.get("host")));
+  const url = new URL(origin(scheme, said.get("host")));
   url.pathname = path;
   url.search = query;
   const content = body === null || BODILESS.has(method) ? undefined : Buffer.from(body, "base64");

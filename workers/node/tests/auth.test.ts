@@ -23,7 +23,8 @@ const authorize = (resource: string, action: string, value: object = {}) =>
 
 function authenticate(authorization: string | undefined, more: object = {}) {
   const headers = authorization === undefined ? [] : [["authorization", Buffer.from(authorization).toString("base64")]];
-  const request = { method: "POST", path: "/a b/c", path_params: {}, query: "q=1", headers, body: null, ...more };
+  const asked = { method: "POST", path: "/a b/c", path_params: {}, query: "q=1", headers, body: null };
+  const request = { ...asked, client: ["203.0.113.9", 40000], scheme: "http", ...more };
   return host.call("authenticate", null, request);
 }
 
@@ -31,8 +32,8 @@ test("a user is named by an identity or by fields", async () => {
   const usual = { is_authenticated: true, permissions: [] };
   expect(await authenticate("plain")).toEqual({ user: { ...usual, identity: "plain", display_name: "plain" } });
   const body = Buffer.from('{"n": 1}').toString("base64");
-  const { user } = await authenticate("body", { body });
-  expect(user).toMatchObject({ ...usual, identity: '{"n":1}', url: "http://localhost/a%20b/c?q=1" });
+  const { user } = await authenticate("body", { body, scheme: "https" });
+  expect(user).toMatchObject({ ...usual, identity: '{"n":1}', url: "https://localhost/a%20b/c?q=1" });
 });
 
 test("whatever a client says, there is a request for the handler", async () => {
