@@ -288,6 +288,24 @@ def test_handlers_that_hang_are_told_of_and_hold_up_nobody_else(faulty: Faulty) 
     assert again["said"][-3:] == ["again", "heard again", "answer to before"]
 
 
+def test_a_run_that_is_never_decrypted_holds_up_none_beside_it_and_can_be_stopped(faulty: Faulty) -> None:
+    client = faulty.client
+    threads = [faulty.thread() for _ in range(4)]
+    faulty.begin("decrypt.json", "run", how="hang", tenant="red")
+    # They are due at the same moment, so that the handlers are asked about all of them together.
+    stuck, *others = [
+        client.runs.create(thread, "chat", input={"said": ["on"]}, after_seconds=2, headers=header(tenant=tenant))
+        for thread, tenant in zip(threads, ("red", "blue", "blue", "blue"))
+    ]
+    for run in others:
+        assert faulty.ended(run["thread_id"], run["run_id"])["status"] == "success"
+    until(faulty.met, "nothing hangs")
+    client.runs.cancel(threads[0], stuck["run_id"])
+    faulty.end()
+    until(lambda: client.runs.get(threads[0], stuck["run_id"])["status"] == "interrupted", "it is not stopped")
+    assert client.runs.wait(threads[0], "chat", input={"said": ["more"]})["said"][-2] == "heard more"
+
+
 def test_handlers_that_die_are_started_again_and_a_run_goes_on(faulty: Faulty) -> None:
     thread = faulty.thread()
     faulty.begin("encrypt.blob", "checkpoint", "blob", how="die", once=True)

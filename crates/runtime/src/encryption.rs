@@ -1,10 +1,11 @@
 //! Custom encryption: the user's `@encryption.encrypt` and `@encryption.decrypt` handlers, in a process of their own. What is
-//! to be done at the same time goes to it in one message.
+//! to be done at the same time goes to it in one message, and what takes longer than the rest is answered by itself.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use threadyard_core::{
     access::User,
@@ -16,7 +17,7 @@ use threadyard_core::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::{auxiliary::Auxiliary, load::Ready};
+use crate::{auxiliary::Auxiliary, load::Ready, worker::Worker};
 
 /// A handler that takes longer will not answer any more.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
@@ -77,6 +78,13 @@ struct WireAnswer {
     blob: Option<String>,
     json: Option<RawObject>,
     error: Option<Failed>,
+    /// It is not done yet, and is to be asked for by this.
+    late: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Ticket {
+    ticket: u64,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +136,7 @@ impl SealingHandlers for CustomEncryption {
         if !worker.ready.encryption.as_ref().is_some_and(|loaded| loaded.context) {
             return Ok(said);
         }
-        match asked(&self.process, "encryption_context", &Args { user, context: said }).await? {
+        match asked(&worker, "encryption_context", &Args { user, context: said }).await? {
             Answer { context: Some(context), error: None } => Ok(context),
             Answer { error, .. } => Err(error.map_or_else(nonsense, failed)),
         }
@@ -170,16 +178,29 @@ fn size(piece: &Piece) -> usize {
 }
 
 async fn answer(process: Arc<Auxiliary>, op: Op, batch: Vec<Asked>) {
-    let pieces = batch.iter().map(|asked| wire(&asked.piece)).collect();
-    let answers = asked::<Vec<WireAnswer>>(&process, op, &Pieces { pieces }).await;
-    let answers = answers.and_then(|answers| if answers.len() == batch.len() { Ok(answers) } else { Err(nonsense()) });
-    match answers {
-        Ok(answers) => {
-            for (asked, answer) in batch.into_iter().zip(answers) {
-                drop(asked.answer.send(understood(answer)));
-            }
+    match answered(&process, op, &batch).await {
+        Ok((worker, answers)) => {
+            let each = batch.into_iter().zip(answers).map(async |(asked, answer)| {
+                drop(asked.answer.send(whole(&worker, answer).await.and_then(understood)));
+            });
+            join_all(each).await;
         }
         Err(error) => batch.into_iter().for_each(|asked| drop(asked.answer.send(Err(error.clone())))),
+    }
+}
+
+async fn answered(process: &Auxiliary, op: Op, batch: &[Asked]) -> Result<(Arc<Worker>, Vec<WireAnswer>)> {
+    let worker = process.worker().map_err(|error| gone(&error.to_string()))?;
+    let pieces = batch.iter().map(|asked| wire(&asked.piece)).collect();
+    let answers: Vec<WireAnswer> = asked(&worker, op, &Pieces { pieces }).await?;
+    if answers.len() == batch.len() { Ok((worker, answers)) } else { Err(nonsense()) }
+}
+
+/// The answer, which is waited for where it was not there with the others.
+async fn whole(worker: &Worker, answer: WireAnswer) -> Result<WireAnswer> {
+    match answer.late {
+        Some(ticket) => asked(worker, "late_piece", &Ticket { ticket }).await,
+        None => Ok(answer),
     }
 }
 
@@ -202,8 +223,7 @@ fn understood(answer: WireAnswer) -> Result<Data> {
     }
 }
 
-async fn asked<T: DeserializeOwned>(process: &Auxiliary, op: impl Serialize, args: &impl Serialize) -> Result<T> {
-    let worker = process.worker().map_err(|error| gone(&error.to_string()))?;
+async fn asked<T: DeserializeOwned>(worker: &Worker, op: impl Serialize, args: &impl Serialize) -> Result<T> {
     match tokio::time::timeout(ANSWERS_WITHIN, worker.ask(op, None, &raw(args))).await {
         Err(_) => {
             // The process bounds each handler by itself: one that says nothing is blocked, and another takes its place.

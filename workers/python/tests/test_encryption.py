@@ -24,12 +24,14 @@ def _json(**members: Any) -> dict[str, Any]:
 async def _ask(host: FakeHost, op: str, *pieces: dict[str, Any]) -> list[Any]:
     """What becomes of pieces that are asked about together: bytes, members that changed, or what went wrong."""
 
-    def told(answer: dict[str, Any]) -> Any:
+    async def told(answer: dict[str, Any]) -> Any:
+        if "late" in answer:
+            answer = await host.call("late_piece", None, ticket=answer["late"])
         if "blob" in answer:
             return base64.b64decode(answer["blob"])
         return answer["json"] if "json" in answer else answer["error"]["what"]
 
-    return [told(answer) for answer in await host.call(op, None, pieces=list(pieces))]
+    return [await told(answer) for answer in await host.call(op, None, pieces=list(pieces))]
 
 
 def test_pieces_are_encrypted_together_and_come_back_in_order(with_worker) -> None:
@@ -92,12 +94,12 @@ def test_a_handler_that_is_cancelled_spoils_no_other(with_worker) -> None:
 
 def test_a_handler_that_hangs_holds_up_no_other_call(with_worker) -> None:
     async def scenario(host: FakeHost) -> None:
-        hanging = asyncio.ensure_future(_ask(host, "encrypt", _blob(b"hang"), _blob(b"with it")))
-        await asyncio.sleep(0)
+        late, beside = await host.call("encrypt", None, pieces=[_blob(b"hang"), _blob(b"with it")])
+        assert base64.b64decode(beside["blob"]) == bytes(byte ^ 0x5A for byte in b"with it")
+        assert list(late) == ["late"], "the others do not wait for it"
         assert await _ask(host, "encrypt", _blob(b"\x5a")) == [b"\0"]
-        # Nor those that were asked about with it, but for the time.
-        late, beside = await hanging
-        assert late == "encrypt.blob did not answer in time" and beside == bytes(byte ^ 0x5A for byte in b"with it")
+        given_up = await host.call("late_piece", None, ticket=late["late"])
+        assert given_up["error"]["what"] == "encrypt.blob did not answer in time"
 
     with_worker(scenario, {}, encryption=PATH)
 

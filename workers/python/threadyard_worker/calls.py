@@ -72,7 +72,7 @@ async def _result(body: dict[str, Any], graphs: Graphs, extras: Extras) -> bytes
         if extras.auth is None:
             raise UnknownOperation("this worker decides about no access: it has no auth object")
         return await extras.auth.answer(op, orjson.loads(body["args"]))
-    if op in ("encrypt", "decrypt", "encryption_context"):
+    if op in ("encrypt", "decrypt", "late_piece", "encryption_context"):
         if extras.encryption is None:
             raise UnknownOperation("this worker encrypts nothing: it has no encryption object")
         return await extras.encryption.answer(op, body["args"])

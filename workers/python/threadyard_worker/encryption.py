@@ -8,6 +8,7 @@ import json
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from .user import User
 Args = dict[str, Any]
 
 _NOBODY = {"identity": "", "display_name": "", "is_authenticated": False, "permissions": []}
-# Less than the host waits for what was asked together, so that one that hangs spoils no other.
+# Less than the host waits for an answer, since it takes a process that says nothing for a blocked one.
 _ANSWERS_WITHIN_S = 25
+# What was asked together is answered together if it is done by then.
+_TOGETHER_WITHIN_S = 0.1
 _HANDLERS = ("encrypt.blob", "decrypt.blob", "encrypt.json", "decrypt.json")
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class CustomEncryption:
             )
         self._context = encryption._context_handler
         self._told_of_replacements = False
+        self._late: dict[int, asyncio.Task[Args]] = {}
+        self._tickets = count()
         self.makes_contexts = self._context is not None
 
     @classmethod
@@ -65,8 +70,18 @@ class CustomEncryption:
         said = json.loads(args)
         if op == "encryption_context":
             return _text(await self._guarded("context", self._make_context(said))).encode()
-        work = (self._piece(op, piece) for piece in said["pieces"])
-        return _text(await asyncio.gather(*work)).encode()
+        if op == "late_piece":
+            return _text(await self._late.pop(said["ticket"])).encode()
+        pieces = [asyncio.ensure_future(self._piece(op, piece)) for piece in said["pieces"]]
+        if pieces:
+            await asyncio.wait(pieces, timeout=_TOGETHER_WITHIN_S)
+        return _text([piece.result() if piece.done() else self._later(piece) for piece in pieces]).encode()
+
+    def _later(self, piece: asyncio.Task[Args]) -> Args:
+        """What the host asks for one that takes longer, so that it spoils no other."""
+        ticket = next(self._tickets)
+        self._late[ticket] = piece
+        return {"late": ticket}
 
     async def _piece(self, op: str, piece: Args) -> Args:
         name = f"{op}.{'blob' if 'blob' in piece else 'json'}"
