@@ -35,6 +35,8 @@ struct Shown {
     asked: AtomicUsize,
     is_gone: AtomicBool,
     url: Mutex<String>,
+    /// What its configuration says besides what it should.
+    says: Mutex<Vec<(&'static str, String)>>,
 }
 
 /// The private half of the `n`th key.
@@ -65,7 +67,11 @@ impl Issuer {
         };
         let configuration = async |State(issuer): State<Self>| {
             let url = issuer.url();
-            Json(json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }))
+            let mut says = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+            for (name, value) in &*issuer.0.says.lock().unwrap() {
+                says[name] = value.clone().into();
+            }
+            Json(says)
         };
         let routes = Router::new()
             .route("/keys", get(jwks))
@@ -231,6 +237,34 @@ async fn signatures_are_the_issuers_and_of_an_allowed_kind() {
     }
     let (strict, _) = issuer.gate(|rules| rules.algorithms = vec![TokenAlgorithm::RS256]);
     assert!(refusal(&strict, &token).await.contains("not allowed"));
+}
+
+#[tokio::test]
+async fn keys_that_encrypt_sign_nothing() {
+    let issuer = Issuer::start(&[1, 2]).await;
+    issuer.0.keys.lock().unwrap()[0]["use"] = "enc".into();
+    let (gate, _) = issuer.gate(|_| {});
+    assert!(refusal(&gate, &issuer.token(1)).await.contains("unknown key"));
+    bring(&gate, &issuer.token(2)).await.unwrap();
+    // It is not taken for the only key, either, where a token names none.
+    let unnamed = encode(&Header::new(Algorithm::EdDSA), &issuer.claims(), &private(2)).unwrap();
+    bring(&gate, &unnamed).await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_come_from_where_the_issuer_says_and_nobody_listens_in() {
+    let issuer = Issuer::start(&[1]).await;
+    let anybody = issuer.url().replace("127.0.0.1", "0.0.0.0");
+    for says in [("issuer", format!("{}/other", issuer.url())), ("jwks_uri", format!("{anybody}/keys"))] {
+        let (gate, clock) = issuer.gate(|_| {});
+        *issuer.0.says.lock().unwrap() = vec![says.clone()];
+        assert!(matches!(bring(&gate, &issuer.token(1)).await, Err(AccessError::Unavailable(_))), "{says:?}");
+        assert_eq!(issuer.asked(), 0, "{says:?}");
+        issuer.0.says.lock().unwrap().clear();
+        clock.advance(Duration::from_secs(10));
+        bring(&gate, &issuer.token(1)).await.unwrap();
+        issuer.0.asked.store(0, SeqCst);
+    }
 }
 
 #[tokio::test]
