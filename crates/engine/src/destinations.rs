@@ -21,7 +21,7 @@ use crate::{
     Engine, Error, Result,
     origins::Health,
     signing::Message,
-    webhook_client::{BLOCKED, Sent, check_webhook_url},
+    webhook_client::{BLOCKED, Sent, UNREADABLE, check_webhook_url},
 };
 
 /// A receiver, and what waits for it.
@@ -113,7 +113,7 @@ impl Engine {
         let (status, failure) = match self.webhooks.send(&delivery, timestamp, &signature).await {
             Sent::Answer(answer) => (Some(answer.status), None),
             Sent::Failure(why) => (None, Some(why)),
-            Sent::Unreadable => (None, Some("it can't be decrypted")),
+            Sent::Unreadable => (None, Some(UNREADABLE)),
             Sent::Blocked => (None, Some(BLOCKED)),
             Sent::Refused => (None, Some("the URL may not be called")),
         };

@@ -28,6 +28,8 @@ pub(crate) enum Contact {
     Asked(Duration),
     /// It could not be reached, or did not answer.
     Missed,
+    /// There was none.
+    Untried,
 }
 
 /// How a receiver fares.
@@ -177,6 +179,7 @@ impl Origins {
                     origin.not_before = origin.not_before.max(Some(now + wait));
                 }
             }
+            Contact::Untried => {}
             // It was sent before the receiver was known to be gone, and tells nothing new.
             Contact::Missed if origin.missed >= FAILURES && !probed => {}
             Contact::Missed => {
@@ -224,6 +227,18 @@ mod tests {
         origins.end(A, Contact::Reached, at(0));
         origins.end(A, Contact::Reached, at(0));
         assert!(origins.known.is_empty(), "there is nothing to know of it");
+    }
+
+    #[test]
+    fn what_was_not_sent_tells_nothing_of_its_receiver() {
+        let mut origins = Origins::new(PER_ORIGIN);
+        for _ in 0..5 {
+            attempt(&mut origins, Contact::Missed, 0);
+        }
+        attempt(&mut origins, Contact::Untried, 30);
+        assert_eq!(room(&origins, 30), 1, "the next one is the probe");
+        attempt(&mut origins, Contact::Missed, 30);
+        assert_eq!((room(&origins, 89), room(&origins, 90)), (0, 1), "it is gone for as long as before");
     }
 
     #[test]

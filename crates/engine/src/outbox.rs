@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A lease is so much longer than any exchange takes, so that it only ends when its holder died.
-const SPARE: Duration = Duration::from_secs(15);
+pub(crate) const SPARE: Duration = Duration::from_secs(15);
 
 /// So long may bodies be in all that are on their way; the one that passes it is still sent.
 const BYTES: usize = 128 << 20;

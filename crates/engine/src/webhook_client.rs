@@ -16,6 +16,8 @@ use crate::{
 
 /// What is said of a name whose address the policy refuses.
 pub(crate) const BLOCKED: &str = "the name leads to an address that may not be called; see webhooks.network";
+/// What is said of a delivery that the project's own handlers can't decrypt now.
+pub(crate) const UNREADABLE: &str = "it can't be decrypted";
 const TOO_LATE: &str = "the receiver did not answer in time";
 const BROKEN_OFF: &str = "the exchange with the receiver broke off";
 /// So much of an answer's body is read.

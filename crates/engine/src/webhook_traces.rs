@@ -4,7 +4,10 @@
 use opentelemetry::{KeyValue, trace::SpanKind};
 use threadyard_core::{trace_context::TraceContext, webhooks::ClaimedDelivery};
 
-use crate::{Begun, Span, Traces, webhook_client::Sent};
+use crate::{
+    Begun, Span, Traces,
+    webhook_client::{Sent, UNREADABLE},
+};
 
 /// An attempt begins, below what the delivery says by its headers, which from now on name the attempt itself.
 pub(crate) fn begin(traces: &Traces, delivery: &mut ClaimedDelivery) -> Span {
@@ -44,7 +47,7 @@ pub(crate) fn ended(span: &mut Span, sent: &Sent) {
             }
         }
         Sent::Failure(why) => span.fail(why),
-        Sent::Unreadable => span.fail("it can't be decrypted"),
+        Sent::Unreadable => span.fail(UNREADABLE),
         Sent::Blocked | Sent::Refused => span.fail("the URL may not be called"),
     }
 }

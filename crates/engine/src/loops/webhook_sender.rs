@@ -6,8 +6,9 @@ use crate::{
     Engine,
     metrics::AttemptEnd,
     origins::Contact,
+    outbox::SPARE,
     signing::Message,
-    webhook_client::{Answer, BLOCKED, RetryAfter, Sent},
+    webhook_client::{Answer, BLOCKED, RetryAfter, Sent, UNREADABLE},
     webhook_traces,
 };
 use threadyard_core::{
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 const OVERLOADED: Duration = Duration::from_mins(1);
 /// So long may it take to decrypt a delivery, which its lease has room for besides the exchange.
 const DECRYPT_WITHIN: Duration = Duration::from_secs(10);
+const _: () = assert!(DECRYPT_WITHIN.as_secs() < SPARE.as_secs());
 /// A receiver can't put a delivery off for longer.
 const LONGEST_ASKED: Duration = Duration::from_hours(24);
 
@@ -99,9 +101,10 @@ fn begin(engine: &Engine, claimed: ClaimedDeliveries, now: Timestamp) -> Option<
 async fn attempt(engine: &Engine, mut delivery: ClaimedDelivery) -> (Contact, Timestamp) {
     let mut span = webhook_traces::begin(&engine.traces, &mut delivery);
     engine.settings.faults.reach("delivery.claimed");
+    let opened = opened(engine, &mut delivery).await;
     let now = engine.ambient.now();
-    let sent = match opened(engine, &mut delivery).await {
-        Ok(()) => send(engine, &delivery).await,
+    let sent = match opened {
+        Ok(()) => send(engine, &delivery, now).await,
         Err(sent) => sent,
     };
     engine.settings.faults.reach("delivery.sent");
@@ -156,8 +159,7 @@ async fn opened(engine: &Engine, delivery: &mut ClaimedDelivery) -> Result<(), S
     Err(Sent::Unreadable)
 }
 
-async fn send(engine: &Engine, delivery: &ClaimedDelivery) -> Sent {
-    let now = engine.ambient.now();
+async fn send(engine: &Engine, delivery: &ClaimedDelivery, now: Timestamp) -> Sent {
     let timestamp = now.as_millis() / 1_000;
     let message = Message { id: &delivery.id, timestamp, body: &delivery.body };
     let signature = engine.signer.signature(&delivery.origin, message, now);
@@ -193,7 +195,7 @@ fn judge(
         Sent::Answer(answer) => (Some(answer.status), "the receiver did not accept it", Some(asked_wait(answer, at))),
         Sent::Failure(why) => (None, *why, Some(Duration::ZERO)),
         Sent::Blocked => (None, BLOCKED, Some(Duration::ZERO)),
-        Sent::Unreadable => (None, "it can't be decrypted", Some(Duration::ZERO)),
+        Sent::Unreadable => (None, UNREADABLE, Some(Duration::ZERO)),
         Sent::Refused => (None, "the URL may not be called", None),
     };
     let again = asked.zip(pace.wait(delivery.scheduled, spread));
@@ -213,7 +215,8 @@ fn contact(sent: &Sent, at: Timestamp) -> Contact {
             wait => Contact::Asked(wait),
         },
         // Overloaded or not: who does not ask is sent the next one.
-        Sent::Answer(_) | Sent::Refused | Sent::Unreadable => Contact::Reached,
+        Sent::Answer(_) | Sent::Refused => Contact::Reached,
+        Sent::Unreadable => Contact::Untried,
         Sent::Failure(_) | Sent::Blocked => Contact::Missed,
     }
 }
