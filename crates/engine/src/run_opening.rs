@@ -3,7 +3,7 @@
 
 use threadyard_core::{
     cancel::CancelAction,
-    runs::{ClaimedRun, EndStatus, Ending, GivenBack, Run, RunError},
+    runs::{ClaimedRun, GivenBack, Run, RunError},
     runtime::{RuntimeError, StopReason},
     sealing::FAILURE,
     storage::StorageError,
@@ -13,26 +13,25 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::{
     Engine,
     cancel::by_deletion,
-    run_task::{Outcome, lost, requested},
-    stream::failed_result,
+    run_task::{Outcome, lost, refused, requested},
 };
 
 /// The run as it can be read, or what becomes of it instead.
 pub(crate) async fn opened(
     engine: &Engine,
     claimed: ClaimedRun,
+    run: &Run,
     stops: &mut mpsc::UnboundedReceiver<StopReason>,
 ) -> Result<ClaimedRun, Outcome> {
-    let run = claimed.run.clone();
     let opening = timeout(engine.settings.decrypt_within, engine.storage.open_claimed(claimed));
     tokio::select! {
         opened = opening => match opened {
             Ok(Ok(claimed)) => Ok(claimed),
-            Ok(Err(error @ StorageError::Sealing(_))) => Err(unreadable(engine, &run, &error)),
-            Ok(Err(error)) => Err(lost(engine, &run, &RuntimeError::Storage(error))),
-            Err(_) => Err(late(engine, &run)),
+            Ok(Err(error @ StorageError::Sealing(_))) => Err(unreadable(engine, run, &error)),
+            Ok(Err(error)) => Err(lost(engine, run, &RuntimeError::Storage(error))),
+            Err(_) => Err(late(engine, run)),
         },
-        Some(reason) = stops.recv() => Err(stopped(engine, &run, reason).await),
+        Some(reason) = stops.recv() => Err(stopped(engine, run, reason).await),
     }
 }
 
@@ -53,11 +52,11 @@ fn late(engine: &Engine, run: &Run) -> Outcome {
 /// Nobody can execute it, and it leaves its thread as it was.
 fn unreadable(engine: &Engine, run: &Run, why: &StorageError) -> Outcome {
     tracing::error!(run_id = %run.run_id, %why, "a run can't be decrypted, and ends");
-    let error = RunError { error: FAILURE.into(), message: why.to_string() };
-    let (result, at) = (failed_result(&error), engine.ambient.now());
-    let (status, error) = (EndStatus::Error, Some(error));
-    let ending = Ending { status, error, cause: None, values: None, thread: None, at, unsealed: true };
-    Outcome::Ended(Box::new(ending), Some(result))
+    let mut outcome = refused(engine, RunError { error: FAILURE.into(), message: why.to_string() });
+    if let Outcome::Ended(ending, _) = &mut outcome {
+        ending.unsealed = true;
+    }
+    outcome
 }
 
 /// It was told to stop before anything of it was done.

@@ -72,13 +72,13 @@ async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
     let mut stops = engine.running.enter(lease);
     engine.settings.faults.reach("run.claimed");
 
-    let mut outcome = match opened(engine, claimed, &mut stops).await {
+    let mut outcome = match opened(engine, claimed, &run, &mut stops).await {
         Ok(mut claimed) => {
             run = claimed.run.clone();
             if let Some(trace) = span.context() {
                 trace.note(&mut claimed.run.kwargs.config);
             }
-            execute(engine, claimed, stops, &mut voice).await
+            execute(engine, claimed, &run, stops, &mut voice).await
         }
         Err(outcome) => outcome,
     };
@@ -119,24 +119,24 @@ async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
 async fn execute(
     engine: &Engine,
     claimed: ClaimedRun,
+    run: &Run,
     mut stops: mpsc::UnboundedReceiver<StopReason>,
     voice: &mut Voice,
 ) -> Outcome {
-    let run = claimed.run.clone();
-    if let Err(error) = begun(engine, &run, voice).await {
-        return lost(engine, &run, &RuntimeError::Storage(error));
+    if let Err(error) = begun(engine, run, voice).await {
+        return lost(engine, run, &RuntimeError::Storage(error));
     }
-    match answers::refusal(engine, &run).await {
+    match answers::refusal(engine, run).await {
         Ok(None) => {}
         Ok(Some(error)) => return refused(engine, error),
-        Err(error) => return lost(engine, &run, &RuntimeError::Storage(error)),
+        Err(error) => return lost(engine, run, &RuntimeError::Storage(error)),
     }
     let mut session = match engine.runtime.start(job(claimed)).await {
         Ok(session) => session,
-        Err(error) => return lost(engine, &run, &error),
+        Err(error) => return lost(engine, run, &error),
     };
     // A request that came before this run could be signalled is on its row.
-    let mut cancel = requested(engine, &run).await;
+    let mut cancel = requested(engine, run).await;
     let (mut stopped, mut abandoned) = (None, false);
     if let Some(request) = &cancel {
         stop(session.as_ref(), stop_reason(request.action), &mut stopped);
@@ -151,21 +151,21 @@ async fn execute(
         tokio::select! {
             event = session.next() => match event {
                 SessionEvent::Events(events) => if let Err(error) = voice.say(events).await {
-                    return lost(engine, &run, &RuntimeError::Storage(error));
+                    return lost(engine, run, &RuntimeError::Storage(error));
                 },
-                SessionEvent::Ended(end) => return ended(engine, &run, end, stopped, cancel),
+                SessionEvent::Ended(end) => return ended(engine, run, end, stopped, cancel),
                 // It was ended because it did not stop by itself.
                 SessionEvent::Lost(_) if abandoned => {
                     let end = match stopped {
-                        Some(StopReason::Interrupt | StopReason::Timeout) => left_behind(engine, &run).await,
+                        Some(StopReason::Interrupt | StopReason::Timeout) => left_behind(engine, run).await,
                         _ => nothing(RunEndStatus::Cancelled),
                     };
-                    return ended(engine, &run, end, stopped, cancel);
+                    return ended(engine, run, end, stopped, cancel);
                 }
-                SessionEvent::Lost(error) => return lost(engine, &run, &error),
+                SessionEvent::Lost(error) => return lost(engine, run, &error),
             },
             Some(reason) = stops.recv() => {
-                cancel = requested(engine, &run).await;
+                cancel = requested(engine, run).await;
                 stop(session.as_ref(), reason, &mut stopped);
             }
             () = &mut timeout, if !stopping => stop(session.as_ref(), StopReason::Timeout, &mut stopped),
@@ -302,7 +302,7 @@ fn ended(
 }
 
 /// The run is not to begin, and leaves its thread as it was.
-fn refused(engine: &Engine, error: RunError) -> Outcome {
+pub(crate) fn refused(engine: &Engine, error: RunError) -> Outcome {
     let (status, result) = (EndStatus::Error, failed_result(&error));
     let at = engine.ambient.now();
     let ending = Ending { status, error: Some(error), cause: None, values: None, thread: None, at, unsealed: false };
@@ -316,7 +316,10 @@ pub(crate) fn lost(engine: &Engine, run: &Run, error: &RuntimeError) -> Outcome 
     let why = match error {
         RuntimeError::WorkerLost(_) if engine.stopping.is_cancelled() => Some(GivenBack::Blameless),
         RuntimeError::Storage(StorageError::Sealing(_)) => None,
-        // Nothing of the run has begun where there was no worker for it.
+        // Nothing of the run has begun where there was no worker for it; one of its own it may have spoilt itself.
+        RuntimeError::Unavailable(_) if run.shared_losses >= QUARANTINED && !engine.stopping.is_cancelled() => {
+            Some(GivenBack::Failed)
+        }
         RuntimeError::Displaced
         | RuntimeError::Unavailable(_)
         | RuntimeError::Storage(StorageError::Unavailable(_)) => Some(GivenBack::Blameless),
