@@ -193,6 +193,12 @@ def test_a_proxy_is_believed_where_it_belongs_and_nobody_else() -> None:
     assert believed == {"server": front, "api": front, "worker": None, "sender": None}
     usual = re.fullmatch(r"\$\{THREADYARD_FRONT_NETWORK:-(.+)\}", front)
     assert usual and ipaddress.ip_network(usual[1]).is_private and ipaddress.ip_network(usual[1]).prefixlen >= 24
+    # What runs the code of graphs, and is asked nothing, must not be taken for a proxy.
+    networks = {name: set(service["networks"]) for name, service in COMPOSE["services"].items()}
+    assert {name for name, within in networks.items() if "front" in within} == {"server", "api"}
+    assert networks["worker"] == networks["sender"] == {"back", "egress"}
+    assert networks["migrate"] == networks["postgres"] == networks["redis"] == {"back"}
+    assert COMPOSE["networks"]["back"] == {"internal": True} and COMPOSE["networks"]["egress"] == {}
     # Clusters differ: who copies the manifests names the proxy.
     assert settings()["FORWARDED_ALLOW_IPS"] == "127.0.0.1"
 
