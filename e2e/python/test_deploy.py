@@ -190,7 +190,8 @@ def test_ports_agree() -> None:
 def test_a_proxy_is_believed_where_it_belongs_and_nobody_else() -> None:
     (front,) = (it["subnet"] for it in COMPOSE["networks"]["front"]["ipam"]["config"])
     believed = {name: service["environment"].get("FORWARDED_ALLOW_IPS") for name, service in servers().items()}
-    assert believed == {"server": front, "api": front, "worker": None, "sender": None}
+    chosen = f"${{FORWARDED_ALLOW_IPS:-{front}}}"
+    assert believed == {"server": chosen, "api": chosen, "worker": None, "sender": None}
     usual = re.fullmatch(r"\$\{THREADYARD_FRONT_NETWORK:-(.+)\}", front)
     assert usual and ipaddress.ip_network(usual[1]).is_private and ipaddress.ip_network(usual[1]).prefixlen >= 24
     # What runs the code of graphs, and is asked nothing, must not be taken for a proxy.
