@@ -1,6 +1,9 @@
 //! An empty SQLite backend, opened as its test target says.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use threadyard_backends::SqliteStorage;
@@ -21,11 +24,15 @@ impl Backend {
 
     /// Closes the storage and opens it again, as after the death of its process.
     pub(crate) async fn reopen(self) -> Self {
-        drop(self.storage);
-        while self.database.strong_count() > 0 {
-            tokio::task::yield_now().await;
-        }
-        Self::open(self.folder)
+        let Self { storage, folder, database } = self;
+        drop(storage);
+        let closed = async {
+            while database.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), closed).await.expect("something still holds the storage");
+        Self::open(folder)
     }
 
     /// Whether items can be found by their meaning.
