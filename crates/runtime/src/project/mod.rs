@@ -81,6 +81,7 @@ pub struct Project {
     pub sections: Vec<(&'static str, String)>,
     /// What is there but does nothing here: keys of images, and keys that nobody knows.
     pub without_effect: Vec<WithoutEffect>,
+    /// The sections as they were read, for the place of a key that turns out to be wrong later.
     read_from: Box<Sections>,
 }
 
