@@ -42,9 +42,15 @@ test("what it has no route for is the server's, through its middleware", async (
 });
 
 test("middleware may read a body that is for the server", async () => {
-  const client = new Client({ apiUrl: url, defaultHeaders: { "x-look": "1" } });
-  assert.equal((await client.runs.wait(null, "echo", { input: { text: "é".repeat(100_000) } })).text.length, 100_001);
-  await assert.rejects(client.runs.wait(null, "echo", { input: {} }), /no text/);
+  for (const look of ["cached", "raw"]) {
+    const client = new Client({ apiUrl: url, defaultHeaders: { "x-look": look } });
+    assert.equal((await client.runs.wait(null, "echo", { input: { text: "é".repeat(100_000) } })).text.length, 100_001);
+    await assert.rejects(client.runs.wait(null, "echo", { input: {} }), /no text/);
+  }
+  // What is taken as a stream nobody has any more.
+  const body = JSON.stringify({ assistant_id: "echo", input: { text: "hi" } });
+  const headers = { "content-type": "application/json", "x-look": "stream" };
+  assert.equal((await fetch(`${url}/runs/wait`, { method: "POST", headers, body })).status, 500);
 });
 
 test("a client that nobody gives an address finds the server, in routes and in graphs", async () => {

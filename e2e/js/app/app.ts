@@ -12,8 +12,11 @@ app.use("*", async (context, next) => {
 });
 
 app.use("/runs/*", async (context, next) => {
-  if (context.req.header("x-look") !== undefined) {
-    const body = await context.req.json();
+  const look = context.req.header("x-look");
+  if (look === "stream") {
+    await context.req.raw.body?.getReader().read();
+  } else if (look !== undefined) {
+    const body = await (look === "raw" ? context.req.raw : context.req).json();
     if (body.input?.text === undefined) return context.text("no text", 400);
   }
   await next();

@@ -5,6 +5,7 @@ import { Exchange, type ExchangeId, type Message } from "./exchange.ts";
 import { errorBody } from "./failures.ts";
 import { Kind, unpackMap } from "./frames.mjs";
 import { isMethod, origin } from "./http_requests.ts";
+import { type Asked, keepBodies, unread } from "./kept_bodies.ts";
 import { GraphLoadError, loadName } from "./loading.ts";
 
 export interface AppConfig {
@@ -25,12 +26,6 @@ interface Env {
   user?: Record<string, unknown>;
   ownOnly?: boolean;
   client?: unknown;
-}
-
-/** What Hono keeps of a request: it still knows the body when a middleware has read that. */
-interface Asked {
-  raw: Request;
-  arrayBuffer(): Promise<ArrayBuffer>;
 }
 
 interface Context {
@@ -72,6 +67,7 @@ export class CustomApp {
     this.#routes = app.routes.map(({ path, method }) => ({ path, method }));
     const outer = new (app.constructor as new () => Hono)();
     outer.use(async (context, next) => {
+      keepBodies(context.req);
       const { user } = context.env;
       if (user !== undefined) context.set("auth", { user, scopes: user.permissions });
       await next();
@@ -192,17 +188,6 @@ function requestOf(scope: Scope, exchange: Exchange): Request {
   // A body that is still coming needs `duplex`, which the types of Node don't know.
   const init = { method: scope.method, headers, body, duplex: "half", signal: exchange.gone };
   return new Request(url, init as RequestInit);
-}
-
-/** The request with its body, which is written anew where middleware has read it. */
-async function unread(asked: Asked): Promise<Request> {
-  const { raw } = asked;
-  if (!raw.bodyUsed) return raw;
-  const { method, signal } = raw;
-  const headers = new Headers(raw.headers);
-  // Parsed and written again it may have another length.
-  headers.delete("content-length");
-  return new Request(raw.url, { method, headers, signal, body: await asked.arrayBuffer() });
 }
 
 /** What comes over an exchange as the body of a request or an answer. */
