@@ -53,7 +53,7 @@ impl User {
 }
 
 /// What a request proves its caller with.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Credentials {
     /// The method, such as `POST`.
     pub method: String,

@@ -244,17 +244,7 @@ mod tests {
 
     fn key_for(headers: &[(&str, &str)], revision: &str) -> Option<Key> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-        let (method, path, query) = (String::new(), String::new(), String::new());
-        let credentials = Credentials {
-            method,
-            path,
-            path_params: Vec::new(),
-            query,
-            headers,
-            body: None,
-            client: None,
-            secure: false,
-        };
+        let credentials = Credentials { headers, ..Credentials::default() };
         remembering(Ambient::system(), 10).key(&credentials, revision)
     }
 

@@ -51,19 +51,8 @@ impl Door {
 
     async fn knock(&self, headers: &[(&str, &str)]) -> Result<User, AccessError> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-        let (method, path, query) = ("GET".into(), "/threads".into(), String::new());
-        self.gate
-            .authenticate(Credentials {
-                method,
-                path,
-                path_params: Vec::new(),
-                query,
-                headers,
-                body: None,
-                client: None,
-                secure: false,
-            })
-            .await
+        let (method, path) = ("GET".into(), "/threads".into());
+        self.gate.authenticate(Credentials { method, path, headers, ..Credentials::default() }).await
     }
 
     async fn refusal(&self, headers: &[(&str, &str)]) -> String {

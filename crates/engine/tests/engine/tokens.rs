@@ -127,18 +127,8 @@ fn signed(n: u8, claims: &Value) -> String {
 
 async fn bring(gate: &BuiltinAuth, token: &str) -> Result<User, AccessError> {
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}").into_bytes())];
-    let (method, path, query) = ("GET".into(), "/threads".into(), String::new());
-    gate.authenticate(Credentials {
-        method,
-        path,
-        path_params: Vec::new(),
-        query,
-        headers,
-        body: None,
-        client: None,
-        secure: false,
-    })
-    .await
+    let (method, path) = ("GET".into(), "/threads".into());
+    gate.authenticate(Credentials { method, path, headers, ..Credentials::default() }).await
 }
 
 async fn refusal(gate: &BuiltinAuth, token: &str) -> String {
