@@ -22,6 +22,10 @@ pub trait Events: Send + Sync {
     /// The events behind a place, with their places, in order. Long ones make the page short. What the project's own handlers
     /// can't decrypt is a lost event.
     async fn kept_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>>;
+    /// The same as they stand in the database: what they say may be encrypted, and no handler is waited for.
+    async fn unopened_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>> {
+        self.kept_events(run_id, after).await
+    }
     /// The place before the first of a block on the tape of a thread, where a run of event streaming begins to speak.
     async fn begin_block(&self, thread_id: ThreadId) -> Result<u64>;
     /// The place behind which nothing on the tape of a thread can be yet.

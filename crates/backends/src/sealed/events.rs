@@ -44,6 +44,10 @@ impl Events for SealedStorage {
         Ok(events)
     }
 
+    async fn unopened_events(&self, run_id: RunId, after: u64) -> Result<Vec<(u64, StreamEvent)>> {
+        self.inner.unopened_events(run_id, after).await
+    }
+
     async fn begin_block(&self, thread_id: ThreadId) -> Result<u64> {
         self.inner.begin_block(thread_id).await
     }

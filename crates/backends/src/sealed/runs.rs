@@ -45,6 +45,10 @@ impl Runs for SealedStorage {
         self.opener().perhaps_run(self.inner.run_by_id(run_id).await?).await
     }
 
+    async fn unopened_run(&self, run_id: RunId) -> Result<Option<Run>> {
+        self.inner.unopened_run(run_id).await
+    }
+
     async fn search_runs(&self, query: RunQuery, window: Window) -> Result<Page<Run>> {
         let opener = self.opener();
         page(self.inner.search_runs(query, window).await?, |found| opener.run(found)).await

@@ -7,7 +7,7 @@ use threadyard_core::{
     ids::RunId,
     json::Object,
     metadata_filter::MetadataFilter,
-    runs::{EndStatus, Ending, ExpireLeases, GivenBack, Lease, RunError},
+    runs::{EndStatus, Ending, ExpireLeases, GivenBack, Lease, RunError, RunStatus},
     storage::StorageError,
     stream::StreamEvent,
     testkit::new_run,
@@ -227,6 +227,14 @@ async fn a_run_of_event_streaming_says_its_end_last_also_when_it_never_began() {
     backend.storage.cancel_run(cancel).await.unwrap();
     // It never began, and has a block of its own for its only word.
     assert_eq!(kept(&backend, 3, 0).await, named(&[(1, "lifecycle")]));
+    let unopened = backend.storage.unopened_events(run(3), 0).await.unwrap();
+    assert_eq!(
+        unopened,
+        backend.storage.kept_events(run(3), 0).await.unwrap(),
+        "the server's own words are not encrypted"
+    );
+    let stands = backend.storage.unopened_run(run(3)).await.unwrap().map(|run| (run.thread_id, run.status));
+    assert_eq!(stands, Some((thread(1), RunStatus::Interrupted)));
     assert_eq!(backend.storage.begin_block(thread(1)).await.unwrap(), BLOCK);
     assert_eq!(told(&backend, 1, 0).await.last(), Some(&run(3)));
     backend.storage.finish_run(holder, success(at(22))).await.unwrap();

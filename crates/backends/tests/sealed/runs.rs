@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use threadyard_core::{
+    events::Events,
     ids::{LeaseId, RunId},
     json::{Object, raw},
     runs::{ClaimRuns, ClaimedRuns, CreatedRun, EndStatus, Ending, ExpireLeases, NewLease, RunError, RunStatus, Runs},
     sealing::within,
     storage::Storage,
+    stream::StreamEvent,
     testkit::new_run,
     threads::{ThreadOutcome, ThreadStatus, ThreadUpdate},
 };
@@ -101,6 +103,28 @@ async fn who_looks_at_the_queue_waits_for_no_handler() {
         }
         sealed.handlers.are(Mood::Well);
         assert!(sealed.storage.open_claimed(lost).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn who_asks_only_where_a_run_stands_waits_for_no_handler() {
+    for mood in [Mood::Raise, Mood::Gone, Mood::Silent] {
+        let sealed = Sealed::new();
+        let mut new = new_run(run(1), sealed.thread(1, json!({})).await, at(0));
+        new.run.kwargs.input = Some(raw(&json!({ "said": "secret" })));
+        new.run.kwargs.resumable = true;
+        within(tenant("lost"), sealed.storage.create_run(new)).await.unwrap();
+        let lease = sealed.claim(1).await.runs.remove(0).lease;
+        let said = StreamEvent { name: "values".into(), data: "\"secret\"".into() };
+        within(tenant("lost"), sealed.storage.keep_events(lease, 1, vec![said])).await.unwrap();
+        sealed.handlers.are(mood);
+        let found = sealed.storage.unopened_run(run(1)).await.unwrap().unwrap();
+        assert_eq!((found.thread_id, found.status), (thread(1), RunStatus::Running));
+        let kept = sealed.storage.unopened_events(run(1), 0).await.unwrap();
+        assert_eq!((kept.len(), kept[0].0), (1, 1));
+        let words = [found.kwargs.input.unwrap().get().into(), String::from_utf8_lossy(&kept[0].1.data).into_owned()];
+        assert!(words.iter().all(|word| !word.contains("secret")));
+        assert!(sealed.storage.unopened_run(run(2)).await.unwrap().is_none());
     }
 }
 
