@@ -15,7 +15,8 @@ use threadyard_core::{
         RunStatus,
     },
     runtime::StopReason,
-    stream::StreamMode,
+    storage::StorageError,
+    stream::{StreamEvent, StreamMode},
     threads::ThreadValues,
 };
 
@@ -254,43 +255,47 @@ impl Engine {
             self.bus.append(run.run_id, place, vec![event]);
         }
         let failure = ending.error.as_ref().filter(|_| ending.status == EndStatus::Error);
-        let told = self.tell_only_word(run).await;
-        self.announce_closed(run.run_id, told, Closing { result: failure.map(failed_result) });
+        self.tell_only_word(run, ending.last_event(run)).await;
+        self.announce_closed(run.run_id, Closing { result: failure.map(failed_result) });
     }
 
     /// Tells everybody that a run ended that was not running.
     pub(crate) async fn announce_ended(&self, run_id: RunId) {
-        let told = match self.storage.run_by_id(run_id).await {
-            Ok(Some(run)) => self.tell_only_word(&run).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
-        self.announce_closed(run_id, told, Closing::default());
+        match self.storage.unopened_run(run_id).await {
+            Ok(Some(run)) => self.tell_only_word(&run, None).await,
+            Ok(None) => {}
+            Err(error) => untold(run_id, &error),
+        }
+        self.announce_closed(run_id, Closing::default());
     }
 
-    fn announce_closed(&self, run_id: RunId, told: Result<()>, closing: Closing) {
-        if let Err(error) = told {
-            tracing::warn!(%run_id, %error, "that the run ended is told only to who reads its thread anew");
-        }
+    fn announce_closed(&self, run_id: RunId, closing: Closing) {
         self.bus.close(run_id, closing);
         self.wake(Topic::Deliveries);
         self.wake(Topic::Runs);
     }
 
-    /// Tells how a run of event streaming ended that never spoke: nobody else does, so nobody listens to it yet.
-    async fn tell_only_word(&self, run: &Run) -> Result<()> {
+    /// Tells how a run of event streaming ended that never spoke, where storage has put that. What the server says itself
+    /// when it stops a run is stored as it is; another word has to be given.
+    pub(crate) async fn tell_only_word(&self, run: &Run, word: Option<StreamEvent>) {
         if !run.kwargs.event_streaming() {
-            return Ok(());
+            return;
         }
-        let kept = self.storage.kept_events(run.run_id, 0).await?;
-        if let [(place, event)] = &kept[..]
-            && !event.is_lost()
-        {
-            self.bus.open(run.run_id, run.thread_id);
-            self.bus.append(run.run_id, kept_id(run, *place), vec![event.clone()]);
+        match self.storage.unopened_events(run.run_id, 0).await {
+            Ok(kept) => {
+                if let [(place, stored)] = &kept[..] {
+                    self.bus.open(run.run_id, run.thread_id);
+                    let word = word.unwrap_or_else(|| stored.clone());
+                    self.bus.append(run.run_id, kept_id(run, *place), vec![word]);
+                }
+            }
+            Err(error) => untold(run.run_id, &error),
         }
-        Ok(())
     }
+}
+
+fn untold(run_id: RunId, error: &StorageError) {
+    tracing::warn!(%run_id, %error, "that the run ended is told only to who reads its thread anew");
 }
 
 /// What making a run changed.

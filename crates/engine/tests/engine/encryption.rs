@@ -27,7 +27,7 @@ use uuid::Uuid;
 use crate::{
     RunRequest, SOON, Stage,
     event_streaming::{all, data, hear, lifecycle, say, start},
-    json_of, request, storage,
+    json_of, read, request, storage,
     webhooks::{Receiver, with_webhook},
 };
 
@@ -152,6 +152,30 @@ async fn a_run_whose_handlers_hang_holds_up_no_other_and_can_be_stopped() {
     timeout(SOON, stream.closing()).await.unwrap();
     handlers.are(Mood::Well);
     assert_eq!(stage.status(&run).await, RunStatus::Interrupted);
+}
+
+#[tokio::test]
+async fn a_run_that_takes_the_place_of_others_waits_for_no_handler_of_theirs() {
+    let (stage, handlers) = set(|_| {}).await;
+    let thread = stage.thread().await;
+    let waiting = || RunRequest { after: Duration::from_mins(1), ..request() };
+    let ordinary = within(lost(), stage.run_on(thread, waiting())).await;
+    let streaming = RunRequest { event_streaming: true, stream_resumable: true, ..waiting() };
+    let streaming = within(lost(), stage.run_on(thread, streaming)).await;
+    handlers.are(Mood::Hang);
+    let instead = RunRequest { multitask_strategy: MultitaskStrategy::Interrupt, ..request() };
+    let begun = async {
+        let started = stage.run_on(thread, instead).await;
+        (started, stage.runtime.next_run().await)
+    };
+    let (started, begun) = timeout(SOON, begun).await.expect("it waits for handlers");
+    assert_eq!(begun.job.run_id(), started.run.run_id);
+    assert!(read(ordinary.stream).await.is_empty());
+    let told = read(streaming.stream).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1["params"]["data"], lifecycle("interrupted"));
+    begun.succeed(&json!({ "x": 2 }));
+    assert_eq!(stage.result(started).await, json!({ "x": 2 }));
 }
 
 #[tokio::test]
