@@ -79,8 +79,8 @@ impl Engine {
         wait: bool,
     ) -> Result<()> {
         // Subscribed before the request is stored, so that the end is not missed.
-        let run = if wait { self.storage.run(thread_id, run_id).await? } else { None };
-        let end = match run {
+        let run = if wait { self.storage.unopened_run(run_id).await? } else { None };
+        let end = match run.filter(|run| run.thread_id == thread_id) {
             Some(run) => self.follow(&run, From::Now).await?,
             None => None,
         };

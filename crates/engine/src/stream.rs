@@ -237,7 +237,7 @@ impl Engine {
         }
         let subscription = self.bus.follow(run.run_id, run.thread_id, from);
         // It may have ended before the stream was open, and then nobody else closes it.
-        let now = self.storage.run_by_id(run.run_id).await?;
+        let now = self.storage.unopened_run(run.run_id).await?;
         if now.is_none_or(|run| run.status.is_terminal()) {
             self.bus.close(run.run_id, Closing::default());
         }

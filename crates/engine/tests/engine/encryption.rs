@@ -51,9 +51,10 @@ struct Handlers {
 impl Handlers {
     fn are(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+        *self.refused.lock().unwrap() = false;
     }
 
-    /// Waits until they were asked to decrypt for the tenant `lost`, and did not.
+    /// Waits until they were asked to decrypt for the tenant `lost` in this mood, and did not.
     async fn have_refused(&self) {
         let refused = async {
             while !*self.refused.lock().unwrap() {
@@ -152,6 +153,26 @@ async fn a_run_whose_handlers_hang_holds_up_no_other_and_can_be_stopped() {
     timeout(SOON, stream.closing()).await.unwrap();
     handlers.are(Mood::Well);
     assert_eq!(stage.status(&run).await, RunStatus::Interrupted);
+}
+
+#[tokio::test]
+async fn who_waits_until_a_run_whose_handlers_hang_has_stopped_waits_for_no_handler() {
+    let (stage, handlers) = set(|settings| settings.decrypt_within = 2 * SOON).await;
+    for action in [CancelAction::Interrupt, CancelAction::Rollback] {
+        for pending in [false, true] {
+            handlers.are(Mood::Hang);
+            let after = if pending { Duration::from_mins(1) } else { Duration::ZERO };
+            let StartedRun { run, stream } = lost_run(&stage, RunRequest { after, ..request() }).await;
+            if !pending {
+                handlers.have_refused().await;
+            }
+            let stopped = stage.engine.cancel_run(run.thread_id, run.run_id, action, true);
+            timeout(SOON, stopped).await.expect("it waits for handlers").unwrap();
+            let left = stage.storage.unopened_run(run.run_id).await.unwrap().map(|run| run.status);
+            assert_eq!(left, (action == CancelAction::Interrupt).then_some(RunStatus::Interrupted));
+            timeout(SOON, stream.closing()).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
