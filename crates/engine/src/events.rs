@@ -3,7 +3,7 @@
 use threadyard_core::{
     events::kept_id,
     ids::ThreadId,
-    runs::{ClaimedRun, Lease},
+    runs::{ClaimedRun, Lease, Run},
     storage::Result,
     stream::{EventId, StreamEvent},
 };
@@ -15,6 +15,8 @@ pub(crate) struct Voice {
     engine: Engine,
     lease: Lease,
     keeps: bool,
+    /// Whether the run has said something, in this attempt or before.
+    spoke: bool,
     /// The id of the next event.
     next: EventId,
 }
@@ -26,7 +28,7 @@ impl Voice {
         let keeps = run.kwargs.resumable;
         let open = engine.bus.open(run.run_id, run.thread_id);
         let next = if keeps { kept_id(run, claimed.said + 1) } else { open };
-        Self { engine: engine.clone(), lease: claimed.lease, keeps, next }
+        Self { engine: engine.clone(), lease: claimed.lease, keeps, spoke: claimed.said > 0, next }
     }
 
     /// Moves to a block of the thread's own, unless an earlier attempt did. Says whether it is new.
@@ -47,10 +49,20 @@ impl Voice {
         Ok(())
     }
 
-    /// Tells events that storage has by itself.
-    pub(crate) fn tell(&mut self, events: Vec<StreamEvent>) {
+    /// Tells what the stream closes with, which storage has by itself.
+    pub(crate) async fn tell_last(&mut self, run: &Run, last: StreamEvent) {
+        if self.keeps && !self.spoke && run.kwargs.event_streaming() {
+            // Nobody knows here which block of the thread's it is in.
+            self.engine.tell_only_word(run, Some(last)).await;
+        } else {
+            self.tell(vec![last]);
+        }
+    }
+
+    fn tell(&mut self, events: Vec<StreamEvent>) {
         let first = self.next;
         self.next.seq += events.len() as u64;
+        self.spoke = true;
         self.engine.bus.append(self.lease.run_id, first, events);
     }
 }

@@ -47,7 +47,7 @@ async fn paused(engine: &Engine) {
 }
 
 /// Commit, then announce: nothing here is needed for correctness.
-pub(crate) fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
+pub(crate) async fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: Voice) {
     let (ending, result) = match outcome {
         Outcome::Ended(ending, result) => (ending, result),
         Outcome::HandOver { why, .. } => {
@@ -66,7 +66,7 @@ pub(crate) fn announce(engine: &Engine, run: &Run, outcome: Outcome, mut voice: 
         run_attempt = run.attempt, status = ending.status.as_str(), run_queue_ms, run_exec_ms, "run ended"
     );
     if let Some(last) = ending.last_event(run) {
-        voice.tell(vec![last]);
+        voice.tell_last(run, last).await;
     }
     engine.bus.close(run.run_id, Closing { result });
     // Where there is no room now, the sender looks again by itself when there is.

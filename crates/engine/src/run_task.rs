@@ -92,7 +92,7 @@ async fn drive(engine: &Engine, claimed: ClaimedRun, mut voice: Voice) -> bool {
     match recorded {
         Ok(others_wait) => {
             run_traces::ended(&mut span, &outcome);
-            announce(engine, &run, outcome, voice);
+            announce(engine, &run, outcome, voice).await;
             return others_wait;
         }
         Err(StorageError::LeaseLost) => {

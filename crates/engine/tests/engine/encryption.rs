@@ -12,7 +12,7 @@ use threadyard_core::{
     access::User,
     cancel::CancelAction,
     deliveries::DeliveryQuery,
-    event_streaming::MARKER,
+    event_streaming::{BLOCK, MARKER},
     ids::{LeaseId, RunId, ThreadId},
     json::Object,
     runs::{ClaimRuns, MultitaskStrategy, RunStatus, Runs},
@@ -197,6 +197,38 @@ async fn a_run_that_takes_the_place_of_others_waits_for_no_handler_of_theirs() {
     assert_eq!(told[0].1["params"]["data"], lifecycle("interrupted"));
     begun.succeed(&json!({ "x": 2 }));
     assert_eq!(stage.result(started).await, json!({ "x": 2 }));
+}
+
+#[tokio::test]
+async fn the_end_of_a_run_that_could_not_be_decrypted_is_told_once_and_behind_what_was_told() {
+    let (stage, handlers) = set(|settings| settings.decrypt_within = 2 * SOON).await;
+    let thread = stage.thread().await;
+    let first = stage.engine.start_run(thread, start(MultitaskStrategy::Enqueue)).await.unwrap();
+    timeout(SOON, stage.runtime.next_run()).await.unwrap().succeed(&json!({}));
+    stage.until(thread, first, RunStatus::Success).await;
+    for (block, mood, end) in [(1, Mood::Raise, "failed"), (2, Mood::Hang, "interrupted")] {
+        let after = Duration::from_secs(5);
+        let asked = RunRequest { event_streaming: true, stream_resumable: true, after, ..request() };
+        let started = within(lost(), stage.run_on(thread, asked)).await;
+        let id = started.run.run_id;
+        let mut streams = vec![started.stream];
+        streams.push(stage.engine.join_stream(thread, id, None, Vec::new()).await.unwrap());
+        handlers.are(mood);
+        stage.advance(2 * after);
+        handlers.have_refused().await;
+        if matches!(mood, Mood::Hang) {
+            stage.engine.cancel_run(thread, id, CancelAction::Interrupt, false).await.unwrap();
+        }
+        for mut stream in streams {
+            let mut told = Vec::new();
+            while let Some((first, events)) = timeout(SOON, stream.next()).await.unwrap() {
+                let ends = events.iter().map(|event| json_of(&event.data)["params"]["data"]["event"].clone());
+                told.extend((first.unwrap().seq..).zip(ends));
+            }
+            assert_eq!(told, [(block * BLOCK + 1, json!(end))]);
+        }
+        handlers.are(Mood::Well);
+    }
 }
 
 #[tokio::test]
